@@ -1,0 +1,1 @@
+"""Runs a graph of Python tasks to its end, whatever dies on the way."""

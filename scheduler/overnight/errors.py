@@ -1,0 +1,215 @@
+"""Every error that overnight raises or records, under one root.
+
+Where the documented API promises a built-in class (ValueError, KeyError, AssertionError), the error declared
+here is a subclass of that too, so callers may catch either.
+
+Two families: errors that are *raised* to the caller of a function, and `TaskError`, errors that overnight
+itself produces as the *result* of a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+LONGEST_CYCLE_SHOWN = 20
+
+
+class OvernightError(Exception):
+    """The root of everything that overnight raises. `exit_code` is what the command exits with."""
+
+    exit_code = 1
+
+
+# Errors of the caller: what was typed, configured or built.
+
+
+class UsageError(OvernightError, ValueError):
+    """What was typed or configured cannot be used."""
+
+    exit_code = 2
+
+
+class GraphError(OvernightError, ValueError):
+    """The graph cannot be built or run as it stands."""
+
+    exit_code = 3
+
+
+class InvalidTaskId(GraphError):
+    """A task id is empty or holds NUL or a lone surrogate."""
+
+
+class InvalidTask(GraphError):
+    """A task's options, arguments or chain do not fit together."""
+
+
+class DuplicateTask(GraphError):
+    """A task id is already in the graph, in the same batch of additions, or finished in the active run."""
+
+
+class UnknownTask(GraphError):
+    """A task was named that the graph does not hold."""
+
+
+class CyclicGraph(GraphError):
+    """The dependencies form a cycle; `cycle` holds its task ids in order."""
+
+    def __init__(self, cycle: Sequence[str]) -> None:
+        self.cycle = tuple(cycle)
+        shown = [repr(task_id) for task_id in self.cycle[:LONGEST_CYCLE_SHOWN]]
+        if len(self.cycle) > LONGEST_CYCLE_SHOWN:
+            shown.append(f"... ({len(self.cycle)} tasks)")
+        else:
+            shown.append(shown[0])
+        super().__init__(f"Cyclic dependency: {' -> '.join(shown)}. Remove one of these dependencies.")
+
+    def __reduce__(self) -> tuple[type[CyclicGraph], tuple[tuple[str, ...]]]:
+        return type(self), (self.cycle,)
+
+
+class MissingDependency(GraphError):
+    """A task depends on one that is neither in the graph nor completed."""
+
+
+class BlockedTasks(GraphError):
+    """Nothing runs, nothing is ready and tasks are left."""
+
+
+class RunInProgress(OvernightError, AssertionError):
+    """`execute` was called while a run of the same executor is active."""
+
+
+class RecordMismatch(OvernightError, AssertionError):
+    """The result of a cache record that is not COMPUTED, or the error of one that is not ERROR, was asked for."""
+
+
+class MissingExtra(OvernightError, ImportError):
+    """A feature needs a package that is not installed; the message names the extra."""
+
+    exit_code = 2
+
+
+# Errors of the surroundings: server, workers, directories.
+
+
+class Unreachable(OvernightError, ConnectionError):
+    """Redis, or what else a run needs, cannot be reached or used."""
+
+    exit_code = 4
+
+
+class Refused(OvernightError):
+    """What was asked for was understood and is declined."""
+
+    exit_code = 5
+
+
+class ServerUnfit(Refused):
+    """The Redis server is configured so that a run could be lost on it."""
+
+
+class UnknownRun(Refused, KeyError):
+    """No run has that id, prefix or name; or Redis no longer knows it."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class RunCancelled(Refused):
+    """The run was cancelled from elsewhere; `run_id` names it."""
+
+    def __init__(self, run_id: str, reason: str = "it was cancelled") -> None:
+        self.run_id = run_id
+        self.reason = reason
+        super().__init__(f"Run {run_id} ended before all its tasks: {reason}.")
+
+    def __reduce__(self) -> tuple[type[RunCancelled], tuple[str, str]]:
+        return type(self), (self.run_id, self.reason)
+
+
+class Fenced(OvernightError):
+    """This scheduler no longer holds the right to dispatch."""
+
+
+class BadSeal(OvernightError):
+    """A stored record is damaged, of another format, of another place, or not signed by a known key."""
+
+
+class ForeignRecord(BadSeal):
+    """A sealed record is whole but of another protocol version or Python minor version; both sides are named."""
+
+
+# Failures that overnight produces as a task's result.
+
+
+class TaskError(OvernightError):
+    """A failure that overnight itself records as the outcome of a task."""
+
+
+class TaskDied(TaskError):
+    """The process of a task ended without an outcome.
+
+    `signal` is the name of the signal that ended it (``"SIGSEGV"``) or None; `exit_code` its exit code or None;
+    `worker` names the worker that ran it or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        signal: str | None = None,
+        exit_code: int | None = None,
+        worker: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.task_exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[assignment]  # the documented field hides the command's code
+        self.worker = worker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_died, (str(self), self.signal, self.task_exit_code, self.worker)
+
+
+def _rebuild_died(message: str, signal: str | None, exit_code: int | None, worker: str | None) -> TaskDied:
+    return TaskDied(message, signal=signal, exit_code=exit_code, worker=worker)
+
+
+class TaskTimedOut(TaskError, TimeoutError):
+    """An attempt ran longer than the task's `timeout`."""
+
+
+class TaskNotPicklable(TaskError):
+    """A function or argument cannot be sent to another process. Repeating cannot help."""
+
+
+class ResultNotPicklable(TaskError):
+    """A result cannot be sent back from another process. Repeating cannot help."""
+
+
+class UnresolvedTask(TaskError):
+    """A Task among the arguments has no result, or sits where it cannot be replaced. Repeating cannot help."""
+
+
+class RemoteTaskError(TaskError):
+    """Stands for an exception that cannot be rebuilt here; its type name, message and traceback are text."""
+
+    def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+        self.type_name = type_name
+        self.message = message
+        self.traceback_text = traceback_text
+
+    def __reduce__(self) -> tuple[type[RemoteTaskError], tuple[str, str, str]]:
+        return type(self), (self.type_name, self.message, self.traceback_text)
+
+
+#: Failures that cannot end otherwise, so that `retries` does not apply to them.
+HOPELESS: tuple[type[TaskError], ...] = (TaskNotPicklable, ResultNotPicklable, UnresolvedTask)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return a hint such as ``"; did you mean 'part-1'?"`` for a misspelt name, or an empty text."""
+    found = get_close_matches(name, known[:100_000], n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

@@ -1,0 +1,84 @@
+"""Task ids and the names made from them (BEHAVIOUR I1 to I7).
+
+Pure functions: an id is free text, and every name that the system makes from one (file, log line) is injective,
+so that distinct tasks never meet in one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+
+from overnight.errors import InvalidTaskId
+
+LONGEST_ID = 200
+_CUT_ID_PREFIX = 159
+_CUT_ID_DIGEST = 40
+_PLAIN_FILE_NAME = re.compile(r"[a-z0-9_][a-z0-9_-]{0,99}")
+_FILE_PREFIX_LENGTH = 60
+_FILE_DIGEST_LENGTH = 32
+_NOT_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]")
+_TO_ESCAPE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_logger = logging.getLogger(__name__)
+
+
+def check_task_id(task_id: object) -> str:
+    """Return `task_id` if it is a usable id; raise TypeError or InvalidTaskId otherwise (I1)."""
+    if not isinstance(task_id, str):
+        raise TypeError(f"A task id must be a str, not {type(task_id).__name__}: {task_id!r}.")
+    if not task_id:
+        raise InvalidTaskId("A task id must not be empty.")
+    if "\0" in task_id:
+        raise InvalidTaskId(f"A task id must not hold NUL: {task_id!r}.")
+    if not task_id.isascii():
+        try:
+            task_id.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidTaskId(f"A task id must not hold a lone surrogate: {ascii(task_id)}.") from None
+    return task_id
+
+
+def bounded_task_id(task_id: str) -> str:
+    """Return `task_id`, or a cut id of 200 characters in place of a longer one, with one warning (I2)."""
+    if len(task_id) <= LONGEST_ID:
+        return task_id
+    digest = hashlib.sha256(task_id.encode("utf-8")).hexdigest()
+    cut = f"{task_id[:_CUT_ID_PREFIX]}_{digest[:_CUT_ID_DIGEST]}"
+    _logger.warning("A task id of %d characters was cut to %d: %s", len(task_id), len(cut), shown(task_id))
+    return cut
+
+
+def file_name(task_id: str) -> str:
+    """Return the file name of an id: ASCII, one path component, distinct for distinct ids (I3, I4)."""
+    if _PLAIN_FILE_NAME.fullmatch(task_id):
+        return task_id
+    prefix = _NOT_IN_FILE_NAME.sub("_", task_id[:_FILE_PREFIX_LENGTH])
+    if prefix.startswith("-"):
+        prefix = "_" + prefix[1:]
+    digest = hashlib.sha256(task_id.encode("utf-8")).hexdigest()
+    return f"{prefix}.{digest[:_FILE_DIGEST_LENGTH]}"
+
+
+def flag_name(task_id: str) -> str:
+    """Return the name of the file that records the outcome of a task (I5)."""
+    return f"{file_name(task_id)}.flag"
+
+
+def log_name(task_id: str) -> str:
+    """Return the name of the log file of a task (I5)."""
+    return f"log_{file_name(task_id)}.log"
+
+
+def shown(text: str) -> str:
+    """Return `text` on one line, with backslash, control characters and separators escaped, injectively (I7)."""
+    return _TO_ESCAPE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match.group()
+    if character == "\\":
+        return "\\\\"
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
