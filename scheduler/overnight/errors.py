@@ -16,9 +16,9 @@ LONGEST_CYCLE_SHOWN = 20
 
 
 class OvernightError(Exception):
-    """The root of everything that overnight raises. `exit_code` is what the command exits with."""
+    """The root of everything that overnight raises. `exit_status` is what the command exits with."""
 
-    exit_code = 1
+    exit_status = 1
 
 
 # Errors of the caller: what was typed, configured or built.
@@ -27,13 +27,13 @@ class OvernightError(Exception):
 class UsageError(OvernightError, ValueError):
     """What was typed or configured cannot be used."""
 
-    exit_code = 2
+    exit_status = 2
 
 
 class GraphError(OvernightError, ValueError):
     """The graph cannot be built or run as it stands."""
 
-    exit_code = 3
+    exit_status = 3
 
 
 class InvalidTaskId(GraphError):
@@ -87,7 +87,7 @@ class RecordMismatch(OvernightError, AssertionError):
 class MissingExtra(OvernightError, ImportError):
     """A feature needs a package that is not installed; the message names the extra."""
 
-    exit_code = 2
+    exit_status = 2
 
 
 # Errors of the surroundings: server, workers, directories.
@@ -96,13 +96,13 @@ class MissingExtra(OvernightError, ImportError):
 class Unreachable(OvernightError, ConnectionError):
     """Redis, or what else a run needs, cannot be reached or used."""
 
-    exit_code = 4
+    exit_status = 4
 
 
 class Refused(OvernightError):
     """What was asked for was understood and is declined."""
 
-    exit_code = 5
+    exit_status = 5
 
 
 class ServerUnfit(Refused):
@@ -164,12 +164,11 @@ class TaskDied(TaskError):
     ) -> None:
         super().__init__(message)
         self.signal = signal
-        self.task_exit_code = exit_code
-        self.exit_code = exit_code  # type: ignore[assignment]  # the documented field hides the command's code
+        self.exit_code = exit_code
         self.worker = worker
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_died, (str(self), self.signal, self.task_exit_code, self.worker)
+        return _rebuild_died, (str(self), self.signal, self.exit_code, self.worker)
 
 
 def _rebuild_died(message: str, signal: str | None, exit_code: int | None, worker: str | None) -> TaskDied:

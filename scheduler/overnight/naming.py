@@ -36,7 +36,7 @@ def check_task_id(task_id: object) -> str:
         try:
             task_id.encode("utf-8")
         except UnicodeEncodeError:
-            raise InvalidTaskId(f"A task id must not hold a lone surrogate: {ascii(task_id)}.") from None
+            raise InvalidTaskId(f"A task id must not hold a lone surrogate: {task_id!a}.") from None
     return task_id
 
 
@@ -72,7 +72,7 @@ def log_name(task_id: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return `text` on one line, with backslash, control characters and separators escaped, injectively (I7)."""
+    """Return `text` on one line, backslash, control characters and separators escaped (I7)."""
     return _TO_ESCAPE.sub(_escape, text)
 
 
