@@ -1,0 +1,62 @@
+"""What the core wants done. The performer carries the actions out in order; each may be repeated safely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from overnight.core.events import Charge
+from overnight.core.states import RunPhase, TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send a batch: tasks in dependency order, each with the number of its attempt (1, 2, ..., at most 255)."""
+
+    batch: str
+    queue: str | None
+    tasks: Sequence[int]
+    attempts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A task became terminal. For SKIPPED `cause` is the failed ancestor; for FAILED `lost` says that its worker
+    was lost too often, so that the performer records a `TaskDied`."""
+
+    task: int
+    state: TaskState
+    cause: int | None = None
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A task goes back to PENDING with this charge on record: a retry, a loss, a task to run again."""
+
+    task: int
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class StopBatch:
+    """The run is being cancelled: withdraw the batch if it is queued, stop it if it runs."""
+
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send `Woken` at this time or soon after: a backoff ends then."""
+
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """Every task is terminal. An addition, a retry or an invalidation makes the run active again."""
+
+    phase: RunPhase
+
+
+Action = Dispatch | Ended | Again | StopBatch | WakeAt | RunEnded
