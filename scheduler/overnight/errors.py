@@ -99,6 +99,10 @@ class Unreachable(OvernightError, ConnectionError):
     exit_status = 4
 
 
+class StoreFull(Unreachable):
+    """The server's memory or disk is full: the step was refused whole and may be repeated when there is room."""
+
+
 class Refused(OvernightError):
     """What was asked for was understood and is declined."""
 

@@ -1,0 +1,104 @@
+"""Settings: one frozen value, read once at the edge of each process. Units stand in the names.
+
+All faults are reported together. Inside, each part receives only what it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from overnight.errors import UsageError
+
+DEFAULT_PREFIX = "overnight"
+DEFAULT_STATE_DIR = ".overnight"
+DEFAULT_QUEUE = "default"
+LEASE_SECONDS = 15.0
+HEARTBEAT_SECONDS = 5.0
+KEEP_SECONDS = 7 * 24 * 3600.0
+CONNECT_SECONDS = 12.0
+INLINE_BYTES = 64 * 1024
+DRAIN_SECONDS = 30.0
+
+#: Environment variables by field; every one of them is optional.
+VARIABLES = {
+    "redis_url": "OVERNIGHT_REDIS_URL",
+    "state_dir": "OVERNIGHT_STATE_DIR",
+    "prefix": "OVERNIGHT_PREFIX",
+    "lease_seconds": "OVERNIGHT_LEASE_SECONDS",
+    "heartbeat_seconds": "OVERNIGHT_HEARTBEAT_SECONDS",
+    "keep_seconds": "OVERNIGHT_KEEP_SECONDS",
+    "connect_seconds": "OVERNIGHT_CONNECT_SECONDS",
+    "inline_bytes": "OVERNIGHT_INLINE_BYTES",
+    "drain_seconds": "OVERNIGHT_DRAIN_SECONDS",
+}
+_PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every process of a deployment agrees on. `redis_url` None means the embedded server of `state_dir`."""
+
+    redis_url: str | None = None
+    state_dir: Path = Path(DEFAULT_STATE_DIR)
+    prefix: str = DEFAULT_PREFIX
+    lease_seconds: float = LEASE_SECONDS
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+    keep_seconds: float = KEEP_SECONDS
+    connect_seconds: float = CONNECT_SECONDS
+    inline_bytes: int = INLINE_BYTES
+    drain_seconds: float = DRAIN_SECONDS
+
+    def with_values(self, *, redis_url: str | None = None, state_dir: str | Path | None = None) -> Settings:
+        """Return these settings with what was given on a command line in place of the environment's."""
+        changed = self
+        if redis_url is not None:
+            changed = replace(changed, redis_url=redis_url)
+        if state_dir is not None:
+            changed = replace(changed, state_dir=Path(state_dir))
+        return changed
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings of this process from its environment; UsageError names every fault at once."""
+    source = os.environ if environ is None else environ
+    values: dict[str, object] = {}
+    faults: list[str] = []
+    for name, variable in VARIABLES.items():
+        text = source.get(variable)
+        if not text:
+            continue
+        try:
+            values[name] = _parse(name, text)
+        except ValueError as error:
+            faults.append(f"{variable}: {error}, found {text!r}")
+    if faults:
+        raise UsageError("The environment cannot be used: " + "; ".join(faults) + ".")
+    settings = Settings(**values)  # type: ignore[arg-type]  # each value was parsed for its field
+    if settings.heartbeat_seconds * 2 > settings.lease_seconds:
+        raise UsageError(
+            f"A heartbeat every {settings.heartbeat_seconds} s cannot keep a lease of {settings.lease_seconds} s: "
+            "make OVERNIGHT_LEASE_SECONDS at least twice OVERNIGHT_HEARTBEAT_SECONDS."
+        )
+    return settings
+
+
+def _parse(name: str, text: str) -> object:
+    if name == "redis_url":
+        return text
+    if name == "state_dir":
+        return Path(text)
+    if name == "prefix":
+        if not _PREFIX.fullmatch(text):
+            raise ValueError("expected 1 to 64 letters, digits, '_', '.' or '-'")
+        return text
+    try:
+        number = int(text) if name == "inline_bytes" else float(text)
+    except ValueError:
+        raise ValueError("expected a number") from None
+    if not 0 < number < float("inf"):
+        raise ValueError("expected a positive number")
+    return number

@@ -1,0 +1,306 @@
+"""The values that pass through the store's ports. Tasks are indices in their run; digests are 32 bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from overnight.core.events import Charge, Flight
+from overnight.core.states import RunPhase, TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a run is, as all may read it. Times are seconds of the server's clock.
+
+    `key` identifies the graph (the same command makes the same key), `place` the status directory or other resource
+    that only one active run may use (empty: none).
+    """
+
+    run_id: str
+    name: str
+    key: str
+    place: str
+    owner: str
+    host: str
+    python: str
+    protocol: int
+    total: int
+    queue: str
+    command: str
+    status_dir: str | None = None
+    log_dir: str | None = None
+    fail_fast: bool = False
+    look_first: bool = False
+    keep_seconds: float = 604800.0
+    resource_limits: Mapping[str, float] = field(default_factory=dict)
+    phase: RunPhase = RunPhase.SUBMITTING
+    paused: bool = False
+    added: int = 0
+    created_at: float = 0.0
+    ended_at: float | None = None
+
+
+class Opening(Enum):
+    """How SUBMIT answered: a new run; the same graph is active already; the place is in use by another graph."""
+
+    CREATED = "created"
+    ATTACHED = "attached"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer to SUBMIT. `run` is the new run, the one to attach to, or the one that is in the way."""
+
+    opening: Opening
+    run: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A finished task whose flag is valid: its result's digest and the sealed `StoredResult` that locates it."""
+
+    digest: bytes
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """Tasks to add from index `first` on: the sealed `SpecChunk`, and for each task that may run its sealed
+    `TaskMessage` (by index); adopted tasks (by index) are CACHED from the start."""
+
+    first: int
+    count: int
+    spec: bytes
+    messages: Mapping[int, bytes]
+    adopted: Mapping[int, Adopted] = field(default_factory=dict)
+
+
+class Request(Enum):
+    """What people and clients ask of a run."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The right to dispatch. `number` grows with each takeover; `holder` is the scheduler instance's random id."""
+
+    number: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpochHeld:
+    """Another scheduler holds the epoch, for at most `seconds` more unless it renews."""
+
+    holder: str
+    description: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """All that a scheduler needs to take a run over. `specs` are sealed `SpecChunk` records in order of `first`.
+
+    `states` holds two bytes a task (code, attempt), `digests` 32 bytes a task (zeros: none). `cursor` is the position
+    in the run's event stream just before the state was read.
+    """
+
+    run: RunRecord
+    specs: Sequence[bytes]
+    states: bytes
+    digests: bytes
+    flights: Sequence[Flight]
+    charges: Mapping[int, Charge]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch to dispatch: tasks in dependency order, their attempts, and the lineage digest expected of each.
+
+    `look_first`: the worker looks for a valid flag before it runs a task, whatever the attempt.
+    """
+
+    batch: str
+    queue: str
+    tasks: Sequence[int]
+    attempts: Sequence[int]
+    lineages: Sequence[bytes]
+    look_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A scheduler's decision on one task: its new state, with the charge on record (PENDING) or the failed ancestor
+    (SKIPPED), or a sealed `StoredError` where the scheduler itself states the failure (FAILED, worker lost)."""
+
+    task: int
+    state: TaskState
+    charge: Charge | None = None
+    cause: int | None = None
+    error: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What CLAIM hands out: the tasks of the batch that are still queued for it, with their sealed messages."""
+
+    run: RunRecord
+    batch: str
+    queue: str
+    tasks: Sequence[int]
+    attempts: Sequence[int]
+    lineages: Sequence[bytes]
+    messages: Sequence[bytes]
+    context: bytes
+    look_first: bool
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRefused:
+    """The batch is held by another worker, finished, withdrawn or unknown: nothing to do. `reason` says which."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One attempt's outcome for COMMIT.
+
+    `record` is a sealed `StoredResult` (ok) or `StoredError`; `digest` the result's (ok) or empty; `lineage` the
+    lineage digest of the dependency results used; `facts` JSON text for people.
+    """
+
+    task: int
+    ok: bool
+    record: bytes
+    digest: bytes
+    lineage: bytes
+    facts: bytes
+    seconds: float | None
+    hopeless: bool = False
+
+
+class Acceptance(Enum):
+    """COMMIT's answer for one report."""
+
+    ACCEPTED = "accepted"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReply:
+    """COMMIT's answer: one acceptance per report, whether the lease is lost, whether the run wants the batch to stop.
+
+    `known` False: Redis no longer knows the run; the worker keeps flag or spool and offers the reports again.
+    """
+
+    acceptances: Sequence[Acceptance]
+    lease_lost: bool = False
+    stop: bool = False
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReply:
+    """HEARTBEAT's answer for one batch."""
+
+    lost: bool
+    stop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker as people and the scheduler see it. Times are of the server's clock; memory in bytes."""
+
+    instance: str
+    host: str
+    pid: int
+    queues: Sequence[str]
+    python: str
+    protocol: int
+    started_at: float
+    seen_at: float = 0.0
+    batch: str | None = None
+    run_id: str | None = None
+    task: int | None = None
+    task_since: float | None = None
+    memory: int = 0
+    draining: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """A lease that ran out: the batch and its tasks that went back to PENDING, in batch order."""
+
+    run_id: str
+    batch: str
+    tasks: Sequence[int]
+
+
+class Happening(Enum):
+    """What an entry of a run's event stream tells."""
+
+    ADDED = "added"
+    CLAIMED = "claimed"
+    COMMITTED = "committed"
+    RETURNED = "returned"
+    REAPED = "reaped"
+    SETTLED = "settled"
+    REQUESTED = "requested"
+    INVALIDATED = "invalidated"
+    ENDED = "ended"
+    GAP = "gap"
+    """Entries were missed (trimmed, or the server lost some): read the state instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One accepted report inside a COMMITTED event; `digest` is empty for a failure."""
+
+    task: int
+    ok: bool
+    digest: bytes
+    seconds: float | None
+    hopeless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """One entry of a run's event stream; fields that do not belong to its happening are empty.
+
+    `cursor` is the position to go on from. For SETTLED `verdicts` holds (task, state, cause) triples.
+    """
+
+    run_id: str
+    cursor: str
+    what: Happening
+    batch: str | None = None
+    worker: str | None = None
+    tasks: Sequence[int] = ()
+    reports: Sequence[Committed] = ()
+    verdicts: Sequence[tuple[int, TaskState, int | None]] = ()
+    request: Request | None = None
+    phase: RunPhase | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """One task as people see it: state, attempt, charge, failed ancestor, facts (JSON text), sealed error or None."""
+
+    task: int
+    state: TaskState
+    attempt: int
+    charge: Charge
+    cause: int | None
+    facts: bytes | None
+    error: bytes | None

@@ -1,0 +1,1 @@
+"""Transport: hints that a batch waits. Losing, doubling or delaying one costs time, never a task."""

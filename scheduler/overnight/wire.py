@@ -1,0 +1,129 @@
+"""Sealed, versioned records: everything that travels through Redis or a spool between the parts of overnight.
+
+A record is ``magic | format | protocol | Python minor | key id | purpose | header length | header | body | tag``. The
+tag is the HMAC-SHA256 over all before it, or the SHA-256 where no key is set. The header is JSON and binds the record
+to its place (run, task, batch, attempt, lineage), so that a valid record cannot be moved to another place.
+
+A reader checks size, magic, format, then the tag, and only then parses the header, compares what it binds and hands
+the body on. Nothing here unpickles: bodies are bytes. Protocol version and Python minor stand in the fixed part, so a
+reader that does not fit finds out before it touches the body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from overnight.errors import BadSeal, ForeignRecord
+from overnight.keyring import Keyring
+
+PROTOCOL = 1
+PYTHON_MINOR = sys.version_info.minor
+LONGEST_HEADER = 1 << 20
+LARGEST_RECORD = 512 << 20
+
+_MAGIC = b"ovnt"
+_FORMAT = 1
+_KEY_ID_LENGTH = 8
+_NO_KEY = b"-" * _KEY_ID_LENGTH
+_TAG_LENGTH = 32
+_FIXED = struct.Struct(f">4sBBB{_KEY_ID_LENGTH}sBI")
+
+
+class Purpose(IntEnum):
+    """What a record is for; a record of one purpose is refused where another is expected."""
+
+    TASK = 1
+    RESULT = 2
+    SPEC = 3
+    SPOOL = 4
+    CONTROL = 5
+    ERROR = 6
+    BLOB = 7
+    CONTEXT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An opened record: its checked header and its body, still bytes."""
+
+    purpose: Purpose
+    header: Mapping[str, Any]
+    body: bytes
+
+
+def seal(purpose: Purpose, header: Mapping[str, Any], body: bytes, keyring: Keyring) -> bytes:
+    """Return a sealed record. `header` must be JSON and should bind the record to its place."""
+    head = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    if len(head) > LONGEST_HEADER:
+        raise BadSeal(f"A record header may hold {LONGEST_HEADER} bytes, not {len(head)}.")
+    key_id = keyring.signing_id.encode("ascii") if not keyring.is_empty else _NO_KEY
+    fixed = _FIXED.pack(_MAGIC, _FORMAT, PROTOCOL, PYTHON_MINOR, key_id, purpose, len(head))
+    sealed = b"".join((fixed, head, body))
+    return sealed + (hashlib.sha256(sealed).digest() if keyring.is_empty else keyring.sign(sealed)[1])
+
+
+def open_sealed(
+    record: bytes,
+    purpose: Purpose,
+    keyring: Keyring,
+    *,
+    bound: Mapping[str, Any] | None = None,
+    any_python: bool = True,
+) -> Record:
+    """Check `record` and return it opened.
+
+    `bound` holds header fields that must be present with exactly these values. `any_python` False also demands this
+    interpreter's minor version, as everything that will be unpickled must.
+
+    Raises BadSeal if the record is damaged, unsigned, signed by an unknown key, of another purpose or bound to another
+    place; ForeignRecord if it is of another protocol or Python minor.
+    """
+    if not _FIXED.size + _TAG_LENGTH <= len(record) <= LARGEST_RECORD:
+        raise BadSeal(f"A sealed record cannot hold {len(record)} bytes.")
+    magic, form, protocol, minor, key_id, found_purpose, head_length = _FIXED.unpack_from(record)
+    if magic != _MAGIC or form != _FORMAT:
+        raise BadSeal("This is not a sealed record of overnight.")
+    _check_tag(record, key_id, keyring)
+    if protocol != PROTOCOL:
+        raise ForeignRecord(f"The record was made by protocol {protocol}; this process speaks protocol {PROTOCOL}.")
+    if not any_python and minor != PYTHON_MINOR:
+        raise ForeignRecord(f"The record was made by Python 3.{minor}; this process runs Python 3.{PYTHON_MINOR}.")
+    if found_purpose != purpose:
+        raise BadSeal(f"A record for {purpose.name.lower()} was expected, found one of purpose {found_purpose}.")
+    start = _FIXED.size
+    end = len(record) - _TAG_LENGTH
+    if head_length > LONGEST_HEADER or start + head_length > end:
+        raise BadSeal("The header of a sealed record is longer than the record.")
+    header = json.loads(record[start : start + head_length])
+    for name, value in (bound or {}).items():
+        if header.get(name) != value:
+            raise BadSeal(f"A sealed record belongs to {name} {header.get(name)!r}, not to {value!r}.")
+    return Record(purpose, header, record[start + head_length : end])
+
+
+def python_of(record: bytes) -> tuple[int, int]:
+    """Return (protocol, Python minor) of a record from its fixed part, unchecked: for messages to people only."""
+    if len(record) < _FIXED.size or record[:4] != _MAGIC:
+        raise BadSeal("This is not a sealed record of overnight.")
+    return record[5], record[6]
+
+
+def _check_tag(record: bytes, key_id: bytes, keyring: Keyring) -> None:
+    view = memoryview(record)
+    sealed, tag = view[:-_TAG_LENGTH], bytes(view[-_TAG_LENGTH:])
+    if keyring.is_empty:
+        if key_id != _NO_KEY:
+            raise BadSeal(f"The record is signed by key {key_id.decode('ascii', 'replace')}, and no key is set here.")
+        if not hmac.compare_digest(hashlib.sha256(sealed).digest(), tag):
+            raise BadSeal("The record is damaged: its checksum does not fit.")
+        return
+    if not keyring.verify(bytes(sealed), key_id.decode("ascii", "replace"), tag):
+        raise BadSeal("The record is damaged or not signed by a known key.")
