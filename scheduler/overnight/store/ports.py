@@ -108,6 +108,15 @@ class SchedulingStore(Protocol):
         """Wait until any of these runs has events after its cursor, or the set of active runs changed (second value
         True), or `seconds` passed."""
 
+    def states(self, run_id: str) -> bytes:
+        """Return the state string: two bytes a task."""
+
+    def now(self) -> float:
+        """Return the server's clock in seconds since the epoch."""
+
+    def server_id(self) -> str:
+        """Return the server's own id, which changes when it restarts: a changed one may have rolled back."""
+
     def workers(self) -> list[WorkerRecord]:
         """Return the workers whose registration is alive."""
 
@@ -120,6 +129,9 @@ class SchedulingStore(Protocol):
 
 class WorkingStore(Protocol):
     """What a worker needs."""
+
+    def run(self, run_id: str) -> RunRecord:
+        """Return one run: a worker that does not fit its Python or protocol never claims."""
 
     def register(self, worker: WorkerRecord, seconds: float) -> None:
         """Announce the worker for `seconds`."""

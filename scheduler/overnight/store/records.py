@@ -251,6 +251,7 @@ class Happening(Enum):
     """What an entry of a run's event stream tells."""
 
     ADDED = "added"
+    """`tasks` holds those of the addition that were adopted; the structure is read with `read_specs`."""
     CLAIMED = "claimed"
     COMMITTED = "committed"
     RETURNED = "returned"
