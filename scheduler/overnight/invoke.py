@@ -1,17 +1,191 @@
-"""Run one task: the one place where a user's function is called."""
+"""Run one task: the one place where a user's function is called.
+
+`invoke` calls the function and turns whatever happens into an `Outcome`: a result, or the exception that was raised
+or returned. `attempt` is `invoke` inside the task's log. Both are used by every executor and by the worker's child,
+so nothing here knows of graphs, caches or queues.
+
+A time limit is a timer signal in the main thread. The timer repeats, so that code which swallows the first
+`TaskTimedOut` meets the next one; code that never returns to the interpreter is ended from outside, by whoever owns
+the process.
+"""
 
 from __future__ import annotations
 
+import logging
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
+from typing import Any, Self
+
+from overnight.errors import TaskTimedOut
+from overnight.naming import shown
+from overnight.output_capture import OutputCapture
+from overnight.task_log import TaskLog
+
+#: Seconds between two interruptions of a task that goes on after its time limit.
+INTERRUPT_AGAIN_SECONDS = 1.0
+_MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
+
+_logger = logging.getLogger("task_executor")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended. `value` is the result, or the exception if not `ok`; times are seconds since the epoch."""
+    """How one attempt ended. `value` is the result, or the exception if not `ok`.
+
+    `started` is seconds since the epoch, `seconds` the duration by a monotonic clock, `peak_memory` the largest
+    resident size in bytes that the task's process had reached by the end (0 if unknown).
+    """
 
     ok: bool
     value: Any
     started: float
     seconds: float
     peak_memory: int = 0
+
+
+def invoke(
+    func: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    timeout: float | None = None,
+    passing: tuple[type[BaseException], ...] = (),
+) -> Outcome:
+    """Call the function and return how it ended; an exception object that it returns is a failure (G23).
+
+    `timeout` in seconds needs the main thread (`can_interrupt`). Exceptions of the types in `passing` are not
+    outcomes: they pass through.
+    """
+    started = time.time()
+    begin = time.monotonic()
+    try:
+        value = func(*args, **kwargs) if timeout is None else _within(timeout, func, args, kwargs)
+        return Outcome(not isinstance(value, BaseException), value, started, time.monotonic() - begin, peak_memory())
+    except passing:
+        raise
+    except BaseException as error:
+        seconds = time.monotonic() - begin
+        return Outcome(False, _without_own_frame(error), started, seconds, peak_memory())  # noqa: FBT003  # the first field
+
+
+def _without_own_frame(error: BaseException) -> BaseException:
+    trace = error.__traceback__
+    return error.with_traceback(trace.tb_next if trace is not None else None)
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MEMORY_UNIT
+
+
+def can_interrupt() -> bool:
+    """Tell whether a task called here can be interrupted by a timer: signals reach the main thread only."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _within(timeout: float, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    with _TimeLimit(timeout) as limit:
+        limit.start()
+        value = func(*args, **kwargs)
+    if limit.struck:
+        raise TaskTimedOut(limit.message)
+    return value
+
+
+class _TimeLimit:
+    """A context that raises TaskTimedOut in the main thread, from `seconds` after `start` on, until it is left.
+
+    Whatever else a struck task raises on its way out becomes the cause of the TaskTimedOut.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.message = f"The attempt ran longer than its limit of {seconds:g} s."
+        self.struck = False
+        self._armed = False
+        self._former_timer = (0.0, 0.0)
+
+    def __enter__(self) -> Self:
+        self._former_handler = signal.signal(signal.SIGALRM, self._expire)
+        return self
+
+    def start(self) -> None:
+        """Start the timer; here and not on entry, so that a timer of no length strikes inside the context."""
+        self._started = time.monotonic()
+        self._armed = True
+        self._former_timer = signal.setitimer(signal.ITIMER_REAL, self.seconds, INTERRUPT_AGAIN_SECONDS)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self._armed = False
+        finally:
+            # Reached also when the timer strikes on the line above.
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._former_handler)
+            self._restore_former_timer()
+        if self.struck and isinstance(error, Exception) and not isinstance(error, TaskTimedOut):
+            raise TaskTimedOut(self.message) from error
+
+    def _expire(self, _number: int, _frame: FrameType | None) -> None:
+        if self._armed:
+            self.struck = True
+            raise TaskTimedOut(self.message)
+
+    def _restore_former_timer(self) -> None:
+        delay, interval = self._former_timer
+        if delay:
+            left = delay - (time.monotonic() - self._started)
+            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6), interval)
+
+
+def attempt(
+    task_id: str,
+    func: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    timeout: float | None = None,
+    log_dir: str | None = None,
+    verbosity: int | None = 0,
+    run_id: str = "",
+    attempt: int = 1,
+    whole_process: bool = False,
+    capture: OutputCapture | None = None,
+    passing: tuple[type[BaseException], ...] = (),
+) -> Outcome:
+    """Run one attempt of a task inside its log (B16, N4, N5) and return how it ended; parameters as for `invoke`.
+
+    The log file is made by the first record or captured output. `log_dir` None means no file. `whole_process` says
+    that nothing else runs in this process, so that records of all its threads are the task's. `capture` is what
+    stands in for stdout and stderr of this process; what it holds goes to the log.
+    """
+    log = TaskLog(task_id, log_dir, verbosity, run_id=run_id, attempt=attempt)
+    log.whole_process = whole_process
+    log.capture = capture
+    with log:
+        if _logger.isEnabledFor(logging.INFO):
+            _logger.info("task <%s> started, attempt %d", shown(task_id), attempt)
+        outcome = invoke(func, args, kwargs, timeout=timeout, passing=passing)
+        _log_outcome(task_id, outcome)
+    return outcome
+
+
+def _log_outcome(task_id: str, outcome: Outcome) -> None:
+    if not outcome.ok:
+        error = outcome.value
+        _logger.error(
+            "task <%s> failed after %.3f s: %s",
+            shown(task_id),
+            outcome.seconds,
+            type(error).__name__,
+            exc_info=(type(error), error, error.__traceback__),
+        )
+    if _logger.isEnabledFor(logging.INFO):
+        megabytes = outcome.peak_memory / 1e6
+        _logger.info("task <%s> ended after %.3f s, peak memory %.1f MB", shown(task_id), outcome.seconds, megabytes)

@@ -1,0 +1,195 @@
+"""The log of one attempt: its own records and nothing else, in a file that exists once there is something to say.
+
+One handler, the router, sits on the root logger while any attempt is logged. It hands a record to the attempt that
+the context of the calling thread belongs to. Threads started by a task have no such context: their records go to
+the only attempt of the process if that owns the whole process, or if the thread began after it.
+
+Levels are lowered on the root logger when an attempt asks for more than it lets through, and restored when the last
+attempt ends. An error of logging never reaches the task: a log that cannot be opened is reported once and dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextvars import ContextVar, Token
+from typing import Any, Self
+
+from overnight.naming import log_name, shown
+from overnight.output_capture import OutputCapture
+
+TRACE = 5
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG, TRACE)
+
+_logger = logging.getLogger(__name__)
+
+
+def level_of(verbosity: int | None) -> int:
+    """Return the logging level of a verbosity: 0 or None WARNING, 1 INFO, 2 DEBUG, 3 and more TRACE (N2)."""
+    return _LEVELS[max(0, min(verbosity or 0, len(_LEVELS) - 1))]
+
+
+class TaskLog:
+    """A context that gathers the log records of one attempt; with `log_dir` None it does nothing."""
+
+    whole_process = False
+    capture: OutputCapture | None = None
+
+    def __init__(
+        self, task_id: str, log_dir: str | None, verbosity: int | None, *, run_id: str = "", attempt: int = 1
+    ) -> None:
+        self.task_id = task_id
+        self.log_dir = log_dir
+        self.verbosity = verbosity or 0
+        self.level = level_of(verbosity)
+        self.run_id = run_id
+        self.attempt = attempt
+        self._handler: logging.Handler | None = None
+        self._token: Token[TaskLog | None] | None = None
+        self._older_threads: frozenset[int] = frozenset()
+
+    def __enter__(self) -> Self:
+        if self.log_dir is not None:
+            if threading.active_count() > 1:
+                self._older_threads = frozenset(thread.ident or 0 for thread in threading.enumerate())
+            self._token = _current.set(self)
+            _router.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write_captured()
+        if self._token is not None:
+            _router.remove(self)
+            _current.reset(self._token)
+            self._token = None
+        if self._handler is not None:
+            self._handler.close()
+
+    def owns_thread(self, ident: int | None) -> bool:
+        """Tell whether a thread without context can only be this attempt's."""
+        return self.whole_process or (ident is not None and ident not in self._older_threads)
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Write a record that is this attempt's."""
+        if record.levelno >= self.level:
+            self._write_captured()
+            self._open().handle(record)
+
+    def write(self, text: str) -> None:
+        """Write text as it is: output of the task, or the reason of its death."""
+        handler = self._open()
+        if isinstance(handler, logging.StreamHandler):
+            _write_text(handler, text)
+
+    def _write_captured(self) -> None:
+        if self.capture is None:
+            return
+        if self.log_dir is None:
+            self.capture.pass_on()
+            return
+        for piece in self.capture.drain():
+            self.write(piece.decode("utf-8", "backslashreplace"))
+
+    def _open(self) -> logging.Handler:
+        if self._handler is None:
+            self._handler = logging.NullHandler()
+            self._handler = self._opened_file()
+        return self._handler
+
+    def _opened_file(self) -> logging.Handler:
+        # Imported here, because that module offers this one's context under its own name.
+        from overnight.logging import configure_task_logging  # noqa: PLC0415
+
+        try:
+            name = log_name(self.task_id).removeprefix("log_").removesuffix(".log")
+            handler = configure_task_logging(self.log_dir, name, self.verbosity)
+        except Exception as error:  # logging must not fail a task, whatever the file system raises
+            _report_unusable(str(self.log_dir), error)
+            return logging.NullHandler()
+        handler.setFormatter(TaskFormatter(self.task_id))
+        if isinstance(handler, logging.StreamHandler):
+            _write_text(handler, self._separator())
+        return handler
+
+    def _separator(self) -> str:
+        now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        return f"---- {shown(self.task_id)} run {self.run_id or '-'} attempt {self.attempt} {now}\n"
+
+
+def _write_text(handler: logging.StreamHandler[Any], text: str) -> None:
+    try:
+        handler.stream.write(text)
+        handler.flush()
+    except Exception:  # as in every handler of logging: reported there, never raised
+        handler.handleError(logging.makeLogRecord({"msg": "text of a task"}))
+
+
+class TaskFormatter(logging.Formatter):
+    """Lines `<task_id>: time logger level message`; the id never passes through a template (I7)."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__("%(asctime)s %(name)s %(levelname)s %(message)s")
+        self._prefix = f"{shown(task_id)}: "
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record, with its traceback below."""
+        return self._prefix + super().format(record)
+
+
+_unusable: set[str] = set()
+
+
+def _report_unusable(log_dir: str, error: Exception) -> None:
+    if log_dir not in _unusable:
+        _unusable.add(log_dir)
+        _logger.warning("Task logs cannot be written to %s, tasks run without: %s", shown(log_dir), error)
+
+
+_current: ContextVar[TaskLog | None] = ContextVar("overnight_task_log", default=None)
+
+
+class _Router(logging.Handler):
+    """Hands each record to the attempt that it belongs to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._guard = threading.Lock()
+        self._active: list[TaskLog] = []
+        self._former_level: int | None = None
+
+    def add(self, log: TaskLog) -> None:
+        root = logging.getLogger()
+        with self._guard:
+            self._active.append(log)
+            if len(self._active) == 1:
+                root.addHandler(self)
+            if root.level > log.level:
+                if self._former_level is None:
+                    self._former_level = root.level
+                root.setLevel(log.level)
+
+    def remove(self, log: TaskLog) -> None:
+        root = logging.getLogger()
+        with self._guard:
+            self._active.remove(log)
+            if self._active:
+                return
+            root.removeHandler(self)
+            if self._former_level is not None:
+                root.setLevel(self._former_level)
+                self._former_level = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        log = _current.get() or self._only_owner(record.thread)
+        if log is None:
+            return False
+        log.handle(record)
+        return True
+
+    def _only_owner(self, thread: int | None) -> TaskLog | None:
+        owners = [log for log in self._active if log.owns_thread(thread)]
+        return owners[0] if len(owners) == 1 else None
+
+
+_router = _Router()
