@@ -1,0 +1,109 @@
+"""One run in the scheduler's memory: the core's state, and what a dispatch needs beside it.
+
+The structure comes from sealed chunks; digests of results arrive in events. About 100 bytes a task above the core.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from overnight.core.actions import Action
+from overnight.core.events import NewTask, TaskRules, TasksAdded, TasksAdopted
+from overnight.core.run_state import RunState
+from overnight.core.states import RunPhase
+from overnight.lineage import lineage_digest
+from overnight.messages import SpecChunk
+from overnight.store.records import Batch, RunRecord
+
+DIGEST_BYTES = 32
+_NO_DEPENDENCIES: array[int] = array("I")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A batch that waits on a queue, and since when."""
+
+    queue: str
+    since: float
+
+
+class ActiveRun:
+    """A run that is not over, as this scheduler sees it.
+
+    `number_of` turns a function's name into the number by which the core knows it; the numbers are shared by all runs
+    of this process, so that learned durations are too.
+    """
+
+    def __init__(self, record: RunRecord, core: RunState, number_of: Callable[[str], int]) -> None:
+        self.record = record
+        self.core = core
+        self.cursor = "0"
+        self.over: RunPhase | None = None
+        self.moved_at = 0.0
+        self.queues: set[str] = set()
+        self.waiting: dict[str, Waiting] = {}
+        self._number_of = number_of
+        self._dependencies: list[array[int]] = []
+        self._digests = bytearray()
+        self._rules: dict[TaskRules, TaskRules] = {}
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.record.run_id
+
+    @property
+    def known(self) -> int:
+        """How many tasks have been added so far; the next chunk starts here."""
+        return len(self._dependencies)
+
+    def add(self, chunk: SpecChunk, adopted: Sequence[int] = ()) -> list[Action]:
+        """Add the tasks of a chunk; one that is known already changes nothing."""
+        if chunk.first != self.known:
+            return []
+        numbers = [self._number_of(name) for name in chunk.functions]
+        tasks = []
+        for offset, dependencies in enumerate(chunk.dependencies):
+            rules = self._with_queue(chunk.rules_of(offset))
+            tasks.append(NewTask(dependencies, rules, numbers[chunk.function_of[offset]]))
+            self._dependencies.append(array("I", dependencies) if dependencies else _NO_DEPENDENCIES)
+        self._digests.extend(bytes(DIGEST_BYTES * len(tasks)))
+        actions = self.core.handle(TasksAdded(chunk.first, tasks))
+        if adopted:
+            actions += self.core.handle(TasksAdopted(adopted))
+        return actions
+
+    def _with_queue(self, rules: TaskRules) -> TaskRules:
+        """Return rules that name their queue; one value per distinct rule, shared by its tasks."""
+        known = self._rules.get(rules)
+        if known is None:
+            queue = rules.queue or self.record.queue
+            known = TaskRules(rules.retries, rules.retry_delay, rules.priority, queue, rules.resources)
+            self._rules[rules] = known
+            self.queues.add(queue)
+        return known
+
+    def take_digests(self, digests: bytes) -> None:
+        """Take over the digests of all results, 32 bytes a task."""
+        self._digests[: len(digests)] = digests
+
+    def note_digest(self, task: int, digest: bytes) -> None:
+        """Remember the digest of an accepted result."""
+        self._digests[task * DIGEST_BYTES : (task + 1) * DIGEST_BYTES] = digest
+
+    def digest(self, task: int) -> bytes:
+        """Return the digest of a task's result, zeros if it has none."""
+        return bytes(self._digests[task * DIGEST_BYTES : (task + 1) * DIGEST_BYTES])
+
+    def lineage(self, task: int) -> bytes:
+        """Return the lineage digest that an attempt of the task must have used."""
+        return lineage_digest([self.digest(dependency) for dependency in self._dependencies[task]])
+
+    def batch(
+        self, batch: str, queue: str, tasks: Sequence[int], attempts: Sequence[int], *, look_first: bool
+    ) -> Batch:
+        """Return a batch ready to be dispatched, with the lineage expected of each task."""
+        lineages = [self.lineage(task) for task in tasks]
+        return Batch(batch, queue, tasks, attempts, lineages, look_first or self.record.look_first)

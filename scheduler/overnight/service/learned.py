@@ -1,0 +1,43 @@
+"""Learned durations of functions, shared by all runs of this scheduler and kept in the store between runs.
+
+The core knows functions by number; this is where names get theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class LearnedDurations:
+    """Numbers for function names, and what is known of how long each function takes (seconds, observations)."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._names: list[str] = []
+        self._known: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, name: str) -> int:
+        """Return the number of a function."""
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._numbers[name] = len(self._names)
+            self._names.append(name)
+        return number
+
+    def take(self, stored: Mapping[str, tuple[float, int]]) -> None:
+        """Take over what the store knows."""
+        self._known.update(stored)
+
+    def of(self, number: int) -> tuple[float, int] | None:
+        """Return what is known of a function, or None."""
+        return self._known.get(self._names[number])
+
+    def learn(self, durations: Mapping[int, tuple[float, int]]) -> None:
+        """Take over what a run's core has learned."""
+        for number, known in durations.items():
+            if known[1] >= self._known.get(self._names[number], (0.0, 0))[1]:
+                self._known[self._names[number]] = known
+
+    def given(self) -> dict[str, tuple[float, int]]:
+        """Return everything known, for the store."""
+        return dict(self._known)

@@ -1,0 +1,249 @@
+"""The scheduler's loop: wait for events, let the core decide, write what it wants, fill the window.
+
+One instance holds the epoch and dispatches; any other stands by and takes over when the lease runs out. A scheduler
+that finds itself fenced becomes standby. When the server was away, or is another one than before, everything is read
+again: nothing in this process's memory is needed to go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+import time
+
+from overnight.config import Settings
+from overnight.core.actions import Action
+from overnight.core.events import Offer, SlotsOffered, Woken
+from overnight.errors import BadSeal, Fenced, StoreFull, Unreachable, UnknownRun
+from overnight.keyring import Keyring
+from overnight.messages import SpecChunk
+from overnight.service.active_run import ActiveRun
+from overnight.service.duties import Duties
+from overnight.service.intake import events_of
+from overnight.service.learned import LearnedDurations
+from overnight.service.perform import Diverged, Performer
+from overnight.service.recover import read_again, take_over
+from overnight.service.window import BATCH_SECONDS, Window
+from overnight.store.ports import SchedulingStore
+from overnight.store.records import EpochHeld, Happening, RunEvent
+from overnight.transport.port import Transport
+
+_logger = logging.getLogger("overnight.scheduler")
+
+LONGEST_WAIT = 1.0
+OUTAGE_PAUSE = 0.2
+FULL_PAUSE = 1.0
+
+
+class Scheduler:
+    """Runs until `stop` is set. `describe` is what people see of this instance; `seal` and open with `keyring`."""
+
+    def __init__(
+        self,
+        store: SchedulingStore,
+        transport: Transport,
+        keyring: Keyring,
+        settings: Settings,
+        describe: str,
+        stop: threading.Event,
+    ) -> None:
+        self._store = store
+        self._transport = transport
+        self._keyring = keyring
+        self._settings = settings
+        self._describe = describe
+        self._stop = stop
+        self._holder = secrets.token_hex(16)
+        self._runs: dict[str, ActiveRun] = {}
+        self._unreadable: set[str] = set()
+        self._learned = LearnedDurations()
+        self._server = ""
+        self._rolled_back = False
+        self._turn = 0
+
+    def run(self) -> None:
+        """Hold the epoch whenever possible, until stopped; a clean stop gives it up at once."""
+        while not self._stop.is_set():
+            try:
+                performer = self._take_epoch()
+                if performer is not None:
+                    self._reign(performer)
+            except Fenced:
+                _logger.warning("another scheduler took over: standing by")
+            except Unreachable as error:
+                _logger.warning("Redis cannot be used, trying again: %s", error)
+                self._stop.wait(OUTAGE_PAUSE)
+
+    def _take_epoch(self) -> Performer | None:
+        taken = self._store.take_epoch(self._holder, self._describe, self._settings.lease_seconds)
+        if isinstance(taken, EpochHeld):
+            _logger.debug("standing by: %s holds the epoch", taken.description)
+            self._stop.wait(min(LONGEST_WAIT, max(0.05, taken.seconds)))
+            return None
+        _logger.info("took epoch %d as %s", taken.number, self._describe)
+        return Performer(self._store, self._transport, self._keyring, taken)
+
+    def _reign(self, performer: Performer) -> None:
+        """Dispatch under the epoch until stopped, fenced or cut off."""
+        server = self._store.server_id()
+        self._rolled_back = self._rolled_back or self._server not in ("", server)
+        self._server = server
+        self._offset = self._store.now() - time.monotonic()
+        self._learned.take(self._store.read_durations())
+        self._runs.clear()
+        duties = Duties(self._store, performer, self._settings, self._learned)
+        self._meet_new_runs(performer)
+        while not self._stop.is_set():
+            self._tick(performer, duties)
+        self._store.write_durations(self._learned.given())
+        self._store.leave_epoch(performer.epoch)
+        _logger.info("stopped: epoch %d is free", performer.epoch.number)
+
+    def _now(self) -> float:
+        """The server's clock, carried on by this host's monotonic one."""
+        return time.monotonic() + self._offset
+
+    def _tick(self, performer: Performer, duties: Duties) -> None:
+        for run_id in duties.due(self._runs, self._now()):
+            self._read_again(performer, run_id)
+        self._offer(performer, duties)
+        self._finish(performer)
+        cursors = {run_id: run.cursor for run_id, run in self._runs.items()}
+        entries, changed = self._store.wait(cursors, duties.seconds_to_wait(self._now(), LONGEST_WAIT))
+        for run_id, group in _by_run(entries).items():
+            if run_id in self._runs:
+                self._take_in(performer, duties, self._runs[run_id], group)
+        for run_id in duties.woken(self._now()):
+            if run_id in self._runs:
+                run = self._runs[run_id]
+                self._perform(performer, duties, run, run.core.handle(Woken(self._now())))
+        if changed:
+            self._meet_new_runs(performer)
+
+    def _take_in(self, performer: Performer, duties: Duties, run: ActiveRun, entries: list[RunEvent]) -> None:
+        """Feed one run's entries to its core and carry out what it wants."""
+        now = self._now()
+        actions: list[Action] = []
+        for entry in entries:
+            run.cursor = entry.cursor
+            run.moved_at = now
+            if entry.what is Happening.GAP:
+                self._read_again(performer, run.run_id)
+                return
+            if entry.what is Happening.ADDED:
+                actions += self._add(run, entry)
+            if entry.worker:
+                duties.saw(entry.worker)
+            for event in events_of(run, entry, now, _jitter):
+                actions += run.core.handle(event)
+        self._perform(performer, duties, run, actions)
+
+    def _add(self, run: ActiveRun, entry: RunEvent) -> list[Action]:
+        run.over = None
+        actions: list[Action] = []
+        adopted = list(entry.tasks)
+        for sealed in self._store.read_specs(run.run_id, run.known):
+            chunk = SpecChunk.opened(sealed, run.run_id, self._keyring)
+            actions += run.add(chunk, [task for task in adopted if task >= chunk.first])
+        return actions
+
+    def _perform(self, performer: Performer, duties: Duties, run: ActiveRun, actions: list[Action]) -> None:
+        if not actions:
+            return
+        try:
+            work = performer.perform(run, actions, self._now(), look_first=self._rolled_back)
+        except Diverged:
+            _logger.info("run %s: the store holds another truth, reading it again", run.run_id)
+            self._read_again(performer, run.run_id)
+        except StoreFull as error:
+            _logger.warning("run %s: no room to dispatch, waiting: %s", run.run_id, error)
+            self._read_again(performer, run.run_id)
+            duties.hold(self._now() + FULL_PAUSE)
+        except UnknownRun:
+            self._forget(run.run_id, "Redis no longer knows it")
+        else:
+            duties.wake(run.run_id, work.wake_at)
+
+    def _offer(self, performer: Performer, duties: Duties) -> None:
+        """Fill the window of each queue, one batch a run in turn."""
+        if duties.is_held(self._now()):
+            return
+        waiting = {queue for run in self._runs.values() for queue in run.queues}
+        for queue in sorted(waiting):
+            self._offer_on(queue, performer, duties)
+
+    def _offer_on(self, queue: str, performer: Performer, duties: Duties) -> None:
+        window = Window(duties.workers_on(queue))
+        runs = [run for run in self._runs.values() if queue in run.queues]
+        room = window.batches - sum(run.core.outstanding(queue) for run in runs)
+        takers = [run for run in runs if run.core.ready_count(queue)]
+        chosen: dict[str, int] = {}
+        ready = {run.run_id: run.core.ready_count(queue) for run in takers}
+        while room > 0 and takers:
+            self._turn += 1
+            run = takers[self._turn % len(takers)]
+            chosen[run.run_id] = chosen.get(run.run_id, 0) + 1
+            room -= 1
+            if chosen[run.run_id] >= ready[run.run_id]:
+                takers.remove(run)
+        for run_id, number in chosen.items():
+            most = window.most_tasks(ready[run_id])
+            offers = [Offer(secrets.token_hex(16), queue, most, BATCH_SECONDS) for _ in range(number)]
+            run = self._runs[run_id]
+            self._perform(performer, duties, run, run.core.handle(SlotsOffered(self._now(), offers)))
+
+    def _finish(self, performer: Performer) -> None:
+        for run in [run for run in self._runs.values() if run.over is not None]:
+            if performer.finish(run):
+                del self._runs[run.run_id]
+                self._store.write_durations(self._learned.given())
+
+    def _meet_new_runs(self, performer: Performer) -> None:
+        """Take over every active run that is not in memory yet; forget those that are over."""
+        active = self._store.active_runs()
+        for run_id in [run_id for run_id in self._runs if run_id not in set(active)]:
+            self._forget(run_id, "it is over")
+        for run_id in active:
+            if run_id not in self._runs and run_id not in self._unreadable:
+                self._read_again(performer, run_id)
+
+    def _read_again(self, performer: Performer, run_id: str) -> None:
+        """Read the run's stored truth and carry out what is due; also the way a run is met first."""
+        try:
+            snapshot = self._store.load_run(run_id)
+            run = self._runs.get(run_id)
+            if run is None:
+                run, actions = take_over(snapshot, self._keyring, self._learned, self._now())
+                self._runs[run_id] = run
+                _logger.info("run %s (%s): %d tasks", run_id, run.record.name, run.known)
+            else:
+                for sealed in snapshot.specs:
+                    run.add(SpecChunk.opened(sealed, run_id, self._keyring))
+                actions = read_again(run, snapshot, self._now())
+            work = performer.perform(run, actions, self._now(), look_first=self._rolled_back)
+            if work.phase is not None:
+                _logger.debug("run %s: every task is terminal", run_id)
+        except UnknownRun:
+            self._forget(run_id, "Redis no longer knows it")
+        except BadSeal as error:
+            self._unreadable.add(run_id)
+            _logger.error("run %s cannot be read and is left alone: %s", run_id, error)
+        except (Diverged, StoreFull) as error:
+            _logger.warning("run %s: will be read again: %s", run_id, error)
+
+    def _forget(self, run_id: str, why: str) -> None:
+        if self._runs.pop(run_id, None) is not None:
+            _logger.info("run %s leaves this scheduler: %s", run_id, why)
+
+
+def _by_run(entries: list[RunEvent]) -> dict[str, list[RunEvent]]:
+    groups: dict[str, list[RunEvent]] = {}
+    for entry in entries:
+        groups.setdefault(entry.run_id, []).append(entry)
+    return groups
+
+
+def _jitter() -> float:
+    return random.uniform(0.5, 1.5)  # noqa: S311  # spreads retries; nothing is guarded by it

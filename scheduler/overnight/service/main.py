@@ -1,0 +1,65 @@
+"""Start a scheduler: read settings, reach the server, check that a run is safe on it, run the loop until stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+
+from overnight.config import Settings
+from overnight.embedded import EmbeddedServer
+from overnight.errors import OvernightError
+from overnight.keyring import read_keyring
+from overnight.service.loop import Scheduler
+from overnight.slots import hold_slot
+
+_logger = logging.getLogger("overnight.scheduler")
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def main(settings: Settings) -> int:
+    """Run a scheduler until SIGTERM or SIGINT; return the exit status. Faults are told in one sentence on stderr."""
+    hold_slot()
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    try:
+        stop = _stop_on_signals()
+        _serve(settings, stop)
+    except OvernightError as error:
+        print(f"overnight scheduler: {error}", file=sys.stderr)  # noqa: T201  # the one sentence that people read
+        return error.exit_status
+    return 0
+
+
+def _serve(settings: Settings, stop: threading.Event) -> None:
+    from overnight.store.connection import connect
+    from overnight.store.redis import RedisStore
+    from overnight.store.server_check import check_server
+    from overnight.transport.rq import RqTransport
+
+    keyring = read_keyring()
+    url = settings.redis_url or EmbeddedServer(settings.state_dir).ensure(settings.connect_seconds)
+    client = connect(url, settings=settings)
+    for warning in check_server(client, url).warnings:
+        _logger.warning("%s", warning)
+    store = RedisStore(client, settings.prefix)
+    describe = f"{socket.gethostname()}:{os.getpid()}"
+    scheduler = Scheduler(store, RqTransport(client, settings.prefix), keyring, settings, describe, stop)
+    _logger.info("scheduler %s serves prefix %s", describe, settings.prefix)
+    scheduler.run()
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    return stop

@@ -1,0 +1,131 @@
+"""Carry out what the core wants: dispatches, verdicts, withdrawals, the end of a run.
+
+Actions of one tick are gathered per run and written together. Everything written is fenced by the epoch and may be
+repeated. Where the store refuses, what this process believed was wrong: the run is read again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from overnight.core.actions import Action, Again, Dispatch, Ended, RunEnded, StopBatch, WakeAt
+from overnight.core.states import RunPhase, TaskState
+from overnight.errors import TaskDied
+from overnight.keyring import Keyring
+from overnight.messages import StoredError
+from overnight.pickling import dump_exception
+from overnight.service.active_run import ActiveRun, Waiting
+from overnight.store.ports import SchedulingStore
+from overnight.store.records import Batch, Epoch, Verdict
+from overnight.transport.port import Entry, Transport
+
+_logger = logging.getLogger("overnight.scheduler")
+
+_RECORDED_BY_COMMIT = frozenset({TaskState.DONE, TaskState.CACHED})
+LOST_TOO_OFTEN = "its worker was lost three times in a row while it ran"
+
+
+@dataclass(slots=True)
+class Work:
+    """The actions of one tick for one run, sorted by the step that carries them out."""
+
+    batches: list[Batch] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    stops: list[str] = field(default_factory=list)
+    wake_at: float | None = None
+    phase: RunPhase | None = None
+
+
+class Performer:
+    """Writes the actions of runs to store and transport under one epoch."""
+
+    def __init__(self, store: SchedulingStore, transport: Transport, keyring: Keyring, epoch: Epoch) -> None:
+        self._store = store
+        self._transport = transport
+        self._keyring = keyring
+        self.epoch = epoch
+
+    def perform(self, run: ActiveRun, actions: Iterable[Action], now: float, *, look_first: bool) -> Work:
+        """Carry out `actions`; return what was gathered, so that the caller sees wake-up time and end.
+
+        Raises Diverged if the store holds another truth than the core; StoreFull if there is no room to dispatch.
+        """
+        work = self._gather(run, actions, look_first=look_first)
+        self._settle(run, work)
+        self._withdraw(run, work)
+        self._dispatch(run, work, now)
+        if work.phase is not None:
+            run.over = work.phase
+        return work
+
+    def finish(self, run: ActiveRun) -> bool:
+        """Record the end of a run whose tasks are all terminal; False while the store sees it otherwise."""
+        if run.over is None or not self._store.finish(self.epoch, run.run_id, run.over):
+            return False
+        counts = {state.name.lower(): number for state, number in run.core.counts().items() if number}
+        _logger.info("run %s ended: %s %s", run.run_id, run.over.value, counts)
+        return True
+
+    def push_again(self, run: ActiveRun, now: float, patience: float) -> int:
+        """Push batches that should have waited on a queue for longer than `patience` seconds and do not; count them."""
+        due = [(batch, waiting.queue) for batch, waiting in run.waiting.items() if now - waiting.since > patience]
+        if not due:
+            return 0
+        missing = self._transport.missing([Entry(queue, run.run_id, batch) for batch, queue in due])
+        self._transport.push(missing)
+        for batch, queue in due:
+            run.waiting[batch] = Waiting(queue, now)
+        return len(missing)
+
+    def _gather(self, run: ActiveRun, actions: Iterable[Action], *, look_first: bool) -> Work:
+        work = Work()
+        for action in actions:
+            match action:
+                case Dispatch(batch, queue, tasks, attempts):
+                    queue = queue or run.record.queue
+                    work.batches.append(run.batch(batch, queue, tasks, attempts, look_first=look_first))
+                case Ended(task, state, cause, lost) if state not in _RECORDED_BY_COMMIT:
+                    error = self._death(run, task) if lost else None
+                    work.verdicts.append(Verdict(task, state, cause=cause, error=error))
+                case Again(task, charge):
+                    work.verdicts.append(Verdict(task, TaskState.PENDING, charge=charge))
+                case StopBatch(batch):
+                    work.stops.append(batch)
+                case WakeAt(time):
+                    work.wake_at = time if work.wake_at is None else min(work.wake_at, time)
+                case RunEnded(phase):
+                    work.phase = phase
+        return work
+
+    def _death(self, run: ActiveRun, task: int) -> bytes:
+        error = TaskDied(f"The task ended without a result: {LOST_TOO_OFTEN}.")
+        stored = StoredError("overnight.errors.TaskDied", str(error), "", dump_exception(error))
+        return stored.sealed(run.run_id, task, self._keyring)
+
+    def _settle(self, run: ActiveRun, work: Work) -> None:
+        if work.verdicts:
+            self._store.settle(self.epoch, run.run_id, work.verdicts)
+
+    def _withdraw(self, run: ActiveRun, work: Work) -> None:
+        if not work.stops:
+            return
+        withdrawn = self._store.withdraw(self.epoch, run.run_id, work.stops)
+        queued = [(run.waiting.pop(batch, None), batch) for batch in withdrawn]
+        self._transport.remove([Entry(waiting.queue, run.run_id, batch) for waiting, batch in queued if waiting])
+
+    def _dispatch(self, run: ActiveRun, work: Work, now: float) -> None:
+        if not work.batches:
+            return
+        accepted = self._store.dispatch(self.epoch, run.run_id, work.batches)
+        taken = [batch for batch, ok in zip(work.batches, accepted, strict=True) if ok]
+        self._transport.push([Entry(batch.queue, run.run_id, batch.batch) for batch in taken])
+        for batch in taken:
+            run.waiting[batch.batch] = Waiting(batch.queue, now)
+        if len(taken) < len(work.batches):
+            raise Diverged(run.run_id)
+
+
+class Diverged(Exception):
+    """The store refused what the core took for granted: the run must be read again."""

@@ -1,0 +1,49 @@
+"""Take a run over from the store alone: the normal start, and the repair of any divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from overnight.core.actions import Action
+from overnight.core.events import StateRead
+from overnight.core.run_state import RunState
+from overnight.core.states import RunPhase
+from overnight.keyring import Keyring
+from overnight.messages import SpecChunk
+from overnight.service.active_run import ActiveRun, Waiting
+from overnight.store.records import RunSnapshot
+
+
+def take_over(
+    snapshot: RunSnapshot,
+    keyring: Keyring,
+    number_of: Callable[[str], int],
+    now: float,
+) -> tuple[ActiveRun, list[Action]]:
+    """Return the run as its stored truth says, and the actions that are due."""
+    record = snapshot.run
+    core = RunState(fail_fast=record.fail_fast, resource_limits=record.resource_limits)
+    run = ActiveRun(record, core, number_of)
+    for sealed in snapshot.specs:
+        run.add(SpecChunk.opened(sealed, record.run_id, keyring))
+    return run, read_again(run, snapshot, now)
+
+
+def read_again(run: ActiveRun, snapshot: RunSnapshot, now: float) -> list[Action]:
+    """Let the core take over what the store says; return the actions that are due."""
+    run.record = snapshot.run
+    run.cursor = snapshot.cursor
+    run.moved_at = now
+    run.over = None
+    run.take_digests(snapshot.digests)
+    run.waiting = {flight.batch: Waiting(flight.queue, 0.0) for flight in snapshot.flights if not flight.claimed}
+    known = run.known
+    state = StateRead(
+        now=now,
+        states=snapshot.states[: 2 * known],
+        flights=snapshot.flights,
+        charges=snapshot.charges,
+        cancelling=snapshot.run.phase is RunPhase.CANCELLING,
+        paused=snapshot.run.paused,
+    )
+    return run.core.handle(state)

@@ -1,0 +1,32 @@
+"""How many batches may wait on the queues, and how large they are: pure arithmetic.
+
+Only a short window of batches is on the queues (about twice the workers), so that priorities, fairness between runs
+and cancelling stay effective with a million tasks pending.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BATCHES_PER_WORKER = 2
+#: A queue without a worker gets this many batches, so that the first worker finds something to do.
+UNATTENDED_WINDOW = 2
+#: Expected work in one batch, in seconds: long beside the cost of a round trip, short beside a lease.
+BATCH_SECONDS = 0.1
+MOST_TASKS_IN_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The batches that a queue may hold, given the workers that serve it."""
+
+    workers: int
+
+    @property
+    def batches(self) -> int:
+        """How many batches may be queued or running at once."""
+        return self.workers * BATCHES_PER_WORKER if self.workers else UNATTENDED_WINDOW
+
+    def most_tasks(self, ready: int) -> int:
+        """Return how many tasks a batch may hold: never more than a fair share of what is ready."""
+        return max(1, min(MOST_TASKS_IN_BATCH, ready // self.batches))
