@@ -16,7 +16,7 @@ import time
 from overnight.config import Settings
 from overnight.core.actions import Action
 from overnight.core.events import Offer, SlotsOffered, Woken
-from overnight.errors import BadSeal, Fenced, StoreFull, Unreachable, UnknownRun
+from overnight.errors import BadSeal, Fenced, StoreFull, UnknownRun, Unreachable
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun

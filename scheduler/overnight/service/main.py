@@ -16,6 +16,10 @@ from overnight.errors import OvernightError
 from overnight.keyring import read_keyring
 from overnight.service.loop import Scheduler
 from overnight.slots import hold_slot
+from overnight.store.connection import connect
+from overnight.store.redis import RedisStore
+from overnight.store.server_check import check_server
+from overnight.transport.rq import RqTransport
 
 _logger = logging.getLogger("overnight.scheduler")
 
@@ -36,11 +40,6 @@ def main(settings: Settings) -> int:
 
 
 def _serve(settings: Settings, stop: threading.Event) -> None:
-    from overnight.store.connection import connect
-    from overnight.store.redis import RedisStore
-    from overnight.store.server_check import check_server
-    from overnight.transport.rq import RqTransport
-
     keyring = read_keyring()
     url = settings.redis_url or EmbeddedServer(settings.state_dir).ensure(settings.connect_seconds)
     client = connect(url, settings=settings)
