@@ -1,0 +1,33 @@
+"""Fixtures for all tests: private servers, one of each kind for the whole session."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import KINDS, connect, running_server, server_binary
+
+
+@pytest.fixture(scope="session")
+def short_directory() -> Iterator[Path]:
+    """A directory whose path leaves room for the names of unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="ov-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def redis_server(request: pytest.FixtureRequest, short_directory: Path) -> Iterator[str]:
+    """The URL of a server that lives for the session; a test that uses it runs on Redis and on Valkey."""
+    with running_server(server_binary(request.param), short_directory / request.param) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of an empty database."""
+    with connect(redis_server) as connection:
+        connection.flushall()
+    return redis_server
