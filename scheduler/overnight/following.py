@@ -1,0 +1,149 @@
+"""Follow a run: which tasks became terminal, in an order in which dependencies come first.
+
+Events are hints. The follower remembers the state of every task (one byte each); after a gap, a reconnect or silence it
+reads the state string and tells what it had missed. An outage of any length is waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from overnight.core.states import TERMINAL, RunPhase, TaskState
+from overnight.errors import Unreachable
+from overnight.store.ports import ReadingStore
+from overnight.store.records import Happening, RunEvent
+
+_logger = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+#: Without an event for so long the state itself is read.
+SILENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a look at the run brought: tasks that reached a new state, and the phase if the run is over."""
+
+    tasks: Sequence[tuple[int, TaskState]]
+    over: RunPhase | None = None
+
+
+class Follower:
+    """Follows one run from its beginning. `stop` ends any waiting."""
+
+    def __init__(self, store: ReadingStore, run_id: str, stop: threading.Event | None = None) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._stop = stop or threading.Event()
+        self._cursor = "0"
+        self._states = bytearray()
+        self._heard_at = 0.0
+
+    def state(self, task: int) -> TaskState:
+        """Return the state of a task as last heard."""
+        return TaskState(self._states[task]) if task < len(self._states) else TaskState.PENDING
+
+    def changes(self, patience: float = 1.0) -> Iterator[Changed]:
+        """Yield what changes, at least every `patience` seconds (then possibly nothing), until the run is over.
+
+        Raises UnknownRun if Redis no longer knows the run. After the end it may be called again: a run that got more
+        tasks goes on.
+        """
+        while not self._stop.is_set():
+            changed = self._look(patience)
+            if changed is None:
+                continue
+            yield changed
+            if changed.over is not None:
+                return
+
+    def _look(self, patience: float) -> Changed | None:
+        try:
+            events = self._store.follow(self._run_id, self._cursor, patience)
+            return self._digest(events)
+        except Unreachable as error:
+            self._wait_for_server(error)
+            return None
+
+    def _wait_for_server(self, error: Unreachable) -> None:
+        _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
+        pause = FIRST_PAUSE
+        while not self._stop.wait(pause):
+            pause = min(2 * pause, LONGEST_PAUSE)
+            try:
+                self._store.run(self._run_id)
+            except Unreachable:
+                continue
+            self._heard_at = 0.0
+            _logger.warning("Redis is back")
+            return
+
+    def _digest(self, events: Sequence[RunEvent]) -> Changed:
+        tasks: list[tuple[int, TaskState]] = []
+        over: RunPhase | None = None
+        look_at_state = not events and time.monotonic() - self._heard_at > SILENCE_SECONDS
+        for event in events:
+            self._cursor = event.cursor
+            look_at_state = look_at_state or event.what is Happening.GAP
+            over = event.phase if event.what is Happening.ENDED else over
+            tasks += self._told(event)
+        if look_at_state or over is not None:
+            tasks += self._missed()
+            over = over or self._phase_if_over()
+        if events or look_at_state:
+            self._heard_at = time.monotonic()
+        return Changed(tasks, over)
+
+    def _told(self, event: RunEvent) -> list[tuple[int, TaskState]]:
+        match event.what:
+            case Happening.COMMITTED:
+                told = [(report.task, TaskState.DONE if report.ok else TaskState.TRIED) for report in event.reports]
+            case Happening.SETTLED:
+                told = [(task, state) for task, state, _cause in event.verdicts]
+            case Happening.CLAIMED:
+                told = [(task, TaskState.RUNNING) for task in event.tasks]
+            case Happening.RETURNED | Happening.REAPED | Happening.INVALIDATED:
+                told = [(task, TaskState.PENDING) for task in event.tasks]
+            case Happening.ADDED:
+                told = [(task, TaskState.CACHED) for task in event.tasks]
+            case _:
+                told = []
+        return [change for change in told if self._note(*change)]
+
+    def _missed(self) -> list[tuple[int, TaskState]]:
+        """Read the state string; return what no event has told. In index order: dependencies have lower indices
+        unless tasks were added by hand before their dependencies, so consumers order by dependency themselves."""
+        codes = self._store.states(self._run_id)[::2]
+        changes = []
+        for task, code in enumerate(codes):
+            if task >= len(self._states) or self._states[task] != code:
+                state = TaskState(code)
+                if self._note(task, state):
+                    changes.append((task, state))
+        return changes
+
+    def _note(self, task: int, state: TaskState) -> bool:
+        """Remember a state; False if it is known already."""
+        if task >= len(self._states):
+            self._states.extend(bytes([TaskState.PENDING]) * (task + 1 - len(self._states)))
+        if self._states[task] == state:
+            return False
+        self._states[task] = state
+        return True
+
+    def _phase_if_over(self) -> RunPhase | None:
+        phase = self._store.run(self._run_id).phase
+        return phase if phase.is_over else None
+
+    def counts(self) -> dict[TaskState, int]:
+        """Return how many tasks are in each state as last heard."""
+        return {state: self._states.count(state) for state in TaskState if state in self._states}
+
+    def is_terminal(self, task: int) -> bool:
+        """Tell whether nothing more happens to the task by itself."""
+        return self.state(task) in TERMINAL

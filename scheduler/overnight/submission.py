@@ -1,0 +1,158 @@
+"""Turn a graph into a run: chunks of structure, one sealed message per task, each function and shared value once.
+
+Tasks are numbered in the order in which they are handed over. A task whose function or arguments cannot be pickled is
+sent as one that raises just that, so that it alone fails, where and when it would have run (BEHAVIOUR B19).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from overnight.arguments import value_dependencies
+from overnight.core.events import DEFAULT_RULES, TaskRules
+from overnight.errors import TaskNotPicklable
+from overnight.graph import function_name
+from overnight.keyring import Keyring
+from overnight.messages import SpecChunk, StoredResult, TaskFacts, TaskMessage, sealed_blob
+from overnight.naming import shown
+from overnight.pickling import dump_input
+from overnight.shared_arguments import SharedArguments
+from overnight.store.ports import SubmittingStore
+from overnight.store.records import Addition, Adopted
+from overnight.task import DEFAULT_OPTIONS, Task, TaskDesc
+
+CHUNK_TASKS = 1000
+
+
+def raise_not_picklable(message: str) -> None:
+    """Stand in for a task that cannot be sent: raise TaskNotPicklable."""
+    raise TaskNotPicklable(message)
+
+
+class Submission:
+    """Adds tasks to one run. It remembers which index each task has, and what the run already holds."""
+
+    def __init__(self, store: SubmittingStore, run_id: str, keyring: Keyring) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._keyring = keyring
+        self._functions = _Functions()
+        self._shared = SharedArguments()
+        self._sent: set[str] = set()
+        self.tasks: list[Task] = []
+        self.index: dict[Task, int] = {}
+
+    def add(self, descs: Sequence[TaskDesc], adopted: Mapping[Task, StoredResult] | None = None) -> None:
+        """Add tasks to the run, in this order; `adopted` are those that are finished already.
+
+        A dependency that is neither among them nor in the run is satisfied: its value stands in the arguments.
+        """
+        first = len(self.tasks)
+        for desc in descs:
+            self.index[desc.task] = len(self.tasks)
+            self.tasks.append(desc.task)
+        for offset in range(0, len(descs), CHUNK_TASKS):
+            self._add_chunk(first + offset, descs[offset : offset + CHUNK_TASKS], adopted or {})
+
+    def known(self, tasks: Sequence[Task]) -> None:
+        """Take over tasks that the run holds already, in their order: an attached client adds nothing."""
+        self.tasks = list(tasks)
+        self.index = {task: number for number, task in enumerate(tasks)}
+
+    def _add_chunk(self, first: int, descs: Sequence[TaskDesc], adopted: Mapping[Task, StoredResult]) -> None:
+        self._shared.observe(descs)
+        messages = {first + offset: self._message(first + offset, desc) for offset, desc in enumerate(descs)}
+        self._send_blobs()
+        found = {self.index[desc.task]: adopted[desc.task] for desc in descs if desc.task in adopted}
+        addition = Addition(
+            first,
+            len(descs),
+            self._structure(first, descs).sealed(self._run_id, self._keyring),
+            messages,
+            {
+                task: Adopted(result.digest, result.sealed(self._run_id, task, self._keyring))
+                for task, result in found.items()
+            },
+        )
+        self._store.add_tasks(self._run_id, addition)
+
+    def _structure(self, first: int, descs: Sequence[TaskDesc]) -> SpecChunk:
+        names: dict[str, int] = {}
+        function_of = [names.setdefault(function_name(desc.func), len(names)) for desc in descs]
+        return SpecChunk(
+            first,
+            [desc.task.task_id for desc in descs],
+            list(names),
+            function_of,
+            [self._dependencies(desc) for desc in descs],
+            {offset: _rules(desc) for offset, desc in enumerate(descs) if _rules(desc) is not DEFAULT_RULES},
+        )
+
+    def _dependencies(self, desc: TaskDesc) -> list[int]:
+        return [self.index[dependency] for dependency in desc.deps if dependency in self.index]
+
+    def _message(self, number: int, desc: TaskDesc) -> bytes:
+        where = f"task {shown(desc.task.task_id)!r}"
+        taken = value_dependencies(desc.args, desc.kwargs)
+        try:
+            function = self._functions.digest(desc.func, f"The function of {where}")
+            args, kwargs, blobs = self._shared.replaced(desc.args, desc.kwargs)
+            payload = dump_input((args, kwargs), f"An argument of {where}")
+        except TaskNotPicklable as error:
+            function = self._functions.digest(raise_not_picklable, "The stand-in")
+            payload, blobs, taken = dump_input(([str(error)], {}), "The message"), [], []
+        facts = self._facts(desc, function, blobs, taken)
+        return TaskMessage(facts, payload).sealed(self._run_id, number, self._keyring)
+
+    def _facts(self, desc: TaskDesc, function: str, blobs: Sequence[str], taken: Sequence[Task]) -> TaskFacts:
+        return TaskFacts(
+            desc.task.task_id,
+            function_name(desc.func),
+            function,
+            self._dependencies(desc),
+            [dependency.task_id for dependency in desc.deps if dependency in self.index],
+            [self.index[dependency] for dependency in taken if dependency in self.index],
+            blobs,
+            desc.options.timeout,
+        )
+
+    def _send_blobs(self) -> None:
+        """Store what the chunk refers to and the run does not hold yet."""
+        for digest, body in self._new_blobs():
+            self._store.put_blobs(self._run_id, {digest: sealed_blob(self._run_id, digest, body, self._keyring)})
+            self._sent.add(digest)
+
+    def _new_blobs(self) -> Iterator[tuple[str, bytes]]:
+        for blobs in (self._functions.blobs, self._shared.blobs):
+            for digest in [digest for digest in blobs if digest not in self._sent]:
+                yield digest, blobs[digest]
+                blobs[digest] = b""
+
+
+class _Functions:
+    """Pickles each function once and knows it again by identity; of a bound method, by function and object."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self._digests: dict[tuple[int, int], tuple[Any, str]] = {}
+
+    def digest(self, func: Callable[..., Any], what: str) -> str:
+        """Return the digest of a function's bytes. Raises TaskNotPicklable."""
+        key = (id(getattr(func, "__func__", func)), id(getattr(func, "__self__", None)))
+        known = self._digests.get(key)
+        if known is not None:
+            return known[1]
+        body = dump_input(func, what)
+        digest = hashlib.sha256(body).hexdigest()
+        self.blobs.setdefault(digest, body)
+        self._digests[key] = (func, digest)
+        return digest
+
+
+def _rules(desc: TaskDesc) -> TaskRules:
+    options = desc.options
+    if options is DEFAULT_OPTIONS or options == DEFAULT_OPTIONS:
+        return DEFAULT_RULES
+    return TaskRules(options.retries, options.retry_delay, options.priority, options.queue, tuple(options.resources))
