@@ -1,0 +1,70 @@
+"""What a fleet consists of: how many of which processes are wanted, and with which commands they start."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from overnight.naming import file_name
+
+SCHEDULER = "scheduler"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is to run: the number of workers by queue, and whether a scheduler."""
+
+    workers: Mapping[str, int] = field(default_factory=dict)
+    scheduler: bool = False
+
+    def to_json(self) -> str:
+        """Return the text that `demand_from_json` reads."""
+        return json.dumps({"workers": dict(self.workers), "scheduler": self.scheduler})
+
+
+def demand_from_json(text: str) -> Demand:
+    """Return the demand that a client wrote."""
+    content = json.loads(text)
+    return Demand({str(queue): int(number) for queue, number in content["workers"].items()}, bool(content["scheduler"]))
+
+
+def largest(demands: Iterable[Demand]) -> Demand:
+    """Return the least demand that satisfies each of them: clients share workers."""
+    workers: dict[str, int] = {}
+    scheduler = False
+    for demand in demands:
+        scheduler = scheduler or demand.scheduler
+        for queue, number in demand.workers.items():
+            workers[queue] = max(number, workers.get(queue, 0))
+    return Demand(workers, scheduler)
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """The commands of the slots; ``--queue QUEUE`` is added to the worker's.
+
+    Workers find modules in the directory they start in, as the user's script does; the scheduler imports none of them.
+    """
+
+    scheduler: tuple[str, ...] = (sys.executable, "-P", "-m", "overnight.service")
+    worker: tuple[str, ...] = (sys.executable, "-m", "overnight_worker")
+
+    def commands(self, demand: Demand) -> dict[str, tuple[str, ...]]:
+        """Return the command of each slot that a demand asks for, by the slot's name."""
+        commands = {SCHEDULER: self.scheduler} if demand.scheduler else {}
+        for queue, number in demand.workers.items():
+            for position in range(1, number + 1):
+                commands[f"worker-{file_name(queue)}-{position}"] = (*self.worker, "--queue", queue)
+        return commands
+
+    def to_json(self) -> str:
+        """Return the text that `plan_from_json` reads."""
+        return json.dumps({"scheduler": self.scheduler, "worker": self.worker})
+
+
+def plan_from_json(text: str) -> FleetPlan:
+    """Return the plan that another process wrote."""
+    content = json.loads(text)
+    return FleetPlan(tuple(content["scheduler"]), tuple(content["worker"]))

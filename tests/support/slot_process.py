@@ -1,0 +1,52 @@
+"""A process for a slot: notes that it runs, may leave a child behind, and ends by SIGTERM.
+
+Called as ``slot_process.py DIRECTORY [--queue QUEUE]``. It appends ``<pid> <queue>`` to ``DIRECTORY/started`` when it
+holds its slot and ``<pid>`` to ``DIRECTORY/drained`` when it ends in order. A file ``DIRECTORY/die`` makes it end
+at once with status 3; ``DIRECTORY/stubborn`` makes it ignore SIGTERM; ``DIRECTORY/offspring`` makes it fork a process
+that outlives it and append the id of that to ``DIRECTORY/forked``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from overnight.slots import hold_slot
+
+
+def main() -> int:
+    """Do as the module says."""
+    if hold_slot() is None:
+        return 4
+    directory = Path(sys.argv[1])
+    queue = sys.argv[3] if len(sys.argv) > 3 else "-"
+    stops = {signal.SIGTERM} if not (directory / "stubborn").exists() else set()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if (directory / "offspring").exists():
+        _fork_one_that_stays(directory)
+    _append(directory / "started", f"{os.getpid()} {queue}")
+    if (directory / "die").exists():
+        return 3
+    signal.sigwait(stops or {signal.SIGUSR2})
+    _append(directory / "drained", str(os.getpid()))
+    return 0
+
+
+def _fork_one_that_stays(directory: Path) -> None:
+    child = os.fork()
+    if child:
+        _append(directory / "forked", str(child))
+        return
+    signal.sigwait({signal.SIGTERM})
+    os._exit(0)
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
