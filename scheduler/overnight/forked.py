@@ -1,0 +1,236 @@
+"""A child process for one attempt (BEHAVIOUR B17, B18).
+
+A process with a single thread forks: the child inherits function and arguments, nothing is pickled but the outcome.
+A process with more threads is never forked; its children come from multiprocessing's fork server (or are spawned
+where there is none), and function and arguments travel pickled, with the driver's environment and umask.
+
+The child leads a process group of its own, so that what it started ends with it. It says over a private pipe that
+the function begins, then how it ended. The parent waits for the pipe and for the child's death at once: a descendant
+that keeps the pipe open does not hold it up. A child that goes on after its time limit is killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from overnight.errors import TaskDied, TaskNotPicklable, TaskTimedOut
+from overnight.invoke import Outcome, attempt
+from overnight.naming import shown
+from overnight.outcome_message import pack_outcome, unpack_outcome
+from overnight.pickling import dump_input, loads
+from overnight.surroundings import current_umask
+from overnight.task_log import TaskLog
+
+#: Seconds that a task has to react to the interruption at its time limit before its process is killed.
+KILL_GRACE_SECONDS = 1.0
+#: Seconds that a child has to end after SIGTERM when its run is given up.
+TERMINATE_SECONDS = 5.0
+#: Seconds that a child has to end by itself after it gave its outcome.
+EXIT_SECONDS = 2.0
+_BEGINS = b"begins"
+
+_logger = logging.getLogger("task_executor")
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOrder:
+    """Everything that an attempt in a child needs; fields as the parameters of `invoke.attempt`."""
+
+    task_id: str
+    func: Callable[..., Any]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    timeout: float | None = None
+    log_dir: str | None = None
+    verbosity: int = 0
+    run_id: str = ""
+    attempt: int = 1
+
+
+def run_in_child(order: AttemptOrder) -> Outcome:
+    """Run one attempt in a new child process, wait for it and return how it ended. Nothing of it is left behind."""
+    started = time.time()
+    begin = time.monotonic()
+    try:
+        child = _Child(order)
+    except TaskNotPicklable as error:
+        return _failure(error, started, begin)
+    try:
+        outcome = child.outcome()
+    except BaseException:
+        child.terminate()
+        raise
+    finally:
+        child.reap()
+    if outcome is None:
+        outcome = _failure(child.cause_of_death(), started, begin)
+        _log_death(order, outcome)
+    return outcome
+
+
+def _failure(error: BaseException, started: float, begin: float) -> Outcome:
+    return Outcome(ok=False, value=error, started=started, seconds=time.monotonic() - begin)
+
+
+def _log_death(order: AttemptOrder, outcome: Outcome) -> None:
+    log = TaskLog(order.task_id, order.log_dir, order.verbosity, run_id=order.run_id, attempt=order.attempt)
+    with log:
+        _logger.error("task <%s> ended: %s", shown(order.task_id), outcome.value)
+
+
+class _Child:
+    """A started child and the parent's end of its pipe."""
+
+    def __init__(self, order: AttemptOrder) -> None:
+        self._order = order
+        self._killed_for_time = False
+        self._exit_seconds = EXIT_SECONDS
+        forks = is_single_threaded()
+        context = multiprocessing.get_context("fork" if forks else _method_without_fork())
+        content = order if forks else _packed(order)
+        self._reader, writer = context.Pipe(duplex=False)
+        target = _run_order if forks else _run_packed
+        # The context's classes share this interface, but typeshed gives them no common one.
+        self._process = context.Process(target=target, args=(writer, content))  # type: ignore[attr-defined]
+        try:
+            self._process.start()
+        except BaseException:
+            self._reader.close()
+            raise
+        finally:
+            writer.close()
+        self._death = _death_descriptor(self._process)
+
+    def outcome(self) -> Outcome | None:
+        """Wait for the outcome; None if the child died, or was killed for its time limit, without one."""
+        deadline: float | None = None
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = wait([self._reader, self._death], left)
+            if self._reader in ready or self._reader.poll():
+                try:
+                    message = self._reader.recv_bytes()
+                except (EOFError, OSError):
+                    return None
+                if message != _BEGINS:
+                    return unpack_outcome(message)
+                if self._order.timeout is not None:
+                    deadline = time.monotonic() + self._order.timeout + KILL_GRACE_SECONDS
+            elif ready:
+                return None
+            else:
+                self._killed_for_time = True
+                self._signal(signal.SIGKILL)
+                deadline = None
+
+    def cause_of_death(self) -> TaskTimedOut | TaskDied:
+        """Return what ended a child that left no outcome. Only after `reap`."""
+        name = f"Task {shown(self._order.task_id)!r}"
+        if self._killed_for_time:
+            return TaskTimedOut(f"{name} ran on after its limit of {self._order.timeout:g} s and was killed.")
+        return death_of(name, self._exit_code)
+
+    def terminate(self) -> None:
+        """Tell the child to end, because its outcome is no longer wanted."""
+        self._exit_seconds = TERMINATE_SECONDS
+        self._signal(signal.SIGTERM)
+
+    def reap(self) -> None:
+        """See the child to its end, by SIGKILL if it does not end by itself, and all that it started with it."""
+        self._reader.close()
+        try:
+            self._process.join(self._exit_seconds)
+        finally:
+            self._signal(signal.SIGKILL)
+            self._process.join()
+            self._exit_code = self._process.exitcode
+            if self._death != self._process.sentinel:
+                os.close(self._death)
+            self._process.close()
+
+    def _signal(self, number: int) -> None:
+        """Send a signal to the child's whole group, or to the child before it has one."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+            return
+        if self._process.is_alive():
+            os.kill(self._process.pid, number)
+
+
+def death_of(name: str, exit_code: int | None, *, worker: str | None = None) -> TaskDied:
+    """Return the TaskDied for an exit code as multiprocessing gives it: negative for a signal."""
+    if exit_code is not None and exit_code < 0:
+        try:
+            signal_name = signal.Signals(-exit_code).name
+        except ValueError:
+            signal_name = f"signal {-exit_code}"
+        return TaskDied(f"{name} died: its process was ended by {signal_name}.", signal=signal_name, worker=worker)
+    message = f"{name} died: its process ended with exit code {exit_code} and left no outcome."
+    return TaskDied(message, exit_code=exit_code, worker=worker)
+
+
+def is_single_threaded() -> bool:
+    """Tell whether this process may be forked: it has one thread, native ones counted. False where unknown."""
+    try:
+        return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208  # a hot path
+    except OSError:
+        return False
+
+
+def _method_without_fork() -> str:
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def _death_descriptor(process: Any) -> int:
+    """Return a descriptor that is readable once the process is dead, even if descendants hold its pipes."""
+    try:
+        return os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        return int(process.sentinel)
+
+
+def _packed(order: AttemptOrder) -> bytes:
+    what = f"The function or an argument of task {shown(order.task_id)!r}"
+    return dump_input((order, dict(os.environ), current_umask()), what)
+
+
+# In the child.
+
+
+def _run_packed(pipe: Connection, packed: bytes) -> None:
+    order, environment, umask = loads(packed)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.umask(umask)
+    _run_order(pipe, order)
+
+
+def _run_order(pipe: Connection, order: AttemptOrder) -> None:
+    with suppress(PermissionError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    pipe.send_bytes(_BEGINS)
+    outcome = attempt(
+        order.task_id,
+        order.func,
+        order.args,
+        order.kwargs,
+        timeout=order.timeout,
+        log_dir=order.log_dir,
+        verbosity=order.verbosity,
+        run_id=order.run_id,
+        attempt=order.attempt,
+        whole_process=True,
+    )
+    pipe.send_bytes(pack_outcome(outcome, order.task_id))
+    pipe.close()
