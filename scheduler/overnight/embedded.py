@@ -28,6 +28,7 @@ from redis.retry import Retry
 from overnight.errors import Unreachable
 from overnight.naming import shown
 from overnight.server_binary import ServerBinary, find_server_binary
+from overnight.server_orphans import end_orphans
 from overnight.slots import spawn_detached
 from overnight.state_dir import (
     POLL_SECONDS,
@@ -80,6 +81,7 @@ class EmbeddedServer:
         self._server_dir = self._state_dir / "server"
         self._lock = self._state_dir / "server.lock"
         self._log = self._server_dir / "redis.log"
+        self._pid_file = self._server_dir / "redis.pid"
         self._log_start = 0
         self._seen: psutil.Process | None = None
 
@@ -102,7 +104,8 @@ class EmbeddedServer:
         deadline = time.monotonic() + timeout
         started = self.start_if_absent()
         while not self._answers():
-            if not is_locked(self._lock):
+            self.end_orphans()
+            if not self.is_present():
                 if started:
                     raise Unreachable(self.failure())
                 started = self.start_if_absent()
@@ -133,6 +136,10 @@ class EmbeddedServer:
         """Tell whether the server answers and has its data loaded."""
         return self.is_present() and self._answers()
 
+    def end_orphans(self) -> None:
+        """End what a server that was killed has left behind, so that another can start."""
+        end_orphans(self._lock, self._pid_file)
+
     def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Stop the server, its data written to disk, and wait until it is gone; nothing happens if none runs."""
         if not wait_until(self._told_to_stop, timeout) or not wait_until(lambda: not self.is_present(), timeout):
@@ -153,12 +160,12 @@ class EmbeddedServer:
         binary = find_server_binary()
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._see_readable_by(binary)
-        socket, pid_file = self._own_socket(), self._server_dir / "redis.pid"
+        socket = self._own_socket()
         socket.unlink(missing_ok=True)
-        pid_file.unlink(missing_ok=True)
+        self._pid_file.unlink(missing_ok=True)
         configuration = self._server_dir / "redis.conf"
         configuration.write_text(
-            _CONFIGURATION.format(socket=quoted(socket), data=quoted(self.data_dir), pid=quoted(pid_file))
+            _CONFIGURATION.format(socket=quoted(socket), data=quoted(self.data_dir), pid=quoted(self._pid_file))
         )
         log = open_log(self._log)
         try:

@@ -51,6 +51,7 @@ class KeptServer:
     def keep(self) -> None:
         """Start the server if there is none and the delay is over."""
         now = time.monotonic()
+        self._server.end_orphans()
         if self._server.is_present():
             self._notice_answer()
         elif self._answered or self._started_here:
