@@ -1,0 +1,171 @@
+"""The programming interface to runs: submit, watch and steer them from any process that reaches the server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from overnight.cache import NO_TASK_CACHE, FileTaskCache, TaskCache
+from overnight.config import read_settings
+from overnight.core.states import RunPhase, TaskState
+from overnight.deployment import Deployment
+from overnight.errors import UnknownRun, nearest
+from overnight.following import Changed, Follower
+from overnight.graph import TaskGraph, missing_dependencies
+from overnight.inspection import decide
+from overnight.launch import RunOptions, launch
+from overnight.messages import SpecChunk
+from overnight.store.records import Request, RunRecord
+
+LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run and how many of its tasks are in each state (states without tasks are left out)."""
+
+    run: RunRecord
+    counts: dict[TaskState, int]
+
+    @property
+    def is_over(self) -> bool:
+        """True once nothing more happens to the run by itself."""
+        return self.run.phase.is_over
+
+
+class Client:
+    """Submits, watches and steers runs, on the server of `redis_url` or the embedded one of `state_dir`.
+
+    Without a URL the environment's (`OVERNIGHT_REDIS_URL`) is taken, else the embedded server. A run is named by its
+    id, a unique beginning of it, or ``last``. Every method raises Unreachable if the server cannot be used, UnknownRun
+    if there is no such run.
+    """
+
+    def __init__(self, redis_url: str | None = None, *, state_dir: str | Path | None = None, workers: int = 0) -> None:
+        settings = read_settings().with_values(redis_url=redis_url, state_dir=state_dir)
+        self.deployment = Deployment(settings, workers=workers)
+        self._store = self.deployment.store
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> Client:
+        """Return a client of a deployment that is open already."""
+        client = cls.__new__(cls)
+        client.deployment = deployment
+        client._store = deployment.store  # noqa: SLF001  # its own attribute, before it is handed out
+        return client
+
+    def submit(
+        self,
+        graph: TaskGraph,
+        name: str = "",
+        *,
+        task_cache: TaskCache = NO_TASK_CACHE,
+        task_status_dir: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Put a run of the graph in place and return its id; from then on it ends whether or not this process lives.
+
+        `options` are the fields of `launch.RunOptions`. If the same graph is active already under the same command,
+        that run's id is returned. The graph is not changed. Raises GraphError for a graph that cannot be run, Refused
+        if the status directory is in use.
+        """
+        if task_status_dir is not None:
+            task_cache = FileTaskCache(task_status_dir)
+        graph.check()
+        missing_dependencies(graph, ())
+        decisions = decide(graph, task_cache)
+        chosen = replace(RunOptions(name=name, status_dir=status_dir_of(task_cache)), **options)
+        deployment = self.deployment
+        launched = launch(self._store, graph, decisions, task_cache, chosen, deployment.settings, deployment.keyring)
+        return launched.run.run_id
+
+    def runs(self) -> list[RunRecord]:
+        """Return all runs that are kept, newest first."""
+        return self._store.runs()
+
+    def resolve(self, name: str) -> str:
+        """Return the full id of a run named by id, unique beginning, or ``last``."""
+        known = [run.run_id for run in self._store.runs()]
+        if name == LAST:
+            if not known:
+                raise UnknownRun("There is no run yet. Start one with 'overnight run TARGET'.")
+            return known[0]
+        found = [run_id for run_id in known if run_id == name] or [run for run in known if run.startswith(name)]
+        if not found:
+            raise UnknownRun(f"There is no run {name!r}{nearest(name, known)} 'overnight runs' lists them.")
+        if len(found) > 1:
+            raise UnknownRun(
+                f"{name!r} fits {len(found)} runs, such as {found[0]} and {found[1]}: give more of the id."
+            )
+        return found[0]
+
+    def status(self, run: str = LAST) -> RunStatus:
+        """Return a run's record and the number of its tasks by state."""
+        run_id = self.resolve(run)
+        codes = self._store.states(run_id)[::2]
+        counts = {state: codes.count(state) for state in TaskState if state in codes}
+        return RunStatus(self._store.run(run_id), counts)
+
+    def task_ids(self, run: str = LAST) -> list[str]:
+        """Return the ids of a run's tasks, by index."""
+        run_id = self.resolve(run)
+        keyring = self.deployment.keyring
+        chunks = [SpecChunk.opened(sealed, run_id, keyring) for sealed in self._store.specs(run_id)]
+        return [task_id for chunk in chunks for task_id in chunk.ids]
+
+    def follow(self, run: str = LAST) -> Iterator[Changed]:
+        """Yield what changes in a run from its beginning until it is over, at least about every second."""
+        yield from Follower(self._store, self.resolve(run)).changes()
+
+    def wait(self, run: str = LAST) -> RunPhase:
+        """Wait until a run is over and return how it ended."""
+        for changed in self.follow(run):
+            self.deployment.check()
+            if changed.over is not None:
+                return changed.over
+        return self._store.run(self.resolve(run)).phase
+
+    def cancel(self, run: str = LAST) -> None:
+        """Stop a run: nothing new starts, queued tasks leave, running ones are stopped."""
+        self._store.request(self.resolve(run), Request.CANCEL)
+
+    def pause(self, run: str = LAST) -> None:
+        """Start nothing more of a run until it is resumed."""
+        self._store.request(self.resolve(run), Request.PAUSE)
+
+    def resume(self, run: str = LAST) -> None:
+        """Let a paused run go on."""
+        self._store.request(self.resolve(run), Request.RESUME)
+
+    def retry(self, run: str = LAST, task_ids: tuple[str, ...] = ()) -> None:
+        """Run failed or cancelled tasks again (all of them if none is named), with what was skipped for them."""
+        run_id = self.resolve(run)
+        numbers = {task_id: number for number, task_id in enumerate(self.task_ids(run_id))} if task_ids else {}
+        unknown = [task_id for task_id in task_ids if task_id not in numbers]
+        if unknown:
+            raise UnknownRun(f"Run {run_id} has no task {unknown[0]!r}{nearest(unknown[0], list(numbers))}")
+        self._store.request(run_id, Request.RETRY, [numbers[task_id] for task_id in task_ids])
+
+    def close(self) -> None:
+        """Let go of the server; runs go on."""
+        self.deployment.close(stop=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def status_dir_of(cache: TaskCache) -> str | None:
+    """Return the directory or URL in which workers record outcomes themselves, if the cache is one of flags."""
+    if not isinstance(cache, FileTaskCache):
+        return None
+    directory = cache.directory
+    return directory if "://" in directory else os.path.realpath(directory)

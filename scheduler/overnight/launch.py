@@ -1,0 +1,195 @@
+"""Put a graph's run in place: make it, or attach to the run that the same command started before.
+
+Flags are read first, Redis second: what the cache decides to be completed enters the run as adopted results, and the
+rest as tasks to run. The key of a run identifies the command and the graph, so that a client that was killed finds
+its run again; the place (the status directory) is used by one active run at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from overnight.cache import FileTaskCache, TaskCache
+from overnight.config import KEEP_SECONDS, Settings
+from overnight.core.states import RunPhase
+from overnight.errors import Refused
+from overnight.graph import TaskGraph, function_name
+from overnight.inspection import Decisions
+from overnight.keyring import Keyring
+from overnight.messages import RunContext, StoredResult
+from overnight.naming import shown
+from overnight.pickling import dumps
+from overnight.results import FLAG
+from overnight.store.ports import ReadingStore, SubmittingStore
+from overnight.store.records import Opening, RunRecord
+from overnight.submission import Submission
+from overnight.surroundings import current_umask, import_paths, passed_environment
+from overnight.task import Task, TaskDesc
+from overnight.wire import PROTOCOL
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+ENDING_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is to be carried out. `command` is what started it: with the graph it identifies the run."""
+
+    name: str = ""
+    command: str = ""
+    queue: str = "default"
+    status_dir: str | None = None
+    log_dir: str | None = None
+    verbosity: int = 0
+    fail_fast: bool = False
+    fork_tasks: bool = False
+    resource_limits: Mapping[str, float] = field(default_factory=dict)
+    keep_seconds: float = KEEP_SECONDS
+    pass_environment: Sequence[str] = ()
+    drop_environment: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A run in place. `submission` knows its tasks and takes more; `attached`: it was there already."""
+
+    run: RunRecord
+    submission: Submission
+    attached: bool
+
+
+class LaunchStore(SubmittingStore, ReadingStore, Protocol):
+    """Both roles that a client plays."""
+
+
+def new_run_id() -> str:
+    """Return a fresh id: the time for people, and enough random bits that no two runs share one."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(6)
+
+
+def graph_key(descs: Sequence[TaskDesc], options: RunOptions) -> str:
+    """Return what identifies a command and its graph: who ran what where; id, function, dependencies of each task."""
+    digest = hashlib.sha256()
+    head = [os.getuid(), socket.gethostname(), str(Path.cwd()), options.command, options.status_dir, options.queue]
+    digest.update(json.dumps(head).encode("ascii"))
+    for desc in descs:
+        row = [desc.task.task_id, function_name(desc.func), [dependency.task_id for dependency in desc.deps]]
+        digest.update(json.dumps(row).encode("ascii"))
+    return digest.hexdigest()
+
+
+def launch(
+    store: LaunchStore,
+    graph: TaskGraph,
+    decisions: Decisions,
+    cache: TaskCache,
+    options: RunOptions,
+    settings: Settings,
+    keyring: Keyring,
+) -> Launched:
+    """Make the run of `graph`, or attach to it.
+
+    Raises Refused if the status directory is in use by another run; what the store raises passes through.
+    """
+    descs = [filled_in(graph, task) for task in graph.tasks]
+    key = graph_key(descs, options)
+    while True:
+        record = _new_record(len(descs), key, options)
+        opened = store.open_run(record, context_of(options, settings).sealed(record.run_id, keyring))
+        if opened.opening is Opening.BUSY:
+            raise _in_use(opened.run, options)
+        if opened.run.phase is not RunPhase.CANCELLING:
+            break
+        _wait_for_end(store, opened.run.run_id)
+    submission = Submission(store, opened.run.run_id, keyring)
+    if opened.opening is Opening.ATTACHED and opened.run.phase is not RunPhase.SUBMITTING:
+        submission.known([desc.task for desc in descs])
+        return Launched(opened.run, submission, attached=True)
+    submission.add(descs, adopted_results(decisions, cache))
+    store.activate(opened.run.run_id)
+    return Launched(store.run(opened.run.run_id), submission, opened.opening is Opening.ATTACHED)
+
+
+def filled_in(graph: TaskGraph, task: Task) -> TaskDesc:
+    """Return the desc of a task as declared, with what the graph holds of earlier results put in."""
+    return graph.get_task_desc(task)
+
+
+def adopted_results(decisions: Decisions, cache: TaskCache) -> dict[Task, StoredResult]:
+    """Return where the results of completed tasks lie: their flags, or the values that a foreign cache gave."""
+    if not isinstance(cache, FileTaskCache):
+        return {task: _inline(decisions.record(task).result) for task in decisions.completed}
+    adopted: dict[Task, StoredResult] = {}
+    for task in decisions.completed:
+        header = decisions.header(task)
+        if header is not None:
+            digest = bytes.fromhex(header.body_sha256)
+            adopted[task] = StoredResult(digest, header.body_bytes, locator=FLAG + cache.place(task))
+    return adopted
+
+
+def context_of(options: RunOptions, settings: Settings) -> RunContext:
+    """Return this process's surroundings as the run's tasks will find them (B21)."""
+    return RunContext(
+        directory=str(Path.cwd()),
+        umask=current_umask(),
+        environment=passed_environment(also=options.pass_environment, drop=options.drop_environment),
+        import_paths=import_paths(),
+        log_dir=options.log_dir,
+        verbosity=options.verbosity,
+        status_dir=options.status_dir,
+        blob_dir=str(settings.state_dir.absolute() / "blobs"),
+        fork_tasks=options.fork_tasks,
+    )
+
+
+def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
+    host = socket.gethostname()
+    return RunRecord(
+        run_id=new_run_id(),
+        name=options.name,
+        key=key,
+        place=options.status_dir or "",
+        owner=f"{os.environ.get('USER') or os.getuid()}@{host}",
+        host=host,
+        python=PYTHON,
+        protocol=PROTOCOL,
+        total=total,
+        queue=options.queue,
+        command=options.command,
+        status_dir=options.status_dir,
+        log_dir=options.log_dir,
+        fail_fast=options.fail_fast,
+        keep_seconds=options.keep_seconds,
+        resource_limits=options.resource_limits,
+    )
+
+
+def _inline(value: Any) -> StoredResult:
+    body = dumps(value)
+    return StoredResult(hashlib.sha256(body).digest(), len(body), body=body)
+
+
+def _in_use(run: RunRecord, options: RunOptions) -> Refused:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
+    return Refused(
+        f"The status directory {shown(options.status_dir or '')} is in use by run {run.run_id} ({shown(run.name)}) "
+        f"since {since}: wait for it, 'overnight cancel {run.run_id}', or give another directory with -d."
+    )
+
+
+def _wait_for_end(store: ReadingStore, run_id: str) -> None:
+    cursor = "0"
+    while not store.run(run_id).phase.is_over:
+        for event in store.follow(run_id, cursor, ENDING_POLL_SECONDS):
+            cursor = event.cursor
