@@ -1,4 +1,4 @@
-"""Task ids and the names made from them (BEHAVIOUR I1 to I7).
+"""Task ids and the names made from them (BEHAVIOUR I1 to I8).
 
 Pure functions: an id is free text, and every name that the system makes from one (file, log line) is injective,
 so that distinct tasks never meet in one file.
@@ -19,6 +19,8 @@ _PLAIN_FILE_NAME = re.compile(r"[a-z0-9_][a-z0-9_-]{0,99}")
 _FILE_PREFIX_LENGTH = 60
 _FILE_DIGEST_LENGTH = 32
 _NOT_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]")
+_SAFE_ID_PREFIX = 150
+_SAFE_ID_REPLACED = str.maketrans(dict.fromkeys("./,()-:; ", "_"))
 _TO_ESCAPE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _logger = logging.getLogger(__name__)
@@ -42,12 +44,27 @@ def check_task_id(task_id: object) -> str:
 
 def bounded_task_id(task_id: str) -> str:
     """Return `task_id`, or a cut id of 200 characters in place of a longer one, with one warning (I2)."""
+    cut = cut_task_id(task_id)
+    if cut is not task_id:
+        _logger.warning("A task id of %d characters was cut to %d: %s", len(task_id), len(cut), shown(task_id))
+    return cut
+
+
+def cut_task_id(task_id: str) -> str:
+    """Return what `bounded_task_id` returns, without the warning: the rule for looking an id up (I2)."""
     if len(task_id) <= LONGEST_ID:
         return task_id
     digest = hashlib.sha256(task_id.encode("utf-8")).hexdigest()
-    cut = f"{task_id[:_CUT_ID_PREFIX]}_{digest[:_CUT_ID_DIGEST]}"
-    _logger.warning("A task id of %d characters was cut to %d: %s", len(task_id), len(cut), shown(task_id))
-    return cut
+    return f"{task_id[:_CUT_ID_PREFIX]}_{digest[:_CUT_ID_DIGEST]}"
+
+
+def safe_task_id(task_id: str) -> str:
+    """Return the documented cleaned form of an id: for callers only, as distinct ids may share it (I8)."""
+    cleaned = task_id.translate(_SAFE_ID_REPLACED)
+    if len(cleaned) <= LONGEST_ID:
+        return cleaned
+    digest = hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{cleaned[:_SAFE_ID_PREFIX]}_{digest[:_CUT_ID_DIGEST]}"
 
 
 def file_name(task_id: str) -> str:

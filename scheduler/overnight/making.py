@@ -1,0 +1,79 @@
+"""Building a task's description from what a caller passes (BEHAVIOUR I1, I2, G4 to G7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from overnight.arguments import unique_tasks, value_dependencies
+from overnight.naming import bounded_task_id, check_task_id
+from overnight.task import Task, TaskDesc, make_options
+
+
+def make_task(
+    task_id: str,
+    func: Callable[..., Any],
+    *,
+    args: Sequence[Any],
+    kwargs: dict[str, Any] | None = None,
+    deps: Sequence[Task] | None = None,
+    input_files: Sequence[str] | None = None,
+    output_files: Sequence[str] | None = None,
+    intermediate_output_files: Sequence[str] | None = None,
+    retries: int = 0,
+    retry_delay: float = 0.0,
+    timeout: float | None = None,
+    priority: int = 0,
+    queue: str | None = None,
+    resources: Mapping[str, float] | None = None,
+) -> TaskDesc:
+    """Build a task with the given id and function; no graph is touched (G4).
+
+    `retry_delay` and `timeout` are seconds, `resources` maps names to amounts (O1). Raises InvalidTaskId for an
+    unusable id, InvalidTask for an option out of range, TypeError for an id, function or list of a wrong type.
+    """
+    return TaskDesc(
+        named_task(task_id),
+        checked_function(task_id, func),
+        checked_list("args", args),
+        dict(kwargs) if kwargs else {},
+        unique_tasks([*checked_dependencies(deps), *value_dependencies(args, kwargs or {})]),
+        checked_list("input_files", input_files),
+        checked_list("output_files", output_files),
+        checked_list("intermediate_output_files", intermediate_output_files),
+        make_options(retries, retry_delay, timeout, priority, queue, resources),
+    )
+
+
+def named_task(task_id: str) -> Task:
+    """Return the Task for a new task's id, checked and bounded (I1, I2)."""
+    return Task(bounded_task_id(check_task_id(task_id)))
+
+
+def checked_function(task_id: str, func: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `func`; raise TypeError if it cannot be called."""
+    if not callable(func):
+        raise TypeError(f"The function of task {task_id!r} must be callable, not {func!r}.")
+    return func
+
+
+def checked_list(name: str, values: Iterable[Any] | None) -> list[Any]:
+    """Return the values as a fresh list; raise TypeError for a single text where several values are meant."""
+    if values is None:
+        return []
+    if isinstance(values, str | bytes):
+        raise TypeError(f"{name} must be a list or tuple, not the text {values!r}; write [{values!r}].")
+    return list(values)
+
+
+def checked_dependencies(deps: Iterable[Task] | None) -> Sequence[Task]:
+    """Return the explicit dependencies; raise TypeError for one that is not a Task."""
+    if deps is None:
+        return ()
+    if isinstance(deps, Task | str):
+        raise TypeError(f"deps must be a list or tuple of Tasks, not {deps!r}.")
+    listed = list(deps)
+    for dep in listed:
+        if not isinstance(dep, Task):
+            raise TypeError(f"A dependency must be a Task, not {dep!r}; write Task({dep!r}) for one by name.")
+    return listed

@@ -1,0 +1,138 @@
+"""A task as the user describes it: its name, its options and its full description.
+
+`Task` is a name and nothing else, so it can stand for a task before, after and without that task being in a
+graph. `TaskDesc` is everything that is needed to run one. Both are values: they compare by content and pickle.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from overnight.errors import InvalidTask
+from overnight.naming import LONGEST_ID, check_task_id, cut_task_id
+
+
+@dataclass(frozen=True, order=True)
+class Task:
+    """The name of a task: equal, hashed and ordered by its id; checks nothing (G1, G2)."""
+
+    __slots__ = ("task_id",)
+
+    task_id: str
+
+    def __hash__(self) -> int:
+        return hash(self.task_id)
+
+    def __reduce__(self) -> tuple[type[Task], tuple[str]]:
+        return type(self), (self.task_id,)
+
+
+def bounded_task(task: Task) -> Task:
+    """Return `task`, or the Task with the cut id where its id is too long (I2)."""
+    task_id = task.task_id
+    if type(task_id) is str and len(task_id) <= LONGEST_ID:
+        return task
+    return Task(cut_task_id(check_task_id(task_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How a task is to be run (O1 to O6).
+
+    `retry_delay` and `timeout` are seconds. `resources` may be given as a mapping or as pairs; it is kept as
+    pairs (name, amount) sorted by name. Raises InvalidTask for a value out of range, TypeError for a wrong type.
+    """
+
+    retries: int = 0
+    retry_delay: float = 0.0
+    timeout: float | None = None
+    priority: int = 0
+    queue: str | None = None
+    resources: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_integer("retries", self.retries)
+        _check_integer("priority", self.priority)
+        _check("retries", self.retries, self.retries >= 0, "0 or more")
+        _check("retry_delay", self.retry_delay, 0 <= self.retry_delay < math.inf, "0 or more seconds")
+        if self.timeout is not None:
+            _check("timeout", self.timeout, 0 < self.timeout < math.inf, "more than 0 seconds, or None")
+        if self.queue is not None:
+            _check("queue", self.queue, isinstance(self.queue, str) and self.queue != "", "a name, or None")
+        object.__setattr__(self, "resources", _resource_pairs(self.resources))
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        if self == DEFAULT_OPTIONS:
+            return "DEFAULT_OPTIONS"
+        fields = (self.retries, self.retry_delay, self.timeout, self.priority, self.queue, self.resources)
+        return TaskOptions, fields
+
+    @property
+    def resource_amounts(self) -> Mapping[str, float]:
+        """The resources as a read-only mapping name -> amount."""
+        return MappingProxyType(dict(self.resources))
+
+
+def _check(field: str, value: object, good: bool, expected: str) -> None:  # noqa: FBT001 - the verdict itself
+    if not good:
+        raise InvalidTask(f"{field} must be {expected}, not {value!r}.")
+
+
+def _check_integer(field: str, value: object) -> None:
+    try:
+        operator.index(value)  # type: ignore[arg-type]  # whether it is an integer is the question
+    except TypeError:
+        raise TypeError(f"{field} must be an integer, not {value!r}.") from None
+
+
+def _resource_pairs(resources: Mapping[str, float] | Iterable[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    pairs = tuple(sorted(dict(resources).items()))
+    for name, amount in pairs:
+        _check(f"resources[{name!r}]", amount, 0 < amount < math.inf, "more than 0")
+    return pairs
+
+
+DEFAULT_OPTIONS = TaskOptions()
+
+
+def make_options(
+    retries: int = 0,
+    retry_delay: float = 0.0,
+    timeout: float | None = None,
+    priority: int = 0,
+    queue: str | None = None,
+    resources: Mapping[str, float] | None = None,
+) -> TaskOptions:
+    """Return the options with these values; the shared DEFAULT_OPTIONS where nothing differs from it."""
+    if retries == retry_delay == priority == 0 and timeout is None and queue is None and not resources:
+        return DEFAULT_OPTIONS
+    return TaskOptions(retries, retry_delay, timeout, priority, queue, tuple((resources or {}).items()))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDesc:
+    """The full description of a task; its fields are fixed, its containers ordinary mutable ones (G3).
+
+    `deps` are the dependencies, those among `args` and `kwargs` included once a graph or `make_task` made it.
+    """
+
+    task: Task
+    func: Callable[..., Any]
+    args: list[Any]
+    kwargs: dict[str, Any]
+    deps: list[Task]
+    input_files: list[str]
+    output_files: list[str]
+    intermediate_output_files: list[str]
+    options: TaskOptions = DEFAULT_OPTIONS
+
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # how Python marks an unhashable class
+
+
+def sync_tasks() -> None:
+    """Do nothing: the function of a barrier task, which only waits for its dependencies (G32)."""
