@@ -110,6 +110,7 @@ class Keeper:
         environment: Callable[[], Mapping[str, str]],
         active_runs: Callable[[], int],
         idle_seconds: float = IDLE_SECONDS,
+        drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._files = files
         self._plan = plan
@@ -119,6 +120,7 @@ class Keeper:
         self._environment = environment
         self._active_runs = active_runs
         self._idle_seconds = idle_seconds
+        self._drain_seconds = drain_seconds
         self._slots: dict[str, Slot] = {}
         self._leaving: list[Slot] = []
         self._unused_since: float | None = None
@@ -274,22 +276,22 @@ class Keeper:
     def _end_slots(self, slots: Iterable[Slot]) -> None:
         """Have them drain, more urgently when this process gets another signal; kill what is left after a time."""
         left = [slot for slot in slots if not slot.is_free()]
-        deadline = time.monotonic() + DRAIN_SECONDS
+        deadline = time.monotonic() + self._drain_seconds
         signals = self._stop_signals
         while left:
             for slot in left:
                 slot.drain(again=self._stop_signals > signals)
             signals = self._stop_signals
             if time.monotonic() >= deadline:
-                _kill(left)
+                _kill(left, self._drain_seconds)
                 deadline += _KILL_AGAIN_SECONDS
             self._wait(_STOP_POLL_SECONDS)
             left = [slot for slot in left if not slot.is_free()]
 
 
-def _kill(slots: Iterable[Slot]) -> None:
+def _kill(slots: Iterable[Slot], waited_seconds: float) -> None:
     for slot in slots:
-        _logger.warning("%s did not stop within %g s: killing it", slot.name, DRAIN_SECONDS)
+        _logger.warning("%s did not stop within %g s: killing it", slot.name, waited_seconds)
         slot.tell(signal.SIGKILL)
 
 

@@ -19,7 +19,7 @@ from overnight.errors import OvernightError, Refused, Unreachable, UsageError
 from overnight.fleet_files import WAKE, FleetFiles, fleet_files
 from overnight.fleet_lease import FleetLease
 from overnight.fleet_plan import Demand, FleetPlan, plan_from_json
-from overnight.keeper import IDLE_SECONDS, Keeper, fleet_environment
+from overnight.keeper import DRAIN_SECONDS, IDLE_SECONDS, Keeper, fleet_environment
 from overnight.slots import hold_slot
 from overnight.state_dir import POLL_SECONDS, prepare_state_dir, try_lock, unlock
 
@@ -138,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--redis-url", default=os.environ.get(_URL_VARIABLE), help="a Redis elsewhere; none: embedded")
     parser.add_argument("--no-scheduler", dest="scheduler", action="store_false")
     parser.add_argument("--plan", type=plan_from_json, default=FleetPlan(), help="the commands to run, as JSON")
+    parser.add_argument("--drain-seconds", type=float, default=DRAIN_SECONDS, help="until processes are killed")
     options = parser.parse_args(arguments)
     try:
         _keeper(options, inherited_lock).run()
@@ -165,6 +166,7 @@ def _keeper(options: argparse.Namespace, inherited_lock: int | None) -> Keeper:
         environment=lambda: fleet_environment(url(), directory),
         active_runs=lambda: count_active_runs(url()),
         idle_seconds=_idle_seconds(),
+        drain_seconds=options.drain_seconds,
     )
 
 

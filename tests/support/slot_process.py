@@ -1,9 +1,10 @@
 """A process for a slot: notes that it runs, may leave a child behind, and ends by SIGTERM.
 
-Called as ``slot_process.py DIRECTORY [--queue QUEUE]``. It appends ``<pid> <queue>`` to ``DIRECTORY/started`` when it
-holds its slot and ``<pid>`` to ``DIRECTORY/drained`` when it ends in order. A file ``DIRECTORY/die`` makes it end
-at once with status 3; ``DIRECTORY/stubborn`` makes it ignore SIGTERM; ``DIRECTORY/offspring`` makes it fork a process
-that outlives it and append the id of that to ``DIRECTORY/forked``.
+Called as ``slot_process.py DIRECTORY [--queue QUEUE]``. When it holds its slot, it appends ``<pid> <queue>`` to
+``DIRECTORY/started`` and what its environment says to ``DIRECTORY/environment``; when it ends in order, ``<pid>`` to
+``DIRECTORY/drained``. A file ``DIRECTORY/die`` makes it end at once with status 3; ``DIRECTORY/stubborn`` makes it
+ignore SIGTERM; ``DIRECTORY/offspring`` makes it fork a process that outlives it and append the id of that to
+``DIRECTORY/forked``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from overnight.slots import hold_slot
+from overnight.slots import SLOT_VARIABLE, hold_slot
 
 
 def main() -> int:
@@ -26,6 +27,8 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     if (directory / "offspring").exists():
         _fork_one_that_stays(directory)
+    told = [os.environ.get(name) for name in ("OVERNIGHT_REDIS_URL", "OVERNIGHT_STATE_DIR", SLOT_VARIABLE)]
+    _append(directory / "environment", " ".join(map(str, told)))
     _append(directory / "started", f"{os.getpid()} {queue}")
     if (directory / "die").exists():
         return 3
