@@ -3,25 +3,53 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
 
+from overnight.cache import FileTaskCache
 from overnight.examples.stdlib_census import build
+from overnight.sequential_executor import SequentialExecutor
 from tests.support.drain import drain
 from tests.support.plain_census import plain_census
+
+LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 
 
 @pytest.mark.timeout(600)  # counts about 900,000 lines twice, in this process
 def test_totals_of_the_whole_library_equal_those_of_a_plain_loop(tmp_path: Path) -> None:
     drain(build(out=str(tmp_path)))
     found = json.loads((tmp_path / "census.json").read_text("utf-8"))
-    assert found["totals"] == plain_census(sysconfig.get_paths()["stdlib"])
+    assert found["totals"] == plain_census(str(LIBRARY))
     assert found["totals"]["files"] > 500
     assert found["ranks"][0]["module"] == "os"
+
+
+def test_only_what_depends_on_a_change_runs_again(tmp_path: Path) -> None:
+    """F3."""
+    root, out = tmp_path / "sources", tmp_path / "out"
+    for package in ("json", "html"):
+        shutil.copytree(LIBRARY / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def executed() -> list[str]:
+        with SequentialExecutor(FileTaskCache(str(tmp_path / "status"))) as executor:
+            return [task.task_id for task, _ in executor.execute(build(root=str(root), out=str(out)))]
+
+    assert len(executed()) == len(list(root.rglob("*.py"))) + 4
+    assert executed() == []
+    (out / "census.csv").unlink()
+    assert executed() == ["write census"]
+    assert (out / "census.csv").exists()
+    touched = root / "json" / "decoder.py"
+    later = time.time_ns() + 10**10
+    os.utime(touched, ns=(later, later))
+    assert executed() == [f"count {touched}", "merge json", "rank imports", "write census"]
 
 
 def test_building_the_graph_imports_no_heavy_package() -> None:
