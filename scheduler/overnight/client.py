@@ -18,8 +18,8 @@ from overnight.following import Changed, Follower
 from overnight.graph import TaskGraph, missing_dependencies
 from overnight.inspection import decide
 from overnight.launch import RunOptions, launch
-from overnight.messages import SpecChunk
 from overnight.store.records import Request, RunRecord
+from overnight.structure import Structure
 
 LAST = "last"
 
@@ -112,10 +112,12 @@ class Client:
 
     def task_ids(self, run: str = LAST) -> list[str]:
         """Return the ids of a run's tasks, by index."""
+        return list(self.structure(run).ids())
+
+    def structure(self, run: str = LAST) -> Structure:
+        """Return ids, functions and dependencies of a run's tasks."""
         run_id = self.resolve(run)
-        keyring = self.deployment.keyring
-        chunks = [SpecChunk.opened(sealed, run_id, keyring) for sealed in self._store.specs(run_id)]
-        return [task_id for chunk in chunks for task_id in chunk.ids]
+        return Structure(run_id, self._store.specs(run_id), self.deployment.keyring)
 
     def follow(self, run: str = LAST) -> Iterator[Changed]:
         """Yield what changes in a run from its beginning until it is over, at least about every second."""
@@ -144,11 +146,9 @@ class Client:
     def retry(self, run: str = LAST, task_ids: tuple[str, ...] = ()) -> None:
         """Run failed or cancelled tasks again (all of them if none is named), with what was skipped for them."""
         run_id = self.resolve(run)
-        numbers = {task_id: number for number, task_id in enumerate(self.task_ids(run_id))} if task_ids else {}
-        unknown = [task_id for task_id in task_ids if task_id not in numbers]
-        if unknown:
-            raise UnknownRun(f"Run {run_id} has no task {unknown[0]!r}{nearest(unknown[0], list(numbers))}")
-        self._store.request(run_id, Request.RETRY, [numbers[task_id] for task_id in task_ids])
+        structure = self.structure(run_id) if task_ids else None
+        numbers = [structure.index(task_id) for task_id in task_ids] if structure else []
+        self._store.request(run_id, Request.RETRY, numbers)
 
     def close(self) -> None:
         """Let go of the server; runs go on."""

@@ -1,0 +1,132 @@
+"""The final audit: before a run is reported as succeeded, every recorded result is shown to be there.
+
+With a status directory each finished task's flag is opened: seal, id, digest, length. A flag that is missing or damaged
+is written again from Redis, if Redis still has the result with that digest; otherwise the task and everything that was
+computed from it are invalidated, and the run goes on. Without a status directory the result must be where Redis says.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from overnight.core.states import SUCCEEDED, TaskState
+from overnight.errors import BadSeal
+from overnight.flag_files import open_flag
+from overnight.flag_writing import write_flags
+from overnight.flags import AttemptFacts, encode_flag
+from overnight.keyring import Keyring
+from overnight.lineage import DependencyRecord
+from overnight.messages import StoredResult
+from overnight.naming import flag_name, shown
+from overnight.recording import TaskIdentity, record_header
+from overnight.results import ResultLost, Results
+from overnight.store.ports import ReadingStore, SubmittingStore
+from overnight.structure import Structure
+
+_logger = logging.getLogger(__name__)
+
+
+class AuditStore(ReadingStore, SubmittingStore, Protocol):
+    """What an audit reads and, where something is missing, repairs."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What an audit found: results that are proven, flags written again, flags that could not be, tasks to run again."""
+
+    proven: int = 0
+    rewritten: list[int] = field(default_factory=list)
+    unwritten: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    invalidated: list[int] = field(default_factory=list)
+
+
+class Audit:
+    """Audits one run. It may be called while the run goes on: what is proven is not looked at again."""
+
+    def __init__(self, store: AuditStore, run_id: str, keyring: Keyring, status_dir: str | None) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._keyring = keyring
+        self._directory = Path(status_dir) if status_dir and "://" not in status_dir else None
+        self._results = Results(store, run_id, keyring)
+        self._structure = Structure(run_id, (), keyring)
+        self._proven: set[int] = set()
+
+    def run(self) -> Findings:
+        """Look at every finished task; repair what can be repaired, invalidate the rest."""
+        self._structure = Structure(self._run_id, self._store.specs(self._run_id), self._keyring)
+        codes = self._store.states(self._run_id)[::2]
+        finished = [task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED]
+        findings = Findings()
+        pending = [task for task in finished if task not in self._proven]
+        stored = self._results.stored(pending)
+        for task in pending:
+            self._look_at(task, stored.get(task), findings)
+        findings.proven = len(self._proven)
+        if findings.lost:
+            again = self._structure.with_descendants(findings.lost, set(finished))
+            self._proven.difference_update(again)
+            findings.invalidated = self._store.invalidate(self._run_id, again)
+            _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, len(again))
+        return findings
+
+    def _look_at(self, task: int, stored: StoredResult | ResultLost | None, findings: Findings) -> None:
+        if not isinstance(stored, StoredResult):
+            _logger.warning(
+                "run %s: the result of task %s is lost: %s", self._run_id, shown(self._structure.task_id(task)), stored
+            )
+            findings.lost.append(task)
+            return
+        if self._is_proven(task, stored):
+            self._proven.add(task)
+            return
+        try:
+            body = self._results.body(stored, self._structure.task_id(task))
+        except ResultLost as error:
+            _logger.warning("run %s: %s", self._run_id, error)
+            findings.lost.append(task)
+            return
+        self._proven.add(task)
+        if self._directory is not None:
+            (findings.rewritten if self._write_again(task, body) else findings.unwritten).append(task)
+
+    def _is_proven(self, task: int, stored: StoredResult) -> bool:
+        if self._directory is None:
+            return stored.body is not None
+        try:
+            flag = open_flag(
+                self._directory / flag_name(self._structure.task_id(task)), self._structure.task_id(task), self._keyring
+            )
+        except (OSError, BadSeal):
+            return False
+        return flag.header.body_sha256 == stored.digest.hex()
+
+    def _write_again(self, task: int, body: bytes) -> bool:
+        """Write the flag of a task from its result; False if there is no room or no permission."""
+        dependencies = self._structure.dependencies(task)
+        records = self._results.stored(dependencies)
+        known = tuple(
+            [
+                DependencyRecord(None, None, record.digest.hex())
+                for record in (records.get(dependency) for dependency in dependencies)
+                if isinstance(record, StoredResult)
+            ]
+        )
+        identity = TaskIdentity(
+            self._structure.task_id(task),
+            self._structure.function(task),
+            tuple(self._structure.task_id(dependency) for dependency in dependencies),
+        )
+        facts = AttemptFacts(run_id=self._run_id, dependency_records=known if len(known) == len(dependencies) else None)
+        data = encode_flag(record_header(identity, "done", facts), body, self._keyring)
+        directory = self._directory
+        if directory is None:
+            return False
+        [written] = write_flags(directory, [(flag_name(identity.task_id), data)])
+        if written.error is not None:
+            _logger.warning("the flag of task %s could not be written: %s", shown(identity.task_id), written.error)
+        return written.error is None

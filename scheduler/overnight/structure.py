@@ -1,0 +1,71 @@
+"""The structure of a run as its sealed chunks tell it: ids, functions and dependencies of its tasks, by index."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+from overnight.errors import UnknownTask, nearest
+from overnight.keyring import Keyring
+from overnight.messages import SpecChunk
+from overnight.naming import shown
+
+
+class Structure:
+    """The tasks of one run. Raises BadSeal where a chunk cannot be believed."""
+
+    def __init__(self, run_id: str, sealed: Iterable[bytes], keyring: Keyring) -> None:
+        self._chunks = [SpecChunk.opened(record, run_id, keyring) for record in sealed]
+        self._firsts = [chunk.first for chunk in self._chunks]
+        self._indices: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return self._firsts[-1] + len(self._chunks[-1].ids) if self._chunks else 0
+
+    def ids(self) -> Iterator[str]:
+        """Yield all task ids in index order."""
+        for chunk in self._chunks:
+            yield from chunk.ids
+
+    def task_id(self, task: int) -> str:
+        """Return the id of a task."""
+        chunk, offset = self._place(task)
+        return chunk.ids[offset]
+
+    def function(self, task: int) -> str:
+        """Return the name of a task's function."""
+        chunk, offset = self._place(task)
+        return chunk.functions[chunk.function_of[offset]]
+
+    def dependencies(self, task: int) -> Sequence[int]:
+        """Return a task's dependencies in declared order."""
+        chunk, offset = self._place(task)
+        return chunk.dependencies[offset]
+
+    def index(self, task_id: str) -> int:
+        """Return the index of the task with an id; UnknownTask names the nearest known one."""
+        if self._indices is None:
+            self._indices = {known: number for number, known in enumerate(self.ids())}
+        found = self._indices.get(task_id)
+        if found is None:
+            raise UnknownTask(f"The run has no task {shown(task_id)!r}{nearest(task_id, list(self._indices))}")
+        return found
+
+    def with_descendants(self, tasks: Iterable[int], among: set[int]) -> list[int]:
+        """Return `tasks` and all their transitive dependants that are in `among`, in index order."""
+        dependants: dict[int, list[int]] = {}
+        for task in range(len(self)):
+            for dependency in self.dependencies(task):
+                dependants.setdefault(dependency, []).append(task)
+        found = set(tasks)
+        stack = list(found)
+        while stack:
+            for dependant in dependants.get(stack.pop(), ()):
+                if dependant in among and dependant not in found:
+                    found.add(dependant)
+                    stack.append(dependant)
+        return sorted(found)
+
+    def _place(self, task: int) -> tuple[SpecChunk, int]:
+        chunk = self._chunks[bisect_right(self._firsts, task) - 1]
+        return chunk, task - chunk.first
