@@ -136,6 +136,10 @@ class Fenced(OvernightError):
     """This scheduler no longer holds the right to dispatch."""
 
 
+class InvariantBroken(OvernightError):
+    """The core's own bookkeeping contradicts itself: a defect of overnight, never of a task."""
+
+
 class BadSeal(OvernightError):
     """A stored record is damaged, of another format, of another place, or not signed by a known key."""
 

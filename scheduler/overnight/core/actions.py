@@ -11,7 +11,11 @@ from overnight.core.states import RunPhase, TaskState
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Send a batch: tasks in dependency order, each with the number of its attempt (1, 2, ..., at most 255)."""
+    """Send a batch: tasks in dependency order, each with the number of its attempt (1, 2, ..., and then 255 for ever).
+
+    A task may depend on others before it in the batch. If one of those fails, the task is not run but given back
+    (`BatchReturned`).
+    """
 
     batch: str
     queue: str | None

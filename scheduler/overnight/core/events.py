@@ -109,7 +109,11 @@ class BatchLost:
 
 @dataclass(frozen=True, slots=True)
 class BatchReturned:
-    """A worker gives tasks of the batch back that it has not started, or the batch was withdrawn: nothing is charged."""
+    """A worker gives tasks of the batch back that it has not started, or the batch was withdrawn: nothing is charged.
+
+    A worker also returns the tasks of a batch whose dependency failed earlier in the same batch; until it does, they
+    count as in flight.
+    """
 
     batch: str
     tasks: Sequence[int]
@@ -175,7 +179,8 @@ class StateRead:
     """The stored truth of the whole run, after `TasksAdded` for all its tasks: recovery, or repair of a divergence.
 
     `states` holds two bytes a task: the code of its state and its attempt. The core takes this over entirely and
-    returns the actions that are due (verdicts, skips, the end).
+    returns the actions that are due (verdicts, skips, the end). A charge is that of the task's last `Again`: the
+    failure of a task that is TRIED is not in it yet. The read must be newer than every event handled before it.
     """
 
     now: float

@@ -27,7 +27,7 @@ class TaskState(IntEnum):
     CACHED = ord("c")
     """In by ADOPT of a valid flag; out only by INVALIDATE."""
     FAILED = ord("f")
-    """In by the scheduler's verdict; out by RETRY, or by a success that comes late."""
+    """In by the scheduler's verdict; out by RETRY. A success that comes later is superseded."""
     SKIPPED = ord("s")
     """In because a dependency failed; out by RETRY of that dependency."""
     CANCELLED = ord("k")

@@ -1,0 +1,69 @@
+"""How long a function's tasks take, and how many of them go into one batch.
+
+A duration is a running mean that forgets: the latest value weighs a fifth or more, and a value above five times the
+mean counts as five times the mean, so that one task that hung says little and ten say enough. A task of unknown or
+long duration goes alone; so does one that may have killed its worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Final
+
+_LEAST_WEIGHT: Final = 0.2
+_HIGHEST_FACTOR: Final = 5.0
+# Means below this are noise of the clock; a value is never clipped below five times of it.
+_SHORTEST_SECONDS: Final = 50e-6
+
+
+class Durations:
+    """The expected seconds of each function's tasks, learned from those that succeeded."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[float, int]] = {}
+
+    def learn(self, function: int, seconds: float) -> None:
+        """Take one more measured duration into account. What is not a duration is ignored."""
+        if not (isfinite(seconds) and seconds >= 0):
+            return
+        mean, count = self._known.get(function, (seconds, 0))
+        ceiling = _HIGHEST_FACTOR * max(mean, _SHORTEST_SECONDS)
+        weight = max(1 / (count + 1), _LEAST_WEIGHT)
+        self._known[function] = (mean + weight * (min(seconds, ceiling) - mean), count + 1)
+
+    def expected(self, function: int) -> float | None:
+        """Return the expected seconds of one task of the function, None if nothing is known."""
+        known = self._known.get(function)
+        return None if known is None else known[0]
+
+    def export(self) -> dict[int, tuple[float, int]]:
+        """Return what was learned: function -> (mean seconds, number of tasks it comes from)."""
+        return dict(self._known)
+
+    def load(self, learned: Mapping[int, tuple[float, int]]) -> None:
+        """Add what was learned elsewhere; what this run has learned by itself stays."""
+        self._known = {**learned, **self._known}
+
+
+def fair_share(ready: int, offers: int) -> int:
+    """Return how many of the ready tasks the first of so many offers may take, at least one."""
+    return max(1, -(-ready // offers))
+
+
+class Room:
+    """What is left of an offer: a number of tasks and an expected time in seconds."""
+
+    __slots__ = ("seconds", "tasks")
+
+    def __init__(self, tasks: int, seconds: float) -> None:
+        self.tasks = tasks
+        self.seconds = seconds
+
+    def seat(self, cost: float | None) -> bool:
+        """Give a task of this expected duration a place if there is one. None, a task that goes alone, has none."""
+        if cost is None or self.tasks < 1 or cost > self.seconds:
+            return False
+        self.tasks -= 1
+        self.seconds -= cost
+        return True
