@@ -51,6 +51,8 @@ class Journal:
         self.blame: dict[Task, Task] = {}
         self._graph = graph
         self._cache = cache
+        # Asked once: looking a protocol's methods up costs more than recording a small outcome.
+        self._store = cache if isinstance(cache, OutcomeStore) else None
         self._results: dict[Task, Any] = {}
         self._unloaded: dict[Task, TaskDesc] = {}
         self._records: dict[Task, DependencyRecord] = {}
@@ -134,8 +136,8 @@ class Journal:
     def _record(self, settled: Settled) -> None:
         is_error, result = not settled.outcome.ok, settled.outcome.value
         try:
-            if isinstance(self._cache, OutcomeStore):
-                header = self._cache.store(settled.desc, is_error=is_error, result=result, facts=self._facts(settled))
+            if self._store is not None:
+                header = self._store.store(settled.desc, is_error=is_error, result=result, facts=self._facts(settled))
                 if header is not None and not is_error:
                     self._records[settled.desc.task] = record_of(header)
             else:

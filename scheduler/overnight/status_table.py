@@ -1,0 +1,74 @@
+"""The table that `status` prints: one line per task and its state (BEHAVIOUR L12)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from overnight.cache import CacheRecordType
+from overnight.error_text import error_text
+from overnight.errors import RemoteTaskError
+from overnight.graph import Task, TaskGraph
+from overnight.inspection import Decisions
+from overnight.naming import shown
+
+NARROWEST_COLUMN = 50
+WIDEST_COLUMN = 120
+
+
+def print_status(graph: TaskGraph, decisions: Decisions, *, verbose: bool, file: TextIO | None = None) -> None:
+    """Print header and lines to `file`, standard output if None; nothing is unpickled."""
+    out = sys.stdout if file is None else file
+    for line in status_lines(graph, decisions, verbose=verbose):
+        out.write(line + "\n")
+
+
+def status_lines(graph: TaskGraph, decisions: Decisions, *, verbose: bool) -> Iterator[str]:
+    """Yield the table line by line, tasks in insertion order; with `verbose` stored tracebacks follow their line."""
+    tasks = graph.tasks
+    names = {task: shown(task.task_id) for task in tasks}
+    longest = max(map(len, names.values()), default=0)
+    width = max(NARROWEST_COLUMN, min(longest, WIDEST_COLUMN))
+    yield f"{'TaskID':<{width}} Status"
+    failed_above = _failed_ancestors(graph, decisions)
+    for task in tasks:
+        state, failed = decisions.state(task), failed_above.get(task)
+        line = f"{names[task]:<{width}} {_state_text(state, failed)}"
+        if state is not CacheRecordType.ERROR or failed is not None:
+            yield line
+        elif verbose:
+            yield line
+            yield from _traceback_lines(decisions, task)
+        else:
+            yield f"{line} (-v to see exception)"
+
+
+def _state_text(state: CacheRecordType, failed: Task | None) -> str:
+    if state is not CacheRecordType.COMPUTED and failed is not None:
+        return f"SKIPPED ({shown(failed.task_id)})"
+    return state.name
+
+
+def _failed_ancestors(graph: TaskGraph, decisions: Decisions) -> dict[Task, Task]:
+    """Return for each task below one in state ERROR the first such ancestor."""
+    failed: dict[Task, Task] = {}
+    with graph as nodes:
+        for task in graph.topological_order():
+            for dep in nodes[task].remaining:
+                if dep in failed:
+                    failed.setdefault(task, failed[dep])
+                elif dep in nodes and decisions.state(dep) is CacheRecordType.ERROR:
+                    failed.setdefault(task, dep)
+    return failed
+
+
+def _traceback_lines(decisions: Decisions, task: Task) -> list[str]:
+    error = decisions.record(task).result_or_error
+    if not isinstance(error, BaseException):
+        return []
+    text = error_text(error)
+    stored = text.traceback
+    if not stored.strip() and isinstance(error, RemoteTaskError):
+        stored = str(error)
+    return stored.rstrip("\n").splitlines()
