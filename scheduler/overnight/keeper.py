@@ -26,7 +26,8 @@ from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError, Unreachable
 from overnight.fleet_files import STOP, FleetFiles
 from overnight.fleet_plan import SCHEDULER, Demand, FleetPlan, largest
-from overnight.slots import Backoff, Slot
+from overnight.kept_server import KeptServer
+from overnight.slots import Slot
 from overnight.state_dir import is_locked, try_lock, unlock
 
 POLL_SECONDS = 0.2
@@ -36,60 +37,6 @@ _STOP_POLL_SECONDS = 0.02
 _KILL_AGAIN_SECONDS = 1.0
 
 _logger = logging.getLogger(__name__)
-
-
-class KeptServer:
-    """The embedded server as the keeper sees it: there, or to be started again."""
-
-    def __init__(self, server: EmbeddedServer) -> None:
-        self._server = server
-        self._backoff = Backoff()
-        self._started_here = False
-        self._answered = False
-        self.is_failing = False
-
-    def keep(self) -> None:
-        """Start the server if there is none and the delay is over."""
-        now = time.monotonic()
-        self._server.end_orphans()
-        if self._server.is_present():
-            self._notice_answer()
-        elif self._answered or self._started_here:
-            self._notice_end(now)
-        elif now >= self._backoff.not_before:
-            self._start(now)
-
-    def stop(self) -> None:
-        """Stop the server and wait for its end."""
-        self._server.stop()
-
-    def terminate(self) -> None:
-        """Stop the server although its directory is gone."""
-        self._server.terminate()
-
-    def _notice_answer(self) -> None:
-        if not self._answered and self._server.is_running():
-            self._answered = True
-            self.is_failing = False
-            _logger.info("the server answers at %s", self._server.url)
-
-    def _notice_end(self, now: float) -> None:
-        self._backoff.ended(now)
-        self.is_failing = not self._answered
-        reason = self._server.failure() if self.is_failing else "the server ended"
-        _logger.warning("%s; restarting in %g s", reason.rstrip("."), self._backoff.delay)
-        self._answered = self._started_here = False
-
-    def _start(self, now: float) -> None:
-        self._backoff.started(now)
-        try:
-            self._started_here = self._server.start_if_absent()
-        except OvernightError as error:
-            self.is_failing = True
-            self._backoff.ended(now)
-            _logger.error("%s", error)
-        else:
-            _logger.info("server started")
 
 
 class Keeper:
@@ -209,9 +156,10 @@ class Keeper:
         signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_stop_signal)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # a handler makes it wake the loop
-        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Handlers, not SIG_IGN, which the processes started here would inherit; SIGCHLD then wakes the loop.
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, lambda _number, _frame: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _note_stop_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop_signals += 1

@@ -36,6 +36,16 @@ print(lease.redis_url, flush=True)
 sys.stdin.read()
 lease.close(stop=False)
 """
+FORKING_CLIENT = """
+import os, signal, sys
+from overnight.fleet_plan import plan_from_json
+from overnight.local_fleet import ensure_fleet
+lease = ensure_fleet(sys.argv[1], workers=2, plan=plan_from_json(sys.argv[2]))
+child = os.fork()
+if child:
+    print(child, flush=True)
+signal.pause()
+"""
 
 
 class Fleet:
@@ -58,9 +68,9 @@ class Fleet:
         self.leases.append(lease)
         return lease
 
-    def client(self) -> subprocess.Popen[str]:
-        """Start another process that is a client until its standard input ends."""
-        command = [sys.executable, "-c", CLIENT, str(self.state_dir), self.plan.to_json()]
+    def client(self, *, forks: bool = False) -> subprocess.Popen[str]:
+        """Start another process that is a client until its standard input ends; it prints the URL or its child's id."""
+        command = [sys.executable, "-c", FORKING_CLIENT if forks else CLIENT, str(self.state_dir), self.plan.to_json()]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def lines(self, name: str) -> list[str]:
@@ -310,18 +320,16 @@ def test_a_fleet_that_ended_is_started_anew_by_the_next_client(fleet: Fleet, soo
 
 
 def test_the_forked_child_of_a_client_is_no_client(fleet: Fleet, soon_idle: None) -> None:
-    lease = fleet.ensure(1)
-    fleet.await_running(2)
-    child = os.fork()
-    if not child:
-        signal.pause()
-    try:
-        lease.close(stop=False)
-        fleet.await_end()
-        assert not is_dead(child)
-    finally:
-        kill(child)
-        os.waitpid(child, 0)
+    with fleet.client(forks=True) as client:
+        assert client.stdout
+        child = int(client.stdout.readline())
+        try:
+            fleet.await_running(3)
+            kill(client.pid)
+            fleet.await_end()
+            assert not is_dead(child)
+        finally:
+            kill(child)
 
 
 def test_the_fleet_grows_for_a_client_that_wants_more_and_shrinks_when_it_leaves(fleet: Fleet) -> None:
