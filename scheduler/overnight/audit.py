@@ -35,7 +35,7 @@ class AuditStore(ReadingStore, SubmittingStore, Protocol):
 
 @dataclass(slots=True)
 class Findings:
-    """What an audit found: results that are proven, flags written again, flags that could not be, tasks to run again."""
+    """What an audit found: how many results are proven; flags written again, flags that could not be; tasks lost."""
 
     proven: int = 0
     rewritten: list[int] = field(default_factory=list)

@@ -78,9 +78,10 @@ class Client:
         graph.check()
         missing_dependencies(graph, ())
         decisions = decide(graph, task_cache)
+        descs = [graph.get_task_desc(task) for task in graph.tasks]
         chosen = replace(RunOptions(name=name, status_dir=status_dir_of(task_cache)), **options)
         deployment = self.deployment
-        launched = launch(self._store, graph, decisions, task_cache, chosen, deployment.settings, deployment.keyring)
+        launched = launch(self._store, descs, decisions, task_cache, chosen, deployment.settings, deployment.keyring)
         return launched.run.run_id
 
     def runs(self) -> list[RunRecord]:

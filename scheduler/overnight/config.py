@@ -61,6 +61,10 @@ class Settings:
             changed = replace(changed, state_dir=Path(state_dir))
         return changed
 
+    def embedded(self) -> Settings:
+        """Return these settings with the embedded server, whatever the environment says."""
+        return replace(self, redis_url=None)
+
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of this process from its environment; UsageError names every fault at once."""

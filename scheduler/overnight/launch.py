@@ -23,7 +23,7 @@ from overnight.cache import FileTaskCache, TaskCache
 from overnight.config import KEEP_SECONDS, Settings
 from overnight.core.states import RunPhase
 from overnight.errors import Refused
-from overnight.graph import TaskGraph, function_name
+from overnight.graph import function_name
 from overnight.inspection import Decisions
 from overnight.keyring import Keyring
 from overnight.messages import RunContext, StoredResult
@@ -90,18 +90,18 @@ def graph_key(descs: Sequence[TaskDesc], options: RunOptions) -> str:
 
 def launch(
     store: LaunchStore,
-    graph: TaskGraph,
-    decisions: Decisions,
+    descs: Sequence[TaskDesc],
+    decisions: Decisions | None,
     cache: TaskCache,
     options: RunOptions,
     settings: Settings,
     keyring: Keyring,
 ) -> Launched:
-    """Make the run of `graph`, or attach to it.
+    """Make the run of a whole graph, given in its insertion order, or attach to it.
 
-    Raises Refused if the status directory is in use by another run; what the store raises passes through.
+    `decisions` say which tasks are completed (None: none is). Raises Refused if the status directory is in use by
+    another run; what the store raises passes through.
     """
-    descs = [filled_in(graph, task) for task in graph.tasks]
     key = graph_key(descs, options)
     while True:
         record = _new_record(len(descs), key, options)
@@ -115,14 +115,9 @@ def launch(
     if opened.opening is Opening.ATTACHED and opened.run.phase is not RunPhase.SUBMITTING:
         submission.known([desc.task for desc in descs])
         return Launched(opened.run, submission, attached=True)
-    submission.add(descs, adopted_results(decisions, cache))
+    submission.add(descs, adopted_results(decisions, cache) if decisions else {})
     store.activate(opened.run.run_id)
     return Launched(store.run(opened.run.run_id), submission, opened.opening is Opening.ATTACHED)
-
-
-def filled_in(graph: TaskGraph, task: Task) -> TaskDesc:
-    """Return the desc of a task as declared, with what the graph holds of earlier results put in."""
-    return graph.get_task_desc(task)
 
 
 def adopted_results(decisions: Decisions, cache: TaskCache) -> dict[Task, StoredResult]:

@@ -1,0 +1,60 @@
+"""Say once in a while that no worker serves the queue of a run that waits (BEHAVIOUR QX2)."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from overnight.naming import shown
+from overnight.store.ports import ReadingStore
+from overnight.wire import PROTOCOL
+
+_logger = logging.getLogger(__name__)
+
+FIRST_WARNING_SECONDS = 10.0
+NEXT_WARNING_SECONDS = 60.0
+LOOK_SECONDS = 5.0
+
+
+class WorkerWatch:
+    """Looks at the workers of a queue from time to time; a run without one only waits."""
+
+    def __init__(self, store: ReadingStore, queue: str, python: str | None = None) -> None:
+        self._store = store
+        self._queue = queue
+        self._python = python
+        now = time.monotonic()
+        self._look_at = now + LOOK_SECONDS
+        self._warn_at = now + FIRST_WARNING_SECONDS
+
+    def look(self) -> str | None:
+        """Return, and log, a sentence if it is time to say that no worker takes this run's tasks."""
+        now = time.monotonic()
+        if now < min(self._look_at, self._warn_at):
+            return None
+        self._look_at = now + LOOK_SECONDS
+        lack = self._lack()
+        if lack is None:
+            self._warn_at = now + FIRST_WARNING_SECONDS
+            return None
+        if now < self._warn_at:
+            return None
+        self._warn_at = now + NEXT_WARNING_SECONDS
+        _logger.warning("%s", lack)
+        return lack
+
+    def _lack(self) -> str | None:
+        """Return what is missing, or None if some worker fits."""
+        serving = [worker for worker in self._store.workers() if self._queue in worker.queues]
+        if not serving:
+            return (
+                f"No worker serves queue {shown(self._queue)}; the run waits. "
+                f"Start one with: overnight worker -q {shown(self._queue)}"
+            )
+        if self._python is None or any((w.python, w.protocol) == (self._python, PROTOCOL) for w in serving):
+            return None
+        found = ", ".join(sorted({f"Python {worker.python}, protocol {worker.protocol}" for worker in serving}))
+        return (
+            f"No worker of queue {shown(self._queue)} has Python {self._python} and protocol {PROTOCOL} "
+            f"(found: {found}); the run waits. Start one with that Python."
+        )
