@@ -1,0 +1,69 @@
+"""An exception as bounded text, for readers that must not unpickle it.
+
+Every text is cut to 64 kB (UTF-8), keeping its beginning and its end, so that the facts of a failure always fit into
+the header of a flag. A class whose `__str__` raises gives ``<unprintable>``.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+
+from overnight.errors import RemoteTaskError
+from overnight.pickling import type_name
+
+LONGEST_TEXT_BYTES = 64 * 1024
+LONGEST_TYPE_NAME = 1000
+UNPRINTABLE = "<unprintable>"
+_CUT = " [... cut ...] "
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorText:
+    """Type name, message and formatted traceback of a failure, each of bounded length."""
+
+    type_name: str
+    message: str
+    traceback: str
+
+    def as_exception(self) -> RemoteTaskError:
+        """Return the exception that stands for one that cannot be rebuilt."""
+        return RemoteTaskError(self.type_name, self.message, self.traceback)
+
+
+def error_text(error: BaseException) -> ErrorText:
+    """Describe an exception in bounded text; one that stands for another describes that other."""
+    if isinstance(error, RemoteTaskError):
+        return bounded_error_text(error.type_name, error.message, error.traceback_text)
+    return bounded_error_text(type_name(type(error)), _message(error), _formatted(error))
+
+
+def bounded_error_text(kind: str, message: str, formatted: str) -> ErrorText:
+    """Return the three texts of a failure, cut to their bounds."""
+    return ErrorText(kind[:LONGEST_TYPE_NAME], bounded(message), bounded(formatted))
+
+
+def bounded(text: str, limit_bytes: int = LONGEST_TEXT_BYTES) -> str:
+    """Return `text`, or its beginning and end with a mark between them, in at most `limit_bytes` of UTF-8."""
+    if len(text) * 4 <= limit_bytes:
+        return text
+    head = text[:limit_bytes].encode("utf-8", "surrogatepass")
+    if len(text) <= limit_bytes and len(head) <= limit_bytes:
+        return text
+    half = (limit_bytes - len(_CUT)) // 2
+    tail = text[-limit_bytes:].encode("utf-8", "surrogatepass")
+    return head[:half].decode("utf-8", "ignore") + _CUT + tail[-half:].decode("utf-8", "ignore")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a user's __str__ may raise anything, and the failure must still be told
+        return UNPRINTABLE
+
+
+def _formatted(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # likewise
+        return UNPRINTABLE

@@ -1,0 +1,157 @@
+"""Reading flags that are local files.
+
+Every file is opened without following a link and without blocking, and must be regular: what else stands in the
+place of a flag is left alone and reported. Facts alone need only the head of a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from overnight.errors import BadSeal
+from overnight.flags import (
+    DONE,
+    Flag,
+    FlagHeader,
+    check_place,
+    decode_flag,
+    decode_head,
+    holds_header,
+    lineage_of_header,
+)
+from overnight.keyring import Keyring
+
+LARGEST_FLAG_BYTES = 16 * 1024**3
+_HEAD_BYTES = 4096
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_flag(source: Path | str | bytes, task_id: str, keyring: Keyring) -> Flag:
+    """Return the flag of a task from a file or from its bytes.
+
+    Raise FileNotFoundError if there is no file, BadSeal with the reason if what is there is not to be believed.
+    """
+    data = source if isinstance(source, bytes) else _read_regular(source, None, whole=True)[0]
+    return decode_flag(data, task_id, keyring)
+
+
+def read_flag(source: Path | str, task_id: str, keyring: Keyring) -> tuple[Flag, int]:
+    """Return a task's flag and the file's modification time in ns. Errors as in `open_flag`."""
+    data, facts = _read_regular(source, None, whole=True)
+    return decode_flag(data, task_id, keyring), facts.st_mtime_ns
+
+
+def read_header(
+    source: Path | str, task_id: str, keyring: Keyring, *, directory: int | None = None
+) -> tuple[FlagHeader, int]:
+    """Return the header of a task's flag and the file's modification time in ns, reading only the file's head.
+
+    Errors as in `open_flag`. `directory` is a descriptor that a relative `source` refers to.
+    """
+    data, facts = _read_regular(source, directory, whole=False)
+    header, offset = decode_head(data, keyring)
+    check_place(header, offset, task_id, facts.st_size)
+    return header, facts.st_mtime_ns
+
+
+def existing_valid(
+    path: Path | str, task_id: str, run_id: str, lineage: bytes, keyring: Keyring, *, directory: int | None = None
+) -> Flag | None:
+    """Return the flag that stands at `path` if it is a success of this run with this lineage, else None.
+
+    Such a flag is never replaced by another attempt of the run: the attempt commits it and drops its own result.
+    """
+    try:
+        flag = decode_flag(_read_regular(path, directory, whole=True)[0], task_id, keyring)
+    except (FileNotFoundError, BadSeal):
+        return None
+    header = flag.header
+    fits = header.state == DONE and header.run_id == run_id and lineage_of_header(header) == lineage
+    return flag if fits else None
+
+
+def read_headers(
+    directory: Path | str, wanted: Iterable[tuple[str, str]], keyring: Keyring
+) -> Iterator[tuple[str, tuple[FlagHeader, int] | BadSeal]]:
+    """Yield (task id, header and modification time, or why there is none to believe) for each flag that exists.
+
+    `wanted` are (task id, file name); the directory is listed once. Nothing is yielded for a missing flag.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        present = set(os.listdir(descriptor))  # noqa: PTH208 - pathlib lists no descriptor
+        for task_id, name in wanted:
+            if name not in present:
+                continue
+            try:
+                yield task_id, read_header(name, task_id, keyring, directory=descriptor)
+            except BadSeal as reason:
+                yield task_id, reason
+            except FileNotFoundError:
+                continue  # removed since the listing
+    finally:
+        os.close(descriptor)
+
+
+def _read_regular(path: Path | str, directory: int | None, *, whole: bool) -> tuple[bytes, os.stat_result]:
+    """Return the content, or the head, of a regular file. Raise FileNotFoundError or BadSeal."""
+    try:
+        return _read_once(path, directory, whole=whole)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BadSeal("a symbolic link stands in its place; remove it") from None
+        if error.errno == errno.ENXIO:
+            raise BadSeal("a socket stands in its place; remove it") from None
+        if error.errno != errno.ESTALE:
+            raise BadSeal(f"it cannot be read: {error.strerror}") from error
+    try:
+        return _read_once(path, directory, whole=whole)
+    except OSError as error:
+        raise BadSeal(f"it cannot be read: {error.strerror}") from error
+
+
+def _read_once(path: Path | str, directory: int | None, *, whole: bool) -> tuple[bytes, os.stat_result]:
+    descriptor = os.open(path, _READ, dir_fd=directory)
+    try:
+        facts = os.fstat(descriptor)
+        check_regular(facts)
+        if facts.st_size > LARGEST_FLAG_BYTES:
+            raise BadSeal(f"it has {facts.st_size} bytes, above the limit of {LARGEST_FLAG_BYTES}")
+        return (_all_of(descriptor, facts.st_size) if whole else _head_of(descriptor)), facts
+    finally:
+        os.close(descriptor)
+
+
+def check_regular(facts: os.stat_result) -> None:
+    """Raise BadSeal if something other than a regular file stands where a flag should be."""
+    if not stat.S_ISREG(facts.st_mode):
+        raise BadSeal("something that is not a regular file stands in its place; remove it")
+
+
+def _all_of(descriptor: int, expected: int) -> bytes:
+    data = os.read(descriptor, expected + 1)
+    if len(data) == expected:
+        return data
+    chunks = [data]
+    while chunk := os.read(descriptor, 1 << 20):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _head_of(descriptor: int) -> bytes:
+    data = os.read(descriptor, _HEAD_BYTES)
+    while not holds_header(data):
+        chunk = os.read(descriptor, 1 << 17)
+        if not chunk:
+            break
+        data += chunk
+    return data

@@ -1,0 +1,238 @@
+"""Writing flags as local files.
+
+A flag is written to a temporary file in its directory and renamed, so a reader sees the former record or the new
+one. A group of flags shares its syncs: all temporary files, one sync of their content, all renames, one sync of the
+directory. Every step goes through one descriptor of the directory and follows no link.
+
+A worker publishes with a rule for what may be replaced (`keep`). Against a rival that acts between look and rename,
+the new flag is put in place by a hard link, which never replaces, and a stale flag is first taken away under a
+private name and looked at again; so a worker that was frozen there cannot change a result that counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from overnight.errors import BadSeal
+from overnight.flag_files import check_regular, existing_valid
+from overnight.flags import FlagHeader, lineage_of_header
+from overnight.keyring import Keyring
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+FEW_FLAGS = 8
+_WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+_TEMPORARY = re.compile(r".+\.flag\.[0-9a-f]{16}\.tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one flag of a group: in place, or `kept` (a valid one stood there), or `error`."""
+
+    kept: bool = False
+    error: OSError | BadSeal | None = None
+
+
+def write_flags(
+    directory: Path | str,
+    flags: Sequence[tuple[str, bytes]],
+    *,
+    keep: Callable[[int, str], bool] | None = None,
+    durable: bool = True,
+) -> list[Written]:
+    """Write a group of flags, given as (file name, content), and return what became of each; raises nothing.
+
+    Without `keep` the last writer wins. With it, ``keep(descriptor of the directory, file name)`` is asked whether
+    the flag that stands there must stay. `durable` waits until the group survives a power cut.
+    """
+    try:
+        group = _Group(_open_directory(directory))
+    except OSError as error:
+        return [Written(error=error) for _ in flags]
+    try:
+        return group.write(flags, keep, durable=durable)
+    finally:
+        os.close(group.directory)
+
+
+def publish_flags(
+    directory: Path | str, flags: Sequence[tuple[FlagHeader, str, bytes]], keyring: Keyring
+) -> list[Written]:
+    """Write a worker's flags, given as (header, file name, content), under the rule of `existing_valid`."""
+    headers = {name: header for header, name, _ in flags}
+
+    def keep(descriptor: int, name: str) -> bool:
+        header = headers[name]
+        lineage = lineage_of_header(header)
+        if header.run_id is None or lineage is None:
+            return False
+        return existing_valid(name, header.task_id, header.run_id, lineage, keyring, directory=descriptor) is not None
+
+    return write_flags(directory, [(name, data) for _, name, data in flags], keep=keep)
+
+
+def remove_abandoned(directory: Path | str, *, before: float) -> int:
+    """Remove temporary files of killed writers, last changed before that time (s since the epoch); return how many."""
+    removed = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
+                os.unlink(entry.path)  # noqa: PTH108 - the entry is at hand
+                removed += 1
+    return removed
+
+
+def _open_directory(directory: Path | str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(directory, flags)
+    except FileNotFoundError:
+        os.makedirs(directory, DIRECTORY_MODE, exist_ok=True)  # noqa: PTH103 - the argument may be text
+        return os.open(directory, flags)
+
+
+class _Group:
+    """The steps of writing a group of flags into one open directory."""
+
+    def __init__(self, directory: int) -> None:
+        self.directory = directory
+
+    def write(
+        self, flags: Sequence[tuple[str, bytes]], keep: Callable[[int, str], bool] | None, *, durable: bool
+    ) -> list[Written]:
+        """Write all temporary files, sync them, put each in place, sync the directory."""
+        outcomes: list[Written | None] = [None] * len(flags)
+        temporary: dict[int, str] = {}
+        try:
+            for index, (name, data) in enumerate(flags):
+                outcomes[index] = self._write_temporary(temporary, index, name, data)
+            if durable:
+                self._sync_content(temporary, outcomes)
+            for index in list(temporary):
+                outcomes[index] = self._put_in_place(temporary[index], flags[index][0], keep)
+        finally:
+            self._remove(temporary.values())
+        if durable:
+            self._sync_directory(outcomes)
+        return [outcome or Written() for outcome in outcomes]
+
+    def _write_temporary(self, temporary: dict[int, str], index: int, name: str, data: bytes) -> Written | None:
+        path = f"{name}.{secrets.token_hex(8)}.tmp"
+        try:
+            descriptor = os.open(path, _WRITE_NEW, FILE_MODE, dir_fd=self.directory)
+            temporary[index] = path
+            try:
+                _write_all(descriptor, data)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._remove([temporary.pop(index, path)])
+            return Written(error=error)
+        return None
+
+    def _sync_content(self, temporary: dict[int, str], outcomes: list[Written | None]) -> None:
+        if len(temporary) >= FEW_FLAGS and _syncfs(self.directory):
+            return
+        for index, path in list(temporary.items()):
+            try:
+                self._sync_file(path)
+            except OSError as error:
+                outcomes[index] = Written(error=error)
+                self._remove([temporary.pop(index)])
+
+    def _sync_file(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _sync_directory(self, outcomes: list[Written | None]) -> None:
+        try:
+            os.fsync(self.directory)
+        except OSError as error:
+            for index, outcome in enumerate(outcomes):
+                if outcome is None or outcome.error is None:
+                    outcomes[index] = Written(error=error)
+
+    def _put_in_place(self, path: str, name: str, keep: Callable[[int, str], bool] | None) -> Written:
+        try:
+            if keep is None:
+                self._check_replaceable(name)
+                os.rename(path, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+                return Written()
+            return self._put_unless_kept(path, name, keep)
+        except (OSError, BadSeal) as error:
+            return Written(error=error)
+
+    def _check_replaceable(self, name: str) -> os.stat_result | None:
+        try:
+            facts = os.stat(name, dir_fd=self.directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        check_regular(facts)
+        return facts
+
+    def _put_unless_kept(self, path: str, name: str, keep: Callable[[int, str], bool]) -> Written:
+        while not self._link(path, name):
+            judged = self._check_replaceable(name)
+            if keep(self.directory, name):
+                return Written(kept=True)
+            if judged is not None:
+                self._take_away(name, judged)
+        return Written()
+
+    def _link(self, path: str, name: str) -> bool:
+        """Put the file in place unless one is there; without hard links, by look and rename."""
+        try:
+            os.link(path, name, src_dir_fd=self.directory, dst_dir_fd=self.directory, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            if self._check_replaceable(name) is not None:
+                return False
+            os.rename(path, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        return True
+
+    def _take_away(self, name: str, judged: os.stat_result) -> None:
+        """Remove the flag that was judged stale; one that a rival put there since then goes back."""
+        taken = f"{name}.{secrets.token_hex(8)}.tmp"
+        try:
+            os.rename(name, taken, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        except FileNotFoundError:
+            return
+        facts = os.stat(taken, dir_fd=self.directory, follow_symlinks=False)
+        if (facts.st_dev, facts.st_ino) != (judged.st_dev, judged.st_ino):
+            with contextlib.suppress(FileExistsError):
+                os.link(taken, name, src_dir_fd=self.directory, dst_dir_fd=self.directory, follow_symlinks=False)
+        self._remove([taken])
+
+    def _remove(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            with contextlib.suppress(OSError):  # renamed into place, or the directory is out of reach
+                os.unlink(path, dir_fd=self.directory)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _syncfs(descriptor: int) -> bool:
+    """Write back the file system of a descriptor; False where that is not possible or failed."""
+    try:
+        return bool(ctypes.CDLL(None).syncfs(descriptor) == 0)
+    except (OSError, AttributeError):
+        return False

@@ -1,0 +1,196 @@
+"""What must run in a graph, given a cache: gathers records and file times and applies the pure rule.
+
+`decide` looks at every flag and declared file at most once and unpickles nothing. A cache with `read_flags` gives
+headers, which are judged here; any other cache is asked for each record, which stands as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+from overnight.cache import (
+    CacheRecord,
+    CacheRecordType,
+    FoundFlag,
+    NoTaskCache,
+    TaskCache,
+    identity_of,
+    identity_reason,
+    record_reason,
+)
+from overnight.errors import BadSeal, RecordMismatch
+from overnight.files import look_up
+from overnight.flags import FAILED, FlagHeader, record_of
+from overnight.freshness import NEVER_RAN, FileTime, OwnRecord, TaskFiles
+from overnight.graph import TaskGraph
+from overnight.lineage import DependencyRecord, changed_dependency
+from overnight.must_run import MustRun, TaskView
+from overnight.naming import shown
+from overnight.recording import TaskIdentity, error_of_header
+from overnight.task import Task, TaskDesc
+
+_NO_FILES = TaskFiles()
+_NEVER_RAN = OwnRecord(NEVER_RAN)
+
+
+@runtime_checkable
+class FlagReader(Protocol):
+    """A cache that gives the facts of many tasks at once and loads results on request."""
+
+    def read_flags(self, tasks: Iterable[Task]) -> Mapping[Task, FoundFlag | BadSeal]:
+        """Return the verified headers of those tasks that have a record, or why one cannot be used."""
+
+    def load(self, desc: TaskDesc) -> Any:
+        """Return a recorded result. Raise BadSeal if it cannot be loaded."""
+
+
+class Decisions:
+    """Which tasks of a graph must run, with reasons, and which are completed."""
+
+    def __init__(self, graph: TaskGraph, cache: TaskCache, rule: MustRun, known: _Known) -> None:
+        self._graph = graph
+        self._cache = cache
+        self._rule = rule
+        self._known = known
+
+    @property
+    def must_run(self) -> dict[Task, str]:
+        """The tasks that must run, each with its reason, in the order in which the rule found them."""
+        return {self._known.order[number]: reason for number, reason in self._rule.reasons.items()}
+
+    @property
+    def completed(self) -> list[Task]:
+        """All other tasks, in the order of the graph's `tasks` when the decision was made."""
+        must_run, numbers = self._rule.reasons, self._known.numbers
+        return [task for task in self._known.inserted if numbers[task] not in must_run]
+
+    def runs(self, task: Task) -> bool:
+        """Tell whether a task must run."""
+        return self._known.numbers[task] in self._rule.reasons
+
+    def reason(self, task: Task) -> str | None:
+        """Return one sentence that says why a task must run, None if it need not."""
+        return self._rule.reasons.get(self._known.numbers[task])
+
+    def header(self, task: Task) -> FlagHeader | None:
+        """Return the header of a task's record, if the cache keeps headers and it has one to believe."""
+        found = self._known.flags.get(task)
+        return found.header if isinstance(found, FoundFlag) else None
+
+    def state(self, task: Task) -> CacheRecordType:
+        """Return a task's state as the rule decides: COMPUTED unless it must run; ERROR if its own record is that."""
+        if not self.runs(task):
+            return CacheRecordType.COMPUTED
+        return CacheRecordType.ERROR if self._known.failed(task) else CacheRecordType.NEEDS_COMPUTE
+
+    def record(self, task: Task) -> CacheRecord:
+        """Return a task's record as decided. Headers give an error as text and no result: see `load`."""
+        state, own = self.state(task), self._known.records.get(task)
+        header = self.header(task)
+        payload = own.result_or_error if own is not None else None
+        if own is None and header is not None and state is CacheRecordType.ERROR:
+            payload = error_of_header(header)
+        return CacheRecord(state, payload, self.reason(task))
+
+    def load(self, task: Task) -> Any:
+        """Return the result of a completed task of the graph. Raise BadSeal if it cannot be loaded.
+
+        The caller that needs the value then tells `also_run`.
+        """
+        if self.runs(task):
+            raise RecordMismatch(f"Task {shown(task.task_id)!r} must run, so it has no result yet.")
+        if isinstance(self._cache, FlagReader):
+            return self._cache.load(self._graph.get_declared(task)[0])
+        return self._known.records[task].result
+
+    def also_run(self, task: Task, reason: str = "its result is needed and cannot be loaded") -> None:
+        """Add a task that must run; the set closes itself again (F2 e)."""
+        self._rule.also_run(self._known.numbers[task], reason)
+
+
+class _Known:
+    """What was found out about the tasks of a graph."""
+
+    def __init__(self, graph: TaskGraph) -> None:
+        self.order: Sequence[Task] = graph.topological_order()
+        self.inserted: Sequence[Task] = graph.tasks
+        self.numbers = {task: number for number, task in enumerate(self.order)}
+        self.flags: Mapping[Task, FoundFlag | BadSeal] = {}
+        self.records: dict[Task, CacheRecord] = {}
+        self.identities: dict[Task, TaskIdentity] = {}
+
+    def failed(self, task: Task) -> bool:
+        """Tell whether a task's own record is that of a failure."""
+        if task in self.records:
+            return self.records[task].type is CacheRecordType.ERROR
+        found = self.flags.get(task)
+        if not isinstance(found, FoundFlag) or found.header.state != FAILED:
+            return False
+        return identity_reason(self.identities[task], found.header) is None
+
+
+def decide(graph: TaskGraph, cache: TaskCache) -> Decisions:
+    """Decide which tasks of the graph must run (F). Raise CyclicGraph, or Unreachable for a remote store."""
+    known = _Known(graph)
+    judge = _judge_of_flags(cache, known) if isinstance(cache, FlagReader) else _judge_of_records(cache, known)
+    shared = list(graph.input_files)
+    views = [_view(graph.get_declared(task)[0], judge, len(shared), known) for task in known.order]
+    if isinstance(cache, NoTaskCache):
+        shared, views = [], [replace(view, files=_NO_FILES) for view in views]
+    return Decisions(graph, cache, MustRun(views, shared, _times(shared, views)), known)
+
+
+def _judge_of_flags(cache: FlagReader, known: _Known) -> Callable[[TaskDesc], OwnRecord]:
+    known.flags = cache.read_flags(known.order)
+    flags = known.flags.items()
+    present = {task.task_id: record_of(found.header) for task, found in flags if isinstance(found, FoundFlag)}
+    return lambda desc: _own_record(desc, known, present)
+
+
+def _own_record(desc: TaskDesc, known: _Known, present: Mapping[str, DependencyRecord]) -> OwnRecord:
+    found = known.flags.get(desc.task)
+    if not isinstance(found, FoundFlag):
+        return _NEVER_RAN if found is None else OwnRecord(str(found))
+    identity = known.identities[desc.task] = identity_of(desc)
+    header = found.header
+    reason = record_reason(identity, header) or _dependency_reason(identity, header, present)
+    return OwnRecord(reason, found.mtime_ns)
+
+
+def _dependency_reason(task: TaskIdentity, header: FlagHeader, present: Mapping[str, DependencyRecord]) -> str | None:
+    changed = changed_dependency(task.dependencies or (), header.dependencies, header.dependency_records, present)
+    return None if changed is None else f"was computed from another result of {shown(changed)} than the present one"
+
+
+def _judge_of_records(cache: TaskCache, known: _Known) -> Callable[[TaskDesc], OwnRecord]:
+    def judge(desc: TaskDesc) -> OwnRecord:
+        record = known.records[desc.task] = cache.get_record(desc)
+        stands = record.type is CacheRecordType.COMPUTED
+        return OwnRecord(None if stands else _record_text(record), decided=True)
+
+    return judge
+
+
+def _record_text(record: CacheRecord) -> str:
+    reason = getattr(record, "reason", None)
+    return reason or ("failed" if record.type is CacheRecordType.ERROR else "its cache says that it must run")
+
+
+def _view(desc: TaskDesc, judge: Callable[[TaskDesc], OwnRecord], shared: int, known: _Known) -> TaskView:
+    numbers = known.numbers
+    deps = tuple([numbers[dep] for dep in desc.deps if dep in numbers])
+    own_inputs = len(desc.input_files) > shared
+    if own_inputs or desc.output_files or desc.intermediate_output_files:
+        files = TaskFiles(desc.input_files[shared:], desc.output_files, desc.intermediate_output_files)
+    else:
+        files = _NO_FILES
+    return TaskView(desc.task.task_id, deps, files, judge(desc))
+
+
+def _times(shared: Sequence[str], views: Sequence[TaskView]) -> dict[str, FileTime]:
+    declared = set(shared)
+    for view in views:
+        declared.update(view.files.inputs, view.files.outputs, view.files.intermediates)
+    return {path: FileTime(facts.mtime_ns, facts.is_directory) for path, facts in look_up(declared).items()}

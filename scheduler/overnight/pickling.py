@@ -1,0 +1,165 @@
+"""The one place of package `overnight` that pickles and unpickles what belongs to users.
+
+Both directions are cloudpickle, so that lambdas, closures, bound methods and objects of `__main__` travel. What
+is unpickled here was sealed and checked before: no caller hands over bytes of unknown origin. Plain values of
+built-in types take pickle's own, faster path; the bytes load the same.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cloudpickle
+
+from overnight.errors import RemoteTaskError, ResultNotPicklable, TaskNotPicklable
+from overnight.naming import shown
+
+LARGEST_INPUT_BYTES = 512 * 1024 * 1024 - 1024 * 1024
+_PROTOCOL = 5
+_PLAIN_TYPES = frozenset({type(None), bool, int, float, complex, str, bytes})
+_DEEPEST_SEARCH = 6
+_MOST_PARTS_SEARCHED = 200
+
+
+def dumps(value: Any) -> bytes:
+    """Return `value` pickled. Raises whatever pickling it raises."""
+    if type(value) in _PLAIN_TYPES:
+        return pickle.dumps(value, _PROTOCOL)
+    data: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL)
+    return data
+
+
+def loads(data: bytes) -> Any:
+    """Return the value that `data`, which its caller has verified, stands for. Raises whatever loading raises."""
+    return pickle.loads(data)
+
+
+def dump_input(value: Any, what: str, *, limit_bytes: int = LARGEST_INPUT_BYTES) -> bytes:
+    """Return a function or argument pickled; `what` names it, as in ``"argument 2 of task 'a'"``.
+
+    Raise TaskNotPicklable, naming the part at fault, if it cannot be pickled or is above the limit.
+    """
+    try:
+        data = dumps(value)
+    except Exception as error:
+        raise TaskNotPicklable(
+            f"{what} cannot be sent to another process: {describe_unpicklable(value)} ({_one_line(error)})"
+        ) from error
+    if len(data) > limit_bytes:
+        raise TaskNotPicklable(
+            f"{what} pickles to {len(data)} bytes, above the limit of {limit_bytes}; "
+            f"write it to a file and pass the file's path."
+        )
+    return data
+
+
+def dump_result(value: Any, task_id: str, *, limit_bytes: int | None = None) -> bytes:
+    """Return a result pickled. Raise ResultNotPicklable if it cannot be pickled or is above the limit."""
+    try:
+        data = dumps(value)
+    except Exception as error:
+        hint = "; return a list instead of a generator" if isinstance(value, Iterator) else ""
+        raise ResultNotPicklable(
+            f"The result of task {shown(task_id)!r}, of type {type_name(type(value))}, cannot be sent back: "
+            f"{describe_unpicklable(value)} ({_one_line(error)}){hint}."
+        ) from error
+    if limit_bytes is not None and len(data) > limit_bytes:
+        raise ResultNotPicklable(
+            f"The result of task {shown(task_id)!r} pickles to {len(data)} bytes, above the limit of {limit_bytes}; "
+            f"write it to a file and return the file's path."
+        )
+    return data
+
+
+def dump_exception(error: BaseException) -> bytes:
+    """Return an exception pickled, or nothing if it cannot be: its text then stands for it (`load_exception`)."""
+    try:
+        return dumps(error)
+    except Exception:  # a user's class may raise anything here, and the text remains
+        return b""
+
+
+def load_exception(data: bytes, text: RemoteTaskError) -> BaseException:
+    """Return the exception that `dump_exception` stored, or `text` if there is none or it cannot be rebuilt here."""
+    if not data:
+        return text
+    try:
+        error = loads(data)
+    except Exception:  # a user's class may raise anything here, and the text remains
+        return text
+    return error if isinstance(error, BaseException) else text
+
+
+def type_name(kind: type) -> str:
+    """Return the name of a type with its module, without one for built-in types."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def describe_unpicklable(value: Any) -> str:
+    """Name the innermost part of `value` that cannot be pickled, by the path that leads to it.
+
+    For a function whose closure holds a lock: ``"closure variable 'lock' is a _thread.lock"``. The search is
+    bounded; if it finds no smaller part, the whole value is named.
+    """
+    path: list[str] = []
+    part = value
+    while len(path) < _DEEPEST_SEARCH:
+        found = next(((step, inner) for step, inner in _parts(part) if not _is_picklable(inner)), None)
+        if found is None:
+            break
+        path.append(found[0])
+        part = found[1]
+    where = ", ".join(path) or "it"
+    return f"{where} is a {type_name(type(part))}"
+
+
+def _is_picklable(value: Any) -> bool:
+    try:
+        dumps(value)
+    except Exception:  # that it raises is the answer
+        return False
+    return True
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    for count, part in enumerate(_all_parts(value)):
+        if count >= _MOST_PARTS_SEARCHED:
+            return
+        yield part
+
+
+def _all_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, (list, tuple)):
+        yield from ((f"item {index}", item) for index, item in enumerate(value))
+    elif isinstance(value, dict):
+        yield from ((f"key {key!r:.60}", item) for key, item in value.items())
+    elif hasattr(value, "__code__"):
+        yield from _parts_of_function(value)
+    elif hasattr(value, "__func__"):
+        yield "its object", value.__self__
+    elif isinstance(getattr(value, "__dict__", None), dict) and not isinstance(value, type):
+        yield from ((f"attribute {name!r}", item) for name, item in vars(value).items())
+
+
+def _parts_of_function(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            yield f"closure variable {name!r}", cell.cell_contents
+        except ValueError:
+            continue  # the variable is not bound yet
+    for index, default in enumerate(function.__defaults__ or ()):
+        yield f"default {index}", default
+    for name in code.co_names:
+        if name in function.__globals__:
+            yield f"global {name!r}", function.__globals__[name]
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # a user's __str__ may raise anything
+        text = f"{type(error).__name__}: <unprintable>"
+    return shown(text)[:300]
