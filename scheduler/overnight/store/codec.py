@@ -1,0 +1,197 @@
+"""How the store's values are written on the server: text and packed bytes, readable by scripts and by people.
+
+Pure functions, no I/O. What is sealed passes through untouched.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any, Final, TypeVar
+
+from overnight.core.events import Charge
+from overnight.core.states import RunPhase, TaskState
+from overnight.store.records import Batch, Committed, Happening, Report, Request, RunEvent, RunRecord, WorkerRecord
+
+_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at"})
+_STATIC = tuple(field.name for field in fields(RunRecord) if field.name not in _CHANGING)
+_COMMITTED: Final = struct.Struct(">IBd32s")
+_OK, _HOPELESS = 1, 2
+NO_DIGEST: Final = bytes(32)
+NO_CHARGE: Final = Charge()
+_Item = TypeVar("_Item")
+
+
+def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    """Yield `items` in pieces of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+# Runs.
+
+
+def packed_run(run: RunRecord) -> str:
+    """Return the JSON of what never changes in a run."""
+    values = {name: getattr(run, name) for name in _STATIC}
+    values["resource_limits"] = dict(run.resource_limits)
+    return json.dumps(values)
+
+
+def unpacked_run(meta: Mapping[bytes, bytes]) -> RunRecord:
+    """Return the run that a meta hash describes."""
+    static = json.loads(meta[b"record"])
+    added = int(meta[b"added"])
+    static["total"] = max(static["total"], added)
+    ended_at = meta.get(b"ended_at")
+    return RunRecord(
+        **static,
+        phase=RunPhase(meta[b"phase"].decode("ascii")),
+        paused=meta[b"paused"] == b"1",
+        added=added,
+        created_at=float(meta[b"created_at"]),
+        ended_at=None if ended_at is None else float(ended_at),
+    )
+
+
+def as_mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return a mapping from a script's flat list of names and values."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+# Batches, charges, workers.
+
+
+def packed_batch(batch: Batch) -> str:
+    """Return the JSON that claims and recovery need of a batch."""
+    return json.dumps(
+        {"queue": batch.queue, "tasks": list(batch.tasks), "look_first": batch.look_first}, separators=(",", ":")
+    )
+
+
+def packed_charge(charge: Charge | None) -> str:
+    """Return a charge as text, empty for none."""
+    return "" if charge is None else f"{charge.failures} {charge.losses} {charge.not_before!r}"
+
+
+def unpacked_charge(text: bytes | None) -> Charge:
+    """Return the charge that a text describes."""
+    if text is None:
+        return NO_CHARGE
+    failures, losses, not_before = text.split()
+    return Charge(int(failures), int(losses), float(not_before))
+
+
+def packed_worker(worker: WorkerRecord) -> str:
+    """Return the JSON of a worker's record."""
+    return json.dumps({**asdict(worker), "queues": list(worker.queues)})
+
+
+def unpacked_worker(text: bytes) -> WorkerRecord:
+    """Return the worker of a record as the server keeps it: when it was seen, a space, JSON."""
+    seen_at, record = text.split(b" ", 1)
+    values = json.loads(record)
+    return WorkerRecord(**{**values, "queues": tuple(values["queues"]), "seen_at": float(seen_at)})
+
+
+def without_head(facts: bytes | None) -> bytes | None:
+    """Return facts for people without the line that names the accepted batch."""
+    return None if facts is None else facts.partition(b"\n")[2]
+
+
+# Events.
+
+
+def packed_report(report: Report) -> bytes:
+    """Return a report as events carry it: 45 bytes."""
+    flags = (_OK if report.ok else 0) | (_HOPELESS if report.hopeless else 0)
+    seconds = math.nan if report.seconds is None else report.seconds
+    return _COMMITTED.pack(report.task, flags, seconds, report.digest if report.ok else b"")
+
+
+def _unpacked_reports(packed: bytes) -> tuple[Committed, ...]:
+    return tuple(
+        Committed(
+            task,
+            bool(flags & _OK),
+            digest if flags & _OK else b"",
+            None if math.isnan(seconds) else seconds,
+            bool(flags & _HOPELESS),
+        )
+        for task, flags, seconds, digest in _COMMITTED.iter_unpack(packed)
+    )
+
+
+def _unpacked_tasks(entry: Mapping[bytes, bytes]) -> Sequence[int]:
+    text = entry.get(b"t")
+    return tuple(int(task) for task in text.split(b",")) if text else ()
+
+
+def _unpacked_verdicts(text: bytes | None) -> tuple[tuple[int, TaskState, int | None], ...]:
+    if not text:
+        return ()
+    triples = (verdict.split(b":") for verdict in text.split(b","))
+    return tuple((int(task), TaskState(code[0]), int(cause) if cause else None) for task, code, cause in triples)
+
+
+def _text(entry: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = entry.get(name)
+    return None if value is None else value.decode("utf-8")
+
+
+def unpacked_event(run_id: str, entry_id: bytes, entry: Mapping[bytes, bytes]) -> RunEvent:
+    """Return the event of a stream entry."""
+    request, phase = _text(entry, b"q"), _text(entry, b"p")
+    return RunEvent(
+        run_id,
+        Cursor(entry_id.decode("ascii"), int(entry[b"n"])).text,
+        Happening(entry[b"w"].decode("ascii")),
+        batch=_text(entry, b"b"),
+        worker=_text(entry, b"i"),
+        tasks=_unpacked_tasks(entry),
+        reports=_unpacked_reports(entry.get(b"c", b"")),
+        verdicts=_unpacked_verdicts(entry.get(b"v")),
+        request=None if request is None else Request(request),
+        phase=None if phase is None else RunPhase(phase),
+    )
+
+
+class Cursor:
+    """A position in a run's event stream: the id of the last entry read and that entry's number.
+
+    Entries are numbered without a gap, so a follower notices one that is missing.
+    """
+
+    __slots__ = ("entry_id", "number")
+
+    def __init__(self, entry_id: str, number: int) -> None:
+        self.entry_id = entry_id
+        self.number = number
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Return the cursor of a text as the store gave it out; "0" is the beginning."""
+        entry_id, _, number = text.partition("@")
+        return cls(entry_id if "-" in entry_id else f"{entry_id}-0", int(number or 0))
+
+    @property
+    def text(self) -> str:
+        """The cursor as text."""
+        return f"{self.entry_id}@{self.number}"
+
+
+def with_gaps(run_id: str, cursor: Cursor, events: Sequence[Any]) -> list[RunEvent]:
+    """Return `events` (id, entry) after `cursor`, with a GAP before each one whose predecessor was missed."""
+    told: list[RunEvent] = []
+    last = cursor
+    for entry_id, entry in events:
+        event = unpacked_event(run_id, entry_id, entry)
+        here = Cursor.parse(event.cursor)
+        if here.number != last.number + 1:
+            told.append(RunEvent(run_id, Cursor(last.entry_id, here.number - 1).text, Happening.GAP))
+        told.append(event)
+        last = here
+    return told

@@ -1,0 +1,145 @@
+"""Connections to a server, and one clear sentence for each way in which one fails.
+
+Timeouts and repeats are explicit: a call that failed may have been carried out, and redis-py sends it again. That is
+safe because every step that writes is a script that may be repeated.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.retry import Retry
+
+from overnight.config import Settings
+from overnight.errors import StoreFull, Unreachable, UsageError
+
+SOCKET_SECONDS = 5.0
+HEALTH_CHECK_SECONDS = 30
+REPEATS = 3
+LONGEST_BACKOFF_SECONDS = 1.0
+FIRST_BACKOFF_SECONDS = 0.05
+_PROBE_PAUSE_SECONDS = 0.2
+
+
+def connect(url: str, *, settings: Settings) -> redis.Redis:
+    """Return a client of the server at `url` that has answered.
+
+    Waits up to `settings.connect_seconds` for a server that refuses, is silent or still loads its data. Raises
+    UsageError for a URL that cannot be read, Unreachable, naming URL and reason, for all else.
+    """
+    deadline = time.monotonic() + settings.connect_seconds
+    while True:
+        try:
+            _client(url, Retry(NoBackoff(), 0), min(SOCKET_SECONDS, settings.connect_seconds)).ping()
+            break
+        except (RedisError, OSError) as error:
+            if not _may_pass(error) or time.monotonic() + _PROBE_PAUSE_SECONDS > deadline:
+                raise translated(error, hidden(url)) from error
+        time.sleep(_PROBE_PAUSE_SECONDS)
+    backoff = ExponentialBackoff(cap=LONGEST_BACKOFF_SECONDS, base=FIRST_BACKOFF_SECONDS)
+    return _client(url, Retry(backoff, REPEATS), SOCKET_SECONDS)
+
+
+def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
+    try:
+        return redis.Redis.from_url(
+            url,
+            protocol=2,
+            retry=retry,
+            socket_timeout=seconds,
+            socket_connect_timeout=seconds,
+            health_check_interval=HEALTH_CHECK_SECONDS,
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"{hidden(url)!r} is no URL of a Redis server: {error} For example redis://host:6379/0, "
+            "rediss://host:6380/0 or unix:///path/to/socket."
+        ) from error
+
+
+def hidden(url: str) -> str:
+    """Return `url` with its password, if any, replaced by ``***``, also where it stands in the query."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        has_password = parts.password is not None
+    except ValueError:
+        return "***"
+    netloc = parts.netloc
+    if "@" in netloc:
+        netloc = f"{parts.username or ''}{':***' if has_password else ''}@{host}"
+    fields = [field for field in parts.query.split("&") if field]
+    query = "&".join("password=***" if field.lower().startswith("password=") else field for field in fields)
+    return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{query}" if query else "")
+
+
+def address(client: redis.Redis) -> str:
+    """Return the URL of a client's server without user and password."""
+    options = client.connection_pool.connection_kwargs
+    if "path" in options:
+        return f"unix://{options['path']}"
+    scheme = "rediss" if issubclass(client.connection_pool.connection_class, redis.SSLConnection) else "redis"
+    return f"{scheme}://{options.get('host', 'localhost')}:{options.get('port', 6379)}/{options.get('db') or 0}"
+
+
+def translated(error: Exception, url: str) -> Unreachable:
+    """Return the error of overnight that says in one sentence why the server at `url` cannot be used."""
+    text = str(error)
+    if "OOM command not allowed" in text:
+        return StoreFull(f"The memory of the server {url} is full: raise its maxmemory or let runs end.")
+    if "MISCONF" in text:
+        return StoreFull(f"The server {url} cannot write to its disk and refuses changes: {text}")
+    return Unreachable(f"The server {url} cannot be used: {_reason(error, text)}.")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _reason(error: Exception, text: str) -> str:
+    for known, sentence in _SENTENCES:
+        if known in text:
+            return sentence.format(text=text)
+    found = [sentence for cause in _causes(error) for kind, sentence in _KINDS if isinstance(cause, kind)]
+    return found[0] if found else text.rstrip(".") or type(error).__name__
+
+
+_SENTENCES = (
+    ("WRONGPASS", "the user name or password is wrong"),
+    ("NOAUTH", "it demands a password and none was given"),
+    ("without any password configured", "a password was given and it has none"),
+    ("invalid username-password", "the user name or password is wrong"),
+    ("NOPERM", "its access rules forbid what is needed ({text})"),
+    ("LOADING", "it is still loading its data"),
+    ("READONLY", "it is a replica and refuses changes; name the primary"),
+    ("max number of clients", "it has reached its maxclients limit"),
+    ("Connection refused", "nothing listens there (connection refused)"),
+    ("Name or service not known", "its host name is not known"),
+    ("name resolution", "its host name cannot be looked up"),
+    ("nodename nor servname", "its host name is not known"),
+)
+_KINDS: tuple[tuple[type[BaseException], str], ...] = (
+    (AuthenticationError, "the user name or password is wrong"),
+    (ssl.SSLError, "TLS does not fit: one side is plain, or the certificate is not trusted"),
+    (socket.gaierror, "its host name is not known"),
+    (FileNotFoundError, "its socket does not exist"),
+    (redis.TimeoutError, "it does not answer in time"),
+    (TimeoutError, "it does not answer in time"),
+)
+_PASSING = ("Connection refused", "LOADING", "max number of clients", "No such file", "not exist", "Connection reset")
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, AuthenticationError):
+        return False
+    return isinstance(error, BusyLoadingError | redis.TimeoutError) or any(word in str(error) for word in _PASSING)

@@ -1,0 +1,93 @@
+"""The schema of the server: every key declared once, with its type, what it holds and how long it lives.
+
+All keys of a deployment share one prefix that is a hash tag (``{overnight}``), so that a cluster keeps them in one slot
+and two deployments can share a server. Keys of a run carry the run's id and nothing of a user's: tasks are indices,
+graph keys and places are fields of a hash.
+
+Every key has a lifetime. Keys of a run that is not over live `UNTOUCHED_SECONDS` after they were last used, renewed at
+most once an hour; those of an ended run live as long as its `keep_seconds` say. Shared keys live at least as long as
+the run that lives longest. The order of the two tables is the order of KEYS in every script.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from overnight.errors import UnknownRun
+
+SCHEMA: Final = 1
+#: How long a run that is not over, and what all runs share, is kept without any use.
+UNTOUCHED_SECONDS: Final = 30 * 24 * 3600
+_RUN_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One kind of key: the end of its name, its type on the server and what it holds."""
+
+    name: str
+    type: str
+    content: str
+
+
+#: What all runs share.
+SHARED_KEYS: Final = (
+    Key("runs", "zset", "run id -> second at which its keys expire: all runs that are kept"),
+    Key("runs:active", "set", "ids of the runs that are not over"),
+    Key("runs:graphs", "hash", "graph key -> id of the active run of that graph"),
+    Key("runs:places", "hash", "place -> id of the active run that uses it"),
+    Key("control", "stream", "one entry for each change of the set of active runs, the latest 1,000"),
+    Key("leases", "zset", "'run batch' -> deadline, second of the server's clock"),
+    Key("scheduler", "hash", "the scheduler lease: number, holder, description, deadline; and the schema number"),
+    Key("workers", "zset", "worker instance -> second at which its registration ends"),
+    Key("workers:records", "hash", "worker instance -> 'seen_at JSON'"),
+    Key("durations", "hash", "function name -> JSON [seconds, observations]"),
+)
+#: What each run has.
+RUN_KEYS: Final = (
+    Key("meta", "hash", "record (JSON), keep, phase, paused, added, open, sequence, created_at, ended_at, touched"),
+    Key("context", "string", "the sealed RunContext"),
+    Key("specs", "hash", "first task -> sealed SpecChunk"),
+    Key("messages", "hash", "task -> sealed TaskMessage"),
+    Key("blobs", "hash", "hex digest -> sealed function, argument or large result"),
+    Key("states", "string", "two bytes a task: code of its state, attempt"),
+    Key("digests", "string", "32 bytes a task: digest of its result, zeros: none"),
+    Key("results", "hash", "task -> sealed StoredResult"),
+    Key("errors", "hash", "task -> sealed StoredError of its last failure"),
+    Key("facts", "hash", "task -> 'batch+' or 'batch-' of the last accepted report, newline, JSON for people"),
+    Key("charges", "hash", "task -> 'failures losses not_before'"),
+    Key("causes", "hash", "skipped task -> the failed ancestor"),
+    Key("inflight", "hash", "task -> 'batch', newline, expected lineage; from DISPATCH until the task is terminal"),
+    Key("batches", "hash", "batch -> JSON: queue, tasks, look_first; from DISPATCH until no task of it is left"),
+    Key("holds", "hash", "claimed batch -> instance, sequence, mark of each task, on one line each"),
+    Key("events", "stream", "what happened to the run, the latest 100,000"),
+)
+
+
+class Keys:
+    """The names of one deployment's keys."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = f"{{{prefix}}}"
+        self._shared = tuple(f"{self.prefix}:{key.name}" for key in SHARED_KEYS)
+
+    def shared(self, name: str) -> str:
+        """Return the full name of a key that all runs share."""
+        return f"{self.prefix}:{name}"
+
+    def of_run(self, run_id: str, name: str) -> str:
+        """Return the full name of a key of a run; UnknownRun if that cannot be a run's id."""
+        if not _RUN_ID.fullmatch(run_id):
+            raise UnknownRun(f"{run_id!r} cannot be the id of a run.")
+        return f"{self.prefix}:run:{run_id}:{name}"
+
+    def for_shared_script(self) -> tuple[str, ...]:
+        """Return the KEYS of a script that touches no run."""
+        return self._shared
+
+    def for_run_script(self, run_id: str) -> tuple[str, ...]:
+        """Return the KEYS of a script that touches a run."""
+        start = self.of_run(run_id, "")
+        return self._shared + tuple(start + key.name for key in RUN_KEYS)

@@ -1,0 +1,86 @@
+"""How the roles of the Redis store reach the server: scripts and plain reads, many in one round trip.
+
+A script that the server does not know (a new server, a flushed cache) is loaded with all others, and what was sent is
+sent again whole: every command here may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError, RedisError
+
+from overnight.errors import Fenced, Refused, UnknownRun
+from overnight.store.connection import address, translated
+from overnight.store.keys import Keys
+from overnight.store.records import Epoch
+from overnight.store.scripts import SCRIPTS, Script
+
+Command = tuple[Any, ...]
+
+
+class Server:
+    """A server and the names of one deployment's keys on it."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.client = client
+        self.keys = Keys(prefix)
+        self.address = address(client)
+
+    def on_run(self, script: Script, run_id: str, *arguments: Any) -> Command:
+        """Return the command that runs a script on a run."""
+        keys = self.keys.for_run_script(run_id)
+        return ("EVALSHA", script.sha, len(keys), *keys, run_id, *arguments)
+
+    def on_shared(self, script: Script, *arguments: Any) -> Command:
+        """Return the command that runs a script on what all runs share."""
+        keys = self.keys.for_shared_script()
+        return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+    def send(self, command: Command) -> Any:
+        """Carry out one command."""
+        return self.send_all([command])[0]
+
+    def send_all(self, commands: Iterable[Command]) -> list[Any]:
+        """Carry out commands in order, in one round trip; Unreachable or StoreFull if any of them fails."""
+        pending = list(commands)
+        if not pending:
+            return []
+        try:
+            replies = self._execute(pending)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                self._execute([("SCRIPT LOAD", script.text) for script in SCRIPTS])
+                replies = self._execute(pending)
+        except (RedisError, OSError) as error:
+            raise translated(error, self.address) from error
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translated(reply, self.address) from reply
+        return replies
+
+    def _execute(self, commands: Sequence[Command]) -> list[Any]:
+        with self.client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py does not annotate it
+            return pipeline.execute(raise_on_error=False)
+
+
+def check_known(reply: Any, run_id: str) -> None:
+    """Raise what a script's one-word reply stands for: UnknownRun or Fenced."""
+    if reply == b"unknown":
+        raise UnknownRun(f"The server knows no run {run_id}.")
+    if reply == b"fenced":
+        raise Fenced("Another scheduler has taken over the right to dispatch.")
+
+
+def check_not_busy(reply: Sequence[Any], run_id: str) -> None:
+    """Raise Refused where an ended run cannot become active because another one is in its way."""
+    if reply[0] == b"busy":
+        raise Refused(f"Run {run_id} cannot go on: run {reply[1].decode()} works on the same graph or place.")
+
+
+def fence(epoch: Epoch) -> tuple[int, str]:
+    """Return an epoch as scripts compare it."""
+    return epoch.number, epoch.holder

@@ -1,0 +1,161 @@
+"""The Redis store as a client uses it: a run is put in place, filled and steered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from overnight.core.states import TaskState
+from overnight.errors import Refused
+from overnight.store import scripts
+from overnight.store.codec import NO_DIGEST, chunks, packed_run
+from overnight.store.records import Addition, Adopted, Opened, Opening, Request, RunRecord
+from overnight.store.redis_reading import RedisReading
+from overnight.store.redis_server import Command, check_known, check_not_busy
+from overnight.store.scripts import MOST_TASKS
+
+#: The most bytes of blobs or messages that one call carries.
+MOST_BYTES = 8 << 20
+_ADOPTABLE = bytes((TaskState.CACHED, 0))
+_NEW = bytes((TaskState.PENDING, 0))
+_RETRIED = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
+
+
+class RedisSubmitting(RedisReading):
+    """The `SubmittingStore` on a server."""
+
+    def open_run(self, run: RunRecord, context: bytes) -> Opened:
+        """SUBMIT: see the port."""
+        arguments = (run.key, run.place, packed_run(run), context, repr(run.keep_seconds))
+        word, other = self.server.send(self.server.on_run(scripts.SUBMIT, run.run_id, *arguments))
+        return Opened(Opening(word.decode()), self.run(other.decode()))
+
+    def put_blobs(self, run_id: str, blobs: Mapping[str, bytes]) -> None:
+        """Store sealed blobs by digest; present ones are kept."""
+        for piece in _bounded(list(blobs.items())):
+            flat = [value for pair in piece for value in pair]
+            check_known(self.server.send(self.server.on_run(scripts.BLOBS, run_id, *flat)), run_id)
+
+    def missing_blobs(self, run_id: str, digests: Sequence[str]) -> list[str]:
+        """Return those of `digests` that the run does not hold yet."""
+        keys = self.server.keys
+        commands: list[Command] = [("EXISTS", keys.of_run(run_id, "meta"))]
+        commands += [("HEXISTS", keys.of_run(run_id, "blobs"), digest) for digest in digests]
+        known, *present = self.server.send_all(commands)
+        check_known(None if known else b"unknown", run_id)
+        return [digest for digest, is_there in zip(digests, present, strict=True) if not is_there]
+
+    def add_tasks(self, run_id: str, addition: Addition) -> None:
+        """Add tasks; idempotent by `first`. An addition to a run that had ended makes it active again."""
+        for reply in self.server.send_all(self._staging(run_id, addition)):
+            check_known(reply, run_id)
+        cells = [_ADOPTABLE if task in addition.adopted else _NEW for task in _indices(addition)]
+        digests = [
+            addition.adopted[task].digest if task in addition.adopted else NO_DIGEST for task in _indices(addition)
+        ]
+        told = ",".join(str(task) for task in sorted(addition.adopted))
+        open_tasks = addition.count - len(addition.adopted)
+        reply = self.server.send(
+            self.server.on_run(
+                scripts.ADD,
+                run_id,
+                addition.first,
+                addition.count,
+                addition.spec,
+                b"".join(cells),
+                b"".join(digests),
+                told,
+                open_tasks,
+            )
+        )
+        check_known(reply[0], run_id)
+        check_not_busy(reply, run_id)
+        if reply[0] == b"disordered":
+            raise Refused(f"Run {run_id} holds {reply[1]} tasks; the next addition cannot begin at {addition.first}.")
+
+    def _staging(self, run_id: str, addition: Addition) -> Iterator[Command]:
+        for messages in _bounded(list(addition.messages.items())):
+            yield self.server.on_run(scripts.STAGE, run_id, len(messages), *_flat(messages))
+        adopted = [(task, one.record) for task, one in addition.adopted.items()]
+        for records in _bounded(adopted):
+            yield self.server.on_run(scripts.STAGE, run_id, 0, *_flat(records))
+
+    def activate(self, run_id: str) -> None:
+        """Submission is complete; `wait` tells schedulers as of a change of the active runs."""
+        check_known(self.server.send(self.server.on_run(scripts.ACTIVATE, run_id)), run_id)
+
+    def adopt(self, run_id: str, adopted: Mapping[int, Adopted]) -> list[int]:
+        """ADOPT: PENDING tasks become CACHED. Return those that did, or had with the same digest."""
+        taken: list[int] = []
+        for piece in chunks(list(adopted.items()), MOST_TASKS):
+            flat = [value for task, one in piece for value in (task, one.digest, one.record)]
+            reply = self.server.send(self.server.on_run(scripts.ADOPT, run_id, *flat))
+            check_known(reply[0], run_id)
+            taken += reply[1:]
+        return taken
+
+    def rewrite_result(self, run_id: str, task: int, record: bytes, digest: bytes) -> bool:
+        """Replace where a result lies. False if the digest differs or the task has no result."""
+        reply = self.server.send(self.server.on_run(scripts.REWRITE, run_id, task, record, digest))
+        check_known(reply, run_id)
+        return bool(reply == b"ok")
+
+    def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
+        """INVALIDATE: finished tasks become PENDING. Return those that did."""
+        changed: list[int] = []
+        for piece in chunks(list(dict.fromkeys(tasks)), MOST_TASKS):
+            reply = self.server.send(self.server.on_run(scripts.INVALIDATE, run_id, *piece))
+            check_known(reply[0], run_id)
+            check_not_busy(reply, run_id)
+            changed += reply[1:]
+        return changed
+
+    def request(self, run_id: str, request: Request, tasks: Sequence[int] = ()) -> None:
+        """Carry a request out and tell followers. RETRY of a run that is being cancelled raises Refused."""
+        if request is not Request.RETRY:
+            check_known(self.server.send(self.server.on_run(scripts.REQUEST, run_id, request.value)), run_id)
+            return
+        for piece in chunks(self._to_retry(run_id, tasks), MOST_TASKS):
+            reply = self.server.send(self.server.on_run(scripts.RETRY, run_id, *piece))
+            check_known(reply[0], run_id)
+            check_not_busy(reply, run_id)
+            if reply[0] == b"cancelling":
+                raise Refused(f"Run {run_id} is being cancelled; ask again when it has ended.")
+
+    def _to_retry(self, run_id: str, tasks: Sequence[int]) -> list[int]:
+        """Return failed and cancelled tasks to retry, then those that were skipped because of them."""
+        states = self.states(run_id)
+        wanted = set(tasks)
+        causes = self._causes(run_id)
+        chosen = [
+            (code == TaskState.SKIPPED, task)
+            for task, code in enumerate(states[::2])
+            if code in _RETRIED and (not wanted or task in wanted or causes.get(task) in wanted)
+        ]
+        return [task for _, task in sorted(chosen)]
+
+    def _causes(self, run_id: str) -> dict[int, int]:
+        pairs = self.server.client.hscan_iter(self.server.keys.of_run(run_id, "causes"), count=1000)
+        return {int(task): int(cause) for task, cause in pairs}
+
+
+def _indices(addition: Addition) -> range:
+    return range(addition.first, addition.first + addition.count)
+
+
+def _flat(pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
+    return [value for pair in pairs for value in pair]
+
+
+def _bounded(pairs: Sequence[tuple[Any, bytes]]) -> Iterator[list[tuple[Any, bytes]]]:
+    """Yield pairs in pieces of at most `MOST_TASKS` and about `MOST_BYTES`."""
+    piece: list[tuple[Any, bytes]] = []
+    size = 0
+    for name, value in pairs:
+        if piece and (len(piece) == MOST_TASKS or size + len(value) > MOST_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append((name, value))
+        size += len(value)
+    if piece:
+        yield piece

@@ -1,0 +1,23 @@
+-- ADD: add tasks, whose messages and adopted results were staged. A run that had ended becomes active again.
+-- ARGV  run id, first, count, spec, states (two bytes a task), digests (32 bytes a task), adopted tasks with commas
+--       between, number of tasks that are not adopted
+-- Reply {'ok'} | {'unknown'} | {'disordered', tasks added so far} | {'busy', run in the way}
+-- First write: HSET of the spec, which a full server refuses.
+local run_id, first, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local meta = redis.call('HMGET', META, 'phase', 'added')
+if not meta[1] then return {'unknown'} end
+local added = tonumber(meta[2])
+if first < added and redis.call('HEXISTS', SPECS, ARGV[2]) == 1 then return {'ok'} end
+if first ~= added then return {'disordered', added} end
+local other = IS_OVER[meta[1]] and in_the_way(run_id)
+if other then return {'busy', other} end
+
+redis.call('HSET', SPECS, ARGV[2], ARGV[4])
+redis.call('SETRANGE', STATES, first * 2, ARGV[5])
+redis.call('SETRANGE', DIGESTS, first * 32, ARGV[6])
+redis.call('HSET', META, 'added', first + count)
+redis.call('HINCRBY', META, 'open', ARGV[8])
+if IS_OVER[meta[1]] then reopen(run_id) end
+tell('added', 't', ARGV[7])
+keep_lifetimes()
+return {'ok'}

@@ -1,0 +1,179 @@
+-- What every script shares. The loader puts this file before each of them.
+--
+-- KEYS[1..10]  what all runs share, in the order of keys.SHARED_KEYS
+-- KEYS[11..26] the keys of one run, in the order of keys.RUN_KEYS; absent where a script touches no run
+-- ARGV[1]      the run's id, where a script touches a run
+--
+-- A script reads and checks everything first and writes then, so that an error leaves nothing half done. Each may be
+-- repeated with the same effect. The server tests its memory limit at a script's first write only: a script that must
+-- go through when memory is full begins with `pass_when_full`, one that must be refused begins with a write that grows.
+local RUNS, ACTIVE, GRAPHS, PLACES, CONTROL = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local LEASES, SCHEDULER, WORKERS, WORKER_RECORDS, DURATIONS = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local META, CONTEXT, SPECS, MESSAGES, BLOBS = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
+local STATES, DIGESTS, RESULTS, ERRORS, FACTS = KEYS[16], KEYS[17], KEYS[18], KEYS[19], KEYS[20]
+local CHARGES, CAUSES, INFLIGHT, BATCHES, HOLDS, EVENTS = KEYS[21], KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26]
+
+local UNTOUCHED_SECONDS = 2592000
+local RENEWAL_SECONDS = 3600
+local IS_OPEN = {p = true, q = true, x = true, t = true}
+local IS_OVER = {succeeded = true, failed = true, cancelled = true}
+local NO_DIGEST = string.rep('\0', 32)
+
+-- The server's clock in seconds.
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+local function seconds_text(seconds)
+  return string.format('%.6f', seconds)
+end
+
+-- A removal that never finds anything: the server allows it when memory is full, and tests no later write.
+local function pass_when_full()
+  redis.call('ZREM', LEASES, '')
+end
+
+-- Tell followers. One entry; its number `n` lets them notice that entries are missing.
+local function tell(what, ...)
+  local number = redis.call('HINCRBY', META, 'sequence', 1)
+  redis.call('XADD', EVENTS, 'MAXLEN', '~', 100000, '*', 'n', number, 'w', what, ...)
+end
+
+-- Tell schedulers that the set of active runs changed.
+local function tell_change(run_id)
+  redis.call('XADD', CONTROL, 'MAXLEN', '~', 1000, '*', 'run', run_id)
+end
+
+-- Give every key its lifetime: those without one at once, all of them once an hour while the run is not over.
+local function keep_lifetimes()
+  local life, due = UNTOUCHED_SECONDS, false
+  if META then
+    local meta = redis.call('HMGET', META, 'phase', 'touched')
+    if IS_OVER[meta[1]] then
+      life = math.max(redis.call('TTL', META), 1)
+    else
+      due = now - tonumber(meta[2] or 0) > RENEWAL_SECONDS
+    end
+    if due then
+      redis.call('HSET', META, 'touched', seconds_text(now))
+      redis.call('ZADD', RUNS, seconds_text(now + UNTOUCHED_SECONDS), ARGV[1])
+    end
+    for i = 11, #KEYS do
+      if due or redis.call('TTL', KEYS[i]) == -1 then redis.call('EXPIRE', KEYS[i], life) end
+    end
+  end
+  for i = 1, 10 do
+    local left = redis.call('TTL', KEYS[i])
+    if left == -1 or (due and left >= 0 and left < UNTOUCHED_SECONDS) then
+      redis.call('EXPIRE', KEYS[i], UNTOUCHED_SECONDS)
+    end
+  end
+end
+
+-- Whether (number, holder) is no longer the right to dispatch.
+local function is_fenced(number, holder)
+  local epoch = redis.call('HMGET', SCHEDULER, 'number', 'holder')
+  return epoch[1] ~= number or epoch[2] ~= holder
+end
+
+-- Read the cells of `width` bytes at the given indices of a packed string; one read where they lie close together.
+local function read_cells(key, width, indices)
+  local cells, lowest, highest = {}, math.huge, -1
+  for _, index in ipairs(indices) do
+    if index < lowest then lowest = index end
+    if index > highest then highest = index end
+  end
+  if highest - lowest < 8 * #indices then
+    local span = redis.call('GETRANGE', key, lowest * width, highest * width + width - 1)
+    for i, index in ipairs(indices) do
+      local start = (index - lowest) * width
+      cells[i] = string.sub(span, start + 1, start + width)
+    end
+  else
+    for i, index in ipairs(indices) do
+      cells[i] = redis.call('GETRANGE', key, index * width, index * width + width - 1)
+    end
+  end
+  return cells
+end
+
+-- Write cells of `width` bytes; one write for each stretch of consecutive indices.
+local function write_cells(key, width, indices, cells)
+  local i, count = 1, #indices
+  while i <= count do
+    local last = i
+    while last < count and indices[last + 1] == indices[last] + 1 do last = last + 1 end
+    redis.call('SETRANGE', key, indices[i] * width, table.concat(cells, '', i, last))
+    i = last + 1
+  end
+end
+
+local function numbers(list, from, to)
+  local result = {}
+  for i = from, to do result[#result + 1] = tonumber(list[i]) end
+  return result
+end
+
+-- Split an in-flight entry into its batch and the lineage that DISPATCH expects.
+local function split_entry(entry)
+  if not entry then return nil, nil end
+  local at = string.find(entry, '\n', 1, true)
+  return string.sub(entry, 1, at - 1), string.sub(entry, at + 1)
+end
+
+-- Split a hold into instance, sequence and marks. A mark is '.' while its task is with the holder, '+' once a success
+-- of it was accepted from this batch, '-' after any other end.
+local function split_hold(hold)
+  if not hold then return nil, nil, nil end
+  return string.match(hold, '^([^\n]*)\n([^\n]*)\n([^\n]*)$')
+end
+
+-- Put those of `tasks` that are in state `code` under `batch` back to PENDING and return them.
+local function put_back(tasks, batch, code)
+  local back, cells = {}, {}
+  if #tasks == 0 then return back end
+  local states = read_cells(STATES, 2, tasks)
+  local entries = redis.call('HMGET', INFLIGHT, unpack(tasks))
+  for i, task in ipairs(tasks) do
+    if string.sub(states[i], 1, 1) == code and split_entry(entries[i]) == batch then
+      back[#back + 1] = task
+      cells[#cells + 1] = 'p' .. string.sub(states[i], 2, 2)
+    end
+  end
+  write_cells(STATES, 2, back, cells)
+  return back
+end
+
+-- Forget a batch and its lease.
+local function drop_batch(run_id, batch)
+  redis.call('HDEL', BATCHES, batch)
+  redis.call('HDEL', HOLDS, batch)
+  redis.call('ZREM', LEASES, run_id .. ' ' .. batch)
+end
+
+-- The active run that keeps this ended one from becoming active again, or nil.
+local function in_the_way(run_id)
+  local record = cjson.decode(redis.call('HGET', META, 'record'))
+  for _, pair in ipairs({{GRAPHS, record.key}, {PLACES, record.place}}) do
+    local other = pair[2] ~= '' and redis.call('HGET', pair[1], pair[2])
+    if other and other ~= run_id and redis.call('SISMEMBER', ACTIVE, other) == 1 then return other end
+  end
+  return nil
+end
+
+-- Enter a run among the active ones.
+local function enter_active(run_id)
+  local record = cjson.decode(redis.call('HGET', META, 'record'))
+  if record.key ~= '' then redis.call('HSET', GRAPHS, record.key, run_id) end
+  if record.place ~= '' then redis.call('HSET', PLACES, record.place, run_id) end
+  redis.call('SADD', ACTIVE, run_id)
+  redis.call('ZADD', RUNS, seconds_text(now + UNTOUCHED_SECONDS), run_id)
+  tell_change(run_id)
+end
+
+-- Make an ended run active again.
+local function reopen(run_id)
+  redis.call('HSET', META, 'phase', 'active', 'touched', '0')
+  redis.call('HDEL', META, 'ended_at')
+  enter_active(run_id)
+end
+

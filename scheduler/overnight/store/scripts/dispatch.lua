@@ -1,0 +1,58 @@
+-- DISPATCH: PENDING tasks become QUEUED under their batch. A batch is accepted or refused whole.
+-- ARGV  run id, epoch number, epoch holder, then for each batch: id, JSON, attempts (one byte a task), count, then
+--       count times (task, 'batch', newline, expected lineage)
+-- Reply {'fenced'} | {'unknown'} | {'ok', 1 or 0 for each batch}
+-- First write: HSET of the in-flight entries, which a full server refuses: that is the back-pressure.
+-- A batch that is known, or that an in-flight entry or an accepted report names, was accepted before.
+if is_fenced(ARGV[2], ARGV[3]) then return {'fenced'} end
+local phase = redis.call('HGET', META, 'phase')
+if not phase then return {'unknown'} end
+
+local function was_accepted(batch, tasks)
+  if redis.call('HEXISTS', BATCHES, batch) == 1 then return true end
+  for i, entry in ipairs(redis.call('HMGET', INFLIGHT, unpack(tasks))) do
+    if split_entry(entry) == batch then return true end
+  end
+  for i, facts in ipairs(redis.call('HMGET', FACTS, unpack(tasks))) do
+    if facts and string.sub(facts, 1, #batch) == batch then return true end
+  end
+  return false
+end
+
+local taken = {}
+local function cells_after(tasks, attempts)
+  local cells = {}
+  for i, cell in ipairs(read_cells(STATES, 2, tasks)) do
+    local attempt = string.byte(attempts, i)
+    if taken[tasks[i]] or string.sub(cell, 1, 1) ~= 'p' or attempt ~= math.min(string.byte(cell, 2) + 1, 255) then
+      return nil
+    end
+    cells[i] = 'q' .. string.char(attempt)
+  end
+  for _, task in ipairs(tasks) do taken[task] = true end
+  return cells
+end
+
+local reply, writes = {'ok'}, {}
+local at = 4
+while at <= #ARGV do
+  local batch, count, tasks = ARGV[at], tonumber(ARGV[at + 3]), {}
+  local first, last = at + 4, at + 3 + 2 * count
+  for i = first, last, 2 do tasks[#tasks + 1] = tonumber(ARGV[i]) end
+  local cells = not IS_OVER[phase] and cells_after(tasks, ARGV[at + 2])
+  if cells then
+    writes[#writes + 1] = {batch, ARGV[at + 1], tasks, cells, first, last}
+    reply[#reply + 1] = 1
+  else
+    reply[#reply + 1] = was_accepted(batch, tasks) and 1 or 0
+  end
+  at = last + 1
+end
+
+for _, write in ipairs(writes) do
+  redis.call('HSET', INFLIGHT, unpack(ARGV, write[5], write[6]))
+  redis.call('HSET', BATCHES, write[1], write[2])
+  write_cells(STATES, 2, write[3], write[4])
+end
+if #writes > 0 then keep_lifetimes() end
+return reply

@@ -1,0 +1,8 @@
+-- DURATIONS: store learned durations.
+-- ARGV  (function name, JSON) to the end
+-- Reply 'ok'
+-- First write: HSET, which a full server refuses.
+redis.call('HSET', DURATIONS, unpack(ARGV))
+redis.call('EXPIRE', DURATIONS, UNTOUCHED_SECONDS)
+keep_lifetimes()
+return 'ok'

@@ -1,0 +1,13 @@
+-- REGISTER: announce a worker for some seconds, and forget those whose time is over.
+-- ARGV  instance, record (JSON), seconds
+-- Reply 'ok'
+-- First write: `pass_when_full`.
+pass_when_full()
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', seconds_text(now), 'LIMIT', 0, 100)) do
+  redis.call('ZREM', WORKERS, gone)
+  redis.call('HDEL', WORKER_RECORDS, gone)
+end
+redis.call('ZADD', WORKERS, seconds_text(now + tonumber(ARGV[3])), ARGV[1])
+redis.call('HSET', WORKER_RECORDS, ARGV[1], seconds_text(now) .. ' ' .. ARGV[2])
+keep_lifetimes()
+return 'ok'
