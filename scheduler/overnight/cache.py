@@ -127,8 +127,13 @@ class FileTaskCache(TaskCache):
     def __init__(self, cache_dir: str, *, keyring: Keyring | None = None) -> None:
         self._keyring = read_keyring() if keyring is None else keyring
         self._store = flag_store(str(cache_dir), self._keyring)
+        self.directory = self._store.place("")
         self._seen: dict[Task, TaskIdentity] = {}
         self._warned: set[tuple[str, str]] = set()
+
+    def place(self, task: Task) -> str:
+        """Return the path or URL of a task's flag, whether or not it exists."""
+        return self._store.place(flag_name(task.task_id))
 
     def get_record(self, task_desc: TaskDesc) -> CacheRecord:
         """Return a task's record as flag and files stand; never raises (C9, C14)."""
