@@ -127,7 +127,7 @@ class FileTaskCache(TaskCache):
     def __init__(self, cache_dir: str, *, keyring: Keyring | None = None) -> None:
         self._keyring = read_keyring() if keyring is None else keyring
         self._store = flag_store(str(cache_dir), self._keyring)
-        self.directory = self._store.place("")
+        self.directory = self._store.place("").rstrip("/")
         self._seen: dict[Task, TaskIdentity] = {}
         self._warned: set[tuple[str, str]] = set()
 
