@@ -6,7 +6,8 @@ The structure comes from sealed chunks; digests of results arrive in events. Abo
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from overnight.core.actions import Action
@@ -15,6 +16,7 @@ from overnight.core.run_state import RunState
 from overnight.core.states import RunPhase
 from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
+from overnight.service.learned import LearnedDurations
 from overnight.store.records import Batch, RunRecord
 
 DIGEST_BYTES = 32
@@ -32,11 +34,11 @@ class Waiting:
 class ActiveRun:
     """A run that is not over, as this scheduler sees it.
 
-    `number_of` turns a function's name into the number by which the core knows it; the numbers are shared by all runs
-    of this process, so that learned durations are too.
+    `learned` numbers functions, by name, for the cores of all runs of this process, so that what one run learned of a
+    function's duration serves the next.
     """
 
-    def __init__(self, record: RunRecord, core: RunState, number_of: Callable[[str], int]) -> None:
+    def __init__(self, record: RunRecord, core: RunState, learned: LearnedDurations) -> None:
         self.record = record
         self.core = core
         self.cursor = "0"
@@ -44,7 +46,7 @@ class ActiveRun:
         self.moved_at = 0.0
         self.queues: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
-        self._number_of = number_of
+        self._learned = learned
         self._dependencies: list[array[int]] = []
         self._digests = bytearray()
         self._rules: dict[TaskRules, TaskRules] = {}
@@ -63,7 +65,8 @@ class ActiveRun:
         """Add the tasks of a chunk; one that is known already changes nothing."""
         if chunk.first != self.known:
             return []
-        numbers = [self._number_of(name) for name in chunk.functions]
+        numbers = [self._learned.number(name) for name in chunk.functions]
+        self.core.durations.load(self._learned.of(numbers))
         tasks = []
         for offset, dependencies in enumerate(chunk.dependencies):
             rules = self._with_queue(chunk.rules_of(offset))
@@ -97,13 +100,20 @@ class ActiveRun:
         """Return the digest of a task's result, zeros if it has none."""
         return bytes(self._digests[task * DIGEST_BYTES : (task + 1) * DIGEST_BYTES])
 
-    def lineage(self, task: int) -> bytes:
-        """Return the lineage digest that an attempt of the task must have used."""
-        return lineage_digest([self.digest(dependency) for dependency in self._dependencies[task]])
+    def lineage(self, task: int, before: AbstractSet[int]) -> bytes:
+        """Return the lineage digest that an attempt must have used; empty if it depends on members `before` it."""
+        dependencies = self._dependencies[task]
+        if before and not before.isdisjoint(dependencies):
+            return b""
+        return lineage_digest([self.digest(dependency) for dependency in dependencies])
 
     def batch(
         self, batch: str, queue: str, tasks: Sequence[int], attempts: Sequence[int], *, look_first: bool
     ) -> Batch:
         """Return a batch ready to be dispatched, with the lineage expected of each task."""
-        lineages = [self.lineage(task) for task in tasks]
+        before: set[int] = set()
+        lineages = []
+        for task in tasks:
+            lineages.append(self.lineage(task, before))
+            before.add(task)
         return Batch(batch, queue, tasks, attempts, lineages, look_first or self.record.look_first)

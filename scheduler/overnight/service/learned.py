@@ -5,7 +5,7 @@ The core knows functions by number; this is where names get theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class LearnedDurations:
@@ -16,7 +16,7 @@ class LearnedDurations:
         self._names: list[str] = []
         self._known: dict[str, tuple[float, int]] = {}
 
-    def __call__(self, name: str) -> int:
+    def number(self, name: str) -> int:
         """Return the number of a function."""
         number = self._numbers.get(name)
         if number is None:
@@ -28,9 +28,10 @@ class LearnedDurations:
         """Take over what the store knows."""
         self._known.update(stored)
 
-    def of(self, number: int) -> tuple[float, int] | None:
-        """Return what is known of a function, or None."""
-        return self._known.get(self._names[number])
+    def of(self, numbers: Iterable[int]) -> dict[int, tuple[float, int]]:
+        """Return what is known of these functions; of others nothing is."""
+        names = {number: self._names[number] for number in numbers}
+        return {number: self._known[name] for number, name in names.items() if name in self._known}
 
     def learn(self, durations: Mapping[int, tuple[float, int]]) -> None:
         """Take over what a run's core has learned."""

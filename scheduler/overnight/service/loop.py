@@ -198,6 +198,7 @@ class Scheduler:
         for run in [run for run in self._runs.values() if run.over is not None]:
             if performer.finish(run):
                 del self._runs[run.run_id]
+                self._learned.learn(run.core.durations.export())
                 self._store.write_durations(self._learned.given())
 
     def _meet_new_runs(self, performer: Performer) -> None:

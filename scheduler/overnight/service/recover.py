@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from overnight.core.actions import Action
 from overnight.core.events import StateRead
 from overnight.core.run_state import RunState
@@ -11,19 +9,20 @@ from overnight.core.states import RunPhase
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun, Waiting
+from overnight.service.learned import LearnedDurations
 from overnight.store.records import RunSnapshot
 
 
 def take_over(
     snapshot: RunSnapshot,
     keyring: Keyring,
-    number_of: Callable[[str], int],
+    learned: LearnedDurations,
     now: float,
 ) -> tuple[ActiveRun, list[Action]]:
     """Return the run as its stored truth says, and the actions that are due."""
     record = snapshot.run
     core = RunState(fail_fast=record.fail_fast, resource_limits=record.resource_limits)
-    run = ActiveRun(record, core, number_of)
+    run = ActiveRun(record, core, learned)
     for sealed in snapshot.specs:
         run.add(SpecChunk.opened(sealed, record.run_id, keyring))
     return run, read_again(run, snapshot, now)
