@@ -5,7 +5,8 @@ dicts (values, not keys), each object once, depth first in reading order, with i
 - the Tasks, without duplicates, in the order in which they are met;
 - the *carriers*: the containers on a path to a Task, inner ones first. They alone are rebuilt, in that order;
 - the *misfits*: what is not searched and yet may hold a Task (sets, dict keys, container subclasses).
-Results are put in as they are: nothing ever looks for Tasks inside a result.
+Results are put in as they are: nothing ever looks for Tasks inside a result. Classes are asked of `type`, because
+`isinstance` believes what a proxy says of itself.
 """
 
 from __future__ import annotations
@@ -33,17 +34,16 @@ def value_dependencies(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[T
 
     Raises InvalidTask if a container holds itself and a Task.
     """
-    found = _direct_tasks(args)
-    if found is not None and kwargs:
-        among_kwargs = _direct_tasks(kwargs.values())
-        found = None if among_kwargs is None else found + among_kwargs
+    found = _all_direct_tasks(args, kwargs)
     if found is None:
         return list(_Walk(args, kwargs).tasks.values())
     return unique_tasks(found)
 
 
-def unique_tasks(tasks: Iterable[Task]) -> list[Task]:
+def unique_tasks(tasks: Sequence[Task]) -> list[Task]:
     """Return the tasks without duplicates, the first of equal ones, ids bounded (I2, G7)."""
+    if len(tasks) == 1:
+        return [bounded_task(tasks[0])]
     unique: dict[str, Task] = {}
     for task in tasks:
         bounded = bounded_task(task)
@@ -59,8 +59,12 @@ def resolve_arguments(call: TaskDesc | Call, results: Mapping[Task, Any]) -> tup
     Task, for one without a result or in a place where it cannot be replaced.
     """
     task, args, kwargs = (call.task, call.args, call.kwargs) if isinstance(call, TaskDesc) else call
-    if _direct_tasks(args) == [] and (not kwargs or _direct_tasks(kwargs.values()) == []):
-        return _as_list(args), _as_dict(kwargs)
+    direct = _all_direct_tasks(args, kwargs)
+    if direct is not None:
+        if not direct:
+            return _as_list(args), _as_dict(kwargs)
+        known = {found.task_id: _result_of(found, results, task) for found in unique_tasks(direct)}
+        return _replaced_directly(args, kwargs, known)
     walk = _Walk(args, kwargs)
     _refuse_misplaced(task, walk.misfits)
     return walk.rebuilt({found.task_id: _result_of(found, results, task) for found in walk.tasks.values()})
@@ -70,7 +74,20 @@ def substitute_known(
     args: Sequence[Any], kwargs: Mapping[str, Any], known: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
     """Return args and kwargs with each found Task whose id is in `known` replaced; the others stay."""
+    if _all_direct_tasks(args, kwargs) is not None:
+        return _replaced_directly(args, kwargs, known)
     return _Walk(args, kwargs).rebuilt(known)
+
+
+def _replaced_directly(
+    args: Sequence[Any], kwargs: Mapping[str, Any], known: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Do what a walk does, for arguments in which every Task stands directly."""
+    new_args = [known.get(bounded_task(value).task_id, value) if type(value) is Task else value for value in args]
+    if not kwargs:
+        return new_args, {}
+    values, _ = _replaced_directly(list(kwargs.values()), {}, known)
+    return new_args, dict(zip(kwargs, values, strict=True))
 
 
 def _result_of(found: Task, results: Mapping[Task, Any], task: Task) -> Any:
@@ -100,22 +117,31 @@ def _task_within(misfit: Any) -> Task | None:
     waiting = [misfit]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, Task):
+        if issubclass(type(value), Task):
             return value
-        if isinstance(value, _CONTAINERS) and id(value) not in seen:
+        if issubclass(type(value), _CONTAINERS) and id(value) not in seen:
             seen.add(id(value))
-            waiting.extend(element for element in _elements(value) if isinstance(element, _NOTEWORTHY))
+            waiting.extend(element for element in _elements(value) if issubclass(type(element), _NOTEWORTHY))
     return None
 
 
 def _elements(container: Any) -> Iterator[Any]:
     """Iterate over keys, values or elements by the built-in class, whatever a subclass makes of iteration."""
-    if isinstance(container, dict):
+    if issubclass(type(container), dict):
         yield from dict.keys(container)
         yield from dict.values(container)
         return
-    base = next(base for base in _ITERABLE_BASES if isinstance(container, base))
+    base = next(base for base in _ITERABLE_BASES if issubclass(type(container), base))
     yield from base.__iter__(container)
+
+
+def _all_direct_tasks(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Task] | None:
+    """Return the Tasks that stand directly in the arguments, or None if only a walk can tell."""
+    found = _direct_tasks(args)
+    if not kwargs or found is None:
+        return found
+    among_kwargs = _direct_tasks(kwargs.values())
+    return None if among_kwargs is None else found + among_kwargs
 
 
 def _direct_tasks(values: Iterable[Any]) -> list[Task] | None:
@@ -125,7 +151,7 @@ def _direct_tasks(values: Iterable[Any]) -> list[Task] | None:
         kind = type(value)
         if kind is Task:
             found.append(value)
-        elif kind not in _ATOMS and isinstance(value, _NOTEWORTHY):
+        elif kind not in _ATOMS and issubclass(kind, _NOTEWORTHY):
             return None
     return found
 
@@ -165,7 +191,7 @@ class _Walk:
         fresh: dict[int, Any] = {}
 
         def new(value: Any) -> Any:
-            if isinstance(value, Task):
+            if issubclass(type(value), Task):
                 return known.get(bounded_task(value).task_id, value)
             return fresh.get(id(value), value)
 
@@ -199,11 +225,11 @@ class _Walk:
                 inner = self._enter(value, visit)
                 if inner is not None:
                     return inner
-            elif isinstance(value, Task):
+            elif issubclass(kind, Task):
                 visit.carries = True
                 task = bounded_task(value)
                 self.tasks.setdefault(task.task_id, task)
-            elif isinstance(value, _CONTAINERS):
+            elif issubclass(kind, _CONTAINERS):
                 self.misfits.append(value)
         return None
 
@@ -221,7 +247,7 @@ class _Walk:
         self._carries[id(container)] = None
         if type(container) is not dict:
             return _Visit(container, iter(container))
-        self.misfits.extend(key for key in container if isinstance(key, _NOTEWORTHY))
+        self.misfits.extend(key for key in container if issubclass(type(key), _NOTEWORTHY))
         return _Visit(container, iter(container.values()))
 
     def _close(self, visit: _Visit) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from overnight.arguments import resolve_arguments, unique_tasks, value_dependencies
 from overnight.errors import InvalidTask
-from overnight.task import Task, TaskDesc, TaskOptions, bounded_task
+from overnight.task import Task, TaskDesc, TaskOptions, bounded_task, make_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +118,13 @@ def _options_of(options: Sequence[TaskOptions]) -> TaskOptions:
     amounts: dict[str, float] = {}
     for name, amount in (pair for each in options for pair in each.resources):
         amounts[name] = max(amount, amounts.get(name, amount))
-    return TaskOptions(
+    return make_options(
         retries=max(each.retries for each in options),
         retry_delay=max(each.retry_delay for each in options),
         timeout=sum(timeouts) if len(timeouts) == len(options) else None,
         priority=max(each.priority for each in options),
         queue=queues[0] if queues else None,
-        resources=tuple(amounts.items()),
+        resources=amounts,
     )
 
 
@@ -133,12 +133,12 @@ def function_name(func: Callable[..., Any]) -> str:
 
     Never raises: a callable that hides its names is called by its type's.
     """
-    functions = func.functions if isinstance(func, Chain) else [func]
+    functions = func.functions if type(func) is Chain else [func]
     return " | ".join(_plain_name(each) for each in functions)
 
 
 def _plain_name(func: Any) -> str:
-    while isinstance(func, functools.partial):
+    while issubclass(type(func), functools.partial):
         func = func.func
     for named in (func, type(func)):
         module, name = _text_attribute(named, "__module__"), _text_attribute(named, "__qualname__")

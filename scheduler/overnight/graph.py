@@ -11,7 +11,7 @@ Executors that keep results elsewhere use `get_declared` (the desc as it was add
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ class TaskGraph:
             make_options(retries, retry_delay, timeout, priority, queue, resources),
         )
         with self._lock:
-            self._content.add((node,))
+            self._content.add_one(node)
         return node.task
 
     def add_task(self, task_desc: TaskDesc) -> Task:

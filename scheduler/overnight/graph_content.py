@@ -74,6 +74,11 @@ class GraphContent:
         for node in nodes:
             self._insert(node)
 
+    def add_one(self, node: TaskNode) -> None:
+        """Add a node; raise DuplicateTask for an id that is taken."""
+        self._refuse_taken(node.task)
+        self._insert(node)
+
     def _refuse_taken(self, task: Task) -> None:
         if task.task_id in self.nodes:
             raise DuplicateTask(f"Task {task.task_id!r} is already in the graph. Choose another id.")

@@ -7,7 +7,7 @@ treats its entries likewise. So each change costs what it touches, on average ov
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 from overnight.graph_node import TaskNode
@@ -22,7 +22,8 @@ class Dependants:
     __slots__ = ("_left_behind", "_live", "_nodes_by_dependency")
 
     def __init__(self) -> None:
-        self._nodes_by_dependency: dict[str, list[TaskNode]] = {}
+        #: A single node stands for itself, which spares a list for each task of a chain.
+        self._nodes_by_dependency: dict[str, TaskNode | list[TaskNode]] = {}
         self._live = 0
         self._left_behind = 0
 
@@ -34,29 +35,28 @@ class Dependants:
 
     def of(self, task_id: str) -> list[TaskNode]:
         """Return the nodes of the graph that wait for the task, in insertion order."""
-        nodes = self._nodes_by_dependency.get(task_id)
-        return [node for node in nodes if node.alive] if nodes else []
+        return _alive(self._nodes_by_dependency.get(task_id, ()))
 
     def connect(self, node: TaskNode) -> None:
         """Add the edges from the node's remaining dependencies."""
         by_dependency = self._nodes_by_dependency
         for dep in node.remaining:
             task_id = dep.task_id
-            nodes = by_dependency.get(task_id)
-            if nodes is None:
-                by_dependency[task_id] = [node]
+            waiting = by_dependency.get(task_id)
+            if waiting is None:
+                by_dependency[task_id] = node
+            elif isinstance(waiting, TaskNode):
+                by_dependency[task_id] = [waiting, node]
             else:
-                nodes.append(node)
+                waiting.append(node)
         self._live += node.unmet
 
     def pop(self, task_id: str) -> list[TaskNode]:
         """Remove the edges from the task and return the nodes that waited for it."""
-        nodes = self._nodes_by_dependency.pop(task_id, None)
-        if not nodes:
-            return []
-        alive = [node for node in nodes if node.alive]
+        waiting = self._nodes_by_dependency.pop(task_id, ())
+        alive = _alive(waiting)
         self._live -= len(alive)
-        self._left_behind -= len(nodes) - len(alive)
+        self._left_behind -= (1 if isinstance(waiting, TaskNode) else len(waiting)) - len(alive)
         return alive
 
     def leave_behind(self, edges: int) -> None:
@@ -69,8 +69,17 @@ class Dependants:
     def sweep(self) -> None:
         """Forget the edges to nodes that have left."""
         self._left_behind = 0
-        swept = ((task_id, self.of(task_id)) for task_id in self._nodes_by_dependency)
-        self._nodes_by_dependency = {task_id: nodes for task_id, nodes in swept if nodes}
+        swept = [(task_id, self.of(task_id)) for task_id in self._nodes_by_dependency]
+        self._live = sum(len(nodes) for _, nodes in swept)
+        self._nodes_by_dependency = {
+            task_id: nodes[0] if len(nodes) == 1 else nodes for task_id, nodes in swept if nodes
+        }
+
+
+def _alive(waiting: TaskNode | Sequence[TaskNode]) -> list[TaskNode]:
+    if isinstance(waiting, TaskNode):
+        return [waiting] if waiting.alive else []
+    return [node for node in waiting if node.alive]
 
 
 class ReadyTasks:

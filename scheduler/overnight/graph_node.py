@@ -105,7 +105,7 @@ class TaskNode:
         """The dependencies that have not completed, in declared order."""
         if not self.unmet:
             return ()
-        if not self._settled:
+        if self._settled is None:
             return self.deps
         return [dep for dep in self.deps if dep.task_id not in self._settled]
 
@@ -113,6 +113,8 @@ class TaskNode:
     def held_results(self) -> dict[str, Any]:
         """Results of completed dependencies that the arguments take and the graph holds, by id."""
         settled = self._settled or {}
+        if not self.unmet:
+            return settled
         return {task_id: value for task_id, value in settled.items() if value is not NOT_HELD}
 
     def place(self, sequence: int) -> None:
@@ -129,12 +131,13 @@ class TaskNode:
         self.unmet -= 1
         if self.wanted is not None and task_id not in self.wanted:
             value = NOT_HELD
-        if self._settled is not None:
-            self._settled[task_id] = value
-        elif self.unmet or value is not NOT_HELD:
-            self._settled = {task_id: value}
-        if not self.unmet and self._settled is not None:
-            self._settled = self.held_results or None
+        if self._settled is None:
+            if self.unmet or value is not NOT_HELD:
+                self._settled = {task_id: value}
+            return
+        self._settled[task_id] = value
+        if not self.unmet:
+            self._settled = {key: held for key, held in self._settled.items() if held is not NOT_HELD} or None
 
     def fill_in(self, results: Mapping[Task, Any]) -> None:
         """Take over the wanted values of completed dependencies that only `results` holds."""
@@ -194,9 +197,9 @@ class TaskNode:
         )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.task, self.func, self.options, self._args, self._kwargs, *state = state
-        self._inputs, self._outputs, self._intermediates, *state = state
-        self.deps, self.wanted, self._settled, self.unmet = state
+        self.task, self.func, self.options, self._args, self._kwargs = state[:5]
+        self._inputs, self._outputs, self._intermediates = state[5:8]
+        self.deps, self.wanted, self._settled, self.unmet = state[8:]
         self.rank = 0
         self.alive = True
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from overnight.arguments import unique_tasks, value_dependencies
-from overnight.naming import bounded_task_id, check_task_id
+from overnight.naming import LONGEST_ID, bounded_task_id, check_task_id
 from overnight.task import Task, TaskDesc, make_options
 
 
@@ -47,6 +47,8 @@ def make_task(
 
 def named_task(task_id: str) -> Task:
     """Return the Task for a new task's id, checked and bounded (I1, I2)."""
+    if type(task_id) is str and 0 < len(task_id) <= LONGEST_ID and task_id.isascii() and "\0" not in task_id:
+        return Task(task_id)
     return Task(bounded_task_id(check_task_id(task_id)))
 
 

@@ -67,7 +67,7 @@ class TaskOptions:
         object.__setattr__(self, "resources", _resource_pairs(self.resources))
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        if self == DEFAULT_OPTIONS:
+        if self is DEFAULT_OPTIONS:
             return "DEFAULT_OPTIONS"
         fields = (self.retries, self.retry_delay, self.timeout, self.priority, self.queue, self.resources)
         return TaskOptions, fields
