@@ -298,6 +298,17 @@ def test_closing_while_a_run_is_active_leaves_the_fleet_to_the_run(fleet: Fleet,
     assert "unused for 0.3 s" in fleet.log()
 
 
+def test_a_fleet_stays_as_long_as_a_client_is_there(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(IDLE_VARIABLE, "0")
+    lease = fleet.ensure(1)
+    before = fleet.await_running(2)
+    kill(before["worker-default-1"])
+    assert wait_until(lambda: len(fleet.started()) == 3, SECONDS), "the keeper goes on, round after round"
+    assert fleet.await_running(2)["scheduler"] == before["scheduler"]
+    lease.close(stop=False)
+    fleet.await_end()
+
+
 def test_a_fleet_ends_by_itself_when_its_client_is_killed(fleet: Fleet, soon_idle: None) -> None:
     with fleet.client() as client:
         fleet.await_running(3)
