@@ -90,7 +90,7 @@ def _backoffs(life: Lifecycle) -> Iterator[str]:
     if standing != {task for task, mark in enumerate(life.readiness.marks) if mark & BACKING_OFF}:
         yield "a task backs off without a time to wake it"
     first = life.backoffs.first()
-    if first is not None and (life.alarm is None or life.alarm > first[0]):
+    if first is not None and (life.alarm is None or not life.now < life.alarm <= first[0]):
         yield f"a backoff ends at {first[0]} and the alarm is set to {life.alarm}"
 
 
