@@ -15,6 +15,11 @@ from overnight.lineage import Dependencies, same_dependencies
 NEVER_RAN = "never ran"
 #: Between the function names of a chain.
 CHAIN_SEPARATOR = " | "
+_SECOND = 10**9
+_UNITS = (
+    ("d", 86_400 * _SECOND), ("h", 3600 * _SECOND), ("min", 60 * _SECOND), ("s", _SECOND),
+    ("ms", 10**6), ("us", 10**3), ("ns", 1),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,5 @@ def _oldest(products: Sequence[str], kind: str, flag_time_ns: int | None, times:
 
 def duration_text(nanoseconds: int) -> str:
     """Return a duration for people in its largest fitting unit, as in ``"2 h"``."""
-    for unit, size in (("d", 86_400_000_000_000), ("h", 3_600_000_000_000), ("min", 60_000_000_000), ("s", 10**9)):
-        if nanoseconds >= size:
-            return f"{nanoseconds / size:.3g} {unit}"
-    return f"{nanoseconds / 1e6:.3g} ms"
+    unit, size = next(((unit, size) for unit, size in _UNITS if nanoseconds >= size), _UNITS[-1])
+    return f"{nanoseconds / size:.3g} {unit}"

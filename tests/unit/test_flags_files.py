@@ -1,0 +1,234 @@
+"""Flags as local files: group writes, what is never replaced, what stands in a flag's place (C6, C14, ADVERSITY 3)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from overnight.errors import BadSeal
+from overnight.flag_files import existing_valid, open_flag, read_header, read_headers
+from overnight.flag_writing import FEW_FLAGS, publish_flags, remove_abandoned, write_flags
+from overnight.flags import FAILED, FlagHeader, encode_flag, lineage_of_header
+from overnight.keyring import Keyring
+from overnight.lineage import DependencyRecord
+
+NO_KEY = Keyring()
+RECORDS = (DependencyRecord("run", 1, "00" * 32),)
+
+
+def names_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+def header(task_id: str = "a", run_id: str = "run", **changes: object) -> FlagHeader:
+    return FlagHeader(task_id, run_id=run_id, dependency_records=RECORDS, **changes)  # type: ignore[arg-type] # test data
+
+
+def flag(body: bytes, task_id: str = "a", run_id: str = "run") -> bytes:
+    return encode_flag(header(task_id, run_id), body, NO_KEY)
+
+
+def body_at(path: Path, task_id: str = "a") -> bytes:
+    return open_flag(path, task_id, NO_KEY).body
+
+
+@pytest.mark.parametrize("count", [1, FEW_FLAGS + 2])
+def test_a_group_is_written_whole_and_leaves_no_temporary_file(tmp_path: Path, count: int) -> None:
+    """C6; modes of ADVERSITY 8."""
+    directory = tmp_path / "made" / "status"
+    written = write_flags(directory, [(f"t{n}.flag", flag(b"x" * n, f"t{n}")) for n in range(count)])
+    assert [outcome.error for outcome in written] == [None] * count
+    assert sorted(names_in(directory)) == sorted(f"t{n}.flag" for n in range(count))
+    assert [body_at(directory / f"t{n}.flag", f"t{n}") for n in range(count)] == [b"x" * n for n in range(count)]
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+
+
+def test_of_two_writers_the_last_wins(tmp_path: Path) -> None:
+    """C6."""
+    write_flags(tmp_path, [("a.flag", flag(b"one"))])
+    write_flags(tmp_path, [("a.flag", flag(b"two"))])
+    assert body_at(tmp_path / "a.flag") == b"two"
+
+
+def test_a_header_is_read_from_the_head_alone_and_still_shows_a_torn_body(tmp_path: Path) -> None:
+    """C13, C14."""
+    write_flags(tmp_path, [("a.flag", flag(b"z" * 100_000))])
+    path = tmp_path / "a.flag"
+    assert read_header(path, "a", NO_KEY)[0].body_bytes == 100_000
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(BadSeal, match="bytes where its header says"):
+        read_header(path, "a", NO_KEY)
+
+
+def test_a_header_longer_than_one_read_is_read(tmp_path: Path) -> None:
+    data = encode_flag(FlagHeader("a", host="h" * 300_000), b"body", NO_KEY)
+    write_flags(tmp_path, [("a.flag", data)])
+    assert read_header(tmp_path / "a.flag", "a", NO_KEY)[0].host == "h" * 300_000
+
+
+def make_link(path: Path) -> None:
+    target = path.with_name("target")
+    target.write_bytes(flag(b"planted"))
+    path.symlink_to(target)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+OBSTACLES = {"link": make_link, "fifo": os.mkfifo, "directory": os.mkdir, "socket": make_socket}
+
+
+@pytest.mark.parametrize("kind", OBSTACLES)
+def test_what_stands_in_place_of_a_flag_is_neither_read_nor_replaced(tmp_path: Path, kind: str) -> None:
+    """C14, C4 of the reviewer's list, ADVERSITY row 46."""
+    path = tmp_path / "a.flag"
+    OBSTACLES[kind](path)
+    before = path.lstat()
+    with pytest.raises(BadSeal, match="remove it"):
+        open_flag(path, "a", NO_KEY)
+    for outcome in (
+        write_flags(tmp_path, [("a.flag", flag(b"new"))])[0],
+        publish_flags(tmp_path, [(header(), "a.flag", flag(b"new"))], NO_KEY)[0],
+    ):
+        assert "remove it" in str(outcome.error)
+    assert path.lstat() == before
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_one_flag_that_cannot_be_written_does_not_hold_up_its_group(tmp_path: Path) -> None:
+    (tmp_path / "bad.flag").mkdir()
+    written = write_flags(tmp_path, [("bad.flag", flag(b"", "bad")), ("a.flag", flag(b"good"))])
+    assert [outcome.error is None for outcome in written] == [False, True]
+    assert body_at(tmp_path / "a.flag") == b"good"
+
+
+def test_a_status_directory_that_is_a_file_is_an_error_of_each_flag(tmp_path: Path) -> None:
+    """C7, ADVERSITY row 43."""
+    (tmp_path / "file").write_text("")
+    written = write_flags(tmp_path / "file", [("a.flag", b""), ("b.flag", b"")])
+    assert [type(outcome.error) for outcome in written] == [NotADirectoryError] * 2
+
+
+def test_a_valid_flag_of_the_same_run_and_lineage_is_kept(tmp_path: Path) -> None:
+    """ADVERSITY 3: a worker's rename never replaces it."""
+    assert publish_flags(tmp_path, [(header(), "a.flag", flag(b"first"))], NO_KEY)[0].kept is False
+    assert publish_flags(tmp_path, [(header(), "a.flag", flag(b"second"))], NO_KEY)[0].kept is True
+    lineage = lineage_of_header(header())
+    assert lineage is not None
+    kept = existing_valid(tmp_path / "a.flag", "a", "run", lineage, NO_KEY)
+    assert kept is not None
+    assert kept.body == b"first"
+    assert names_in(tmp_path) == ["a.flag"]
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        flag(b"old", run_id="other"),
+        flag(b"old")[:-1],
+        b"",
+        encode_flag(FlagHeader("a", run_id="run", dependency_records=()), b"old", NO_KEY),
+        encode_flag(header(state=FAILED), b"", NO_KEY),
+    ],
+)
+def test_any_other_flag_is_replaced_by_a_workers(tmp_path: Path, stale: bytes) -> None:
+    """ADVERSITY 3."""
+    (tmp_path / "a.flag").write_bytes(stale)
+    assert publish_flags(tmp_path, [(header(), "a.flag", flag(b"new"))], NO_KEY)[0].error is None
+    assert body_at(tmp_path / "a.flag") == b"new"
+    assert names_in(tmp_path) == ["a.flag"]
+
+
+def test_a_worker_frozen_between_look_and_rename_replaces_nothing(tmp_path: Path) -> None:
+    """P2, P4: a rival publishes after the stale flag was judged and before it is replaced."""
+    (tmp_path / "a.flag").write_bytes(flag(b"stale", run_id="old"))
+    looked = 0
+
+    def keep(_directory: int, _name: str) -> bool:
+        nonlocal looked
+        looked += 1
+        if looked == 1:
+            publish_flags(tmp_path, [(header(), "a.flag", flag(b"rival"))], NO_KEY)
+            return False
+        return True
+
+    assert write_flags(tmp_path, [("a.flag", flag(b"frozen"))], keep=keep)[0].kept
+    assert body_at(tmp_path / "a.flag") == b"rival"
+    assert names_in(tmp_path) == ["a.flag"]
+
+
+def test_a_reader_sees_one_writers_record_or_the_others_never_a_mixture(tmp_path: Path) -> None:
+    """C6."""
+    bodies = [bytes([65 + n]) * 50_000 for n in range(2)]
+    write_flags(tmp_path, [("a.flag", flag(bodies[0]))])
+    done = threading.Event()
+    seen: list[bytes] = []
+
+    def write(body: bytes) -> None:
+        for _ in range(60):
+            write_flags(tmp_path, [("a.flag", flag(body))], durable=False)
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(body_at(tmp_path / "a.flag"))
+
+    reader = threading.Thread(target=read)
+    writers = [threading.Thread(target=write, args=(body,)) for body in bodies]
+    for thread in (reader, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    reader.join()
+    assert seen
+    assert set(seen) <= set(bodies)
+    assert names_in(tmp_path) == ["a.flag"]
+
+
+WRITER_ON_A_FULL_DISK = """
+import resource, sys
+from overnight.flag_writing import write_flags
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+outcomes = write_flags(sys.argv[1], [("big.flag", b"x" * 5000), ("small.flag", b"small")])
+print([type(outcome.error).__name__ for outcome in outcomes])
+"""
+
+
+def test_without_room_the_former_record_stays_and_no_temporary_file_remains(tmp_path: Path) -> None:
+    """C7, P13."""
+    write_flags(tmp_path, [("big.flag", flag(b"former"))])
+    command = [sys.executable, "-c", WRITER_ON_A_FULL_DISK, str(tmp_path)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert answer.stdout.strip() == "['OSError', 'NoneType']"
+    assert body_at(tmp_path / "big.flag") == b"former"
+    assert sorted(names_in(tmp_path)) == ["big.flag", "small.flag"]
+
+
+def test_one_listing_gives_the_headers_of_the_flags_that_exist(tmp_path: Path) -> None:
+    """C13, F5."""
+    write_flags(tmp_path, [("a.flag", flag(b"", "a")), ("b.flag", b"junk")])
+    wanted = [("a", "a.flag"), ("b", "b.flag"), ("c", "c.flag")]
+    found = dict(read_headers(tmp_path, wanted, NO_KEY))
+    assert set(found) == {"a", "b"}
+    assert isinstance(found["b"], BadSeal)
+    assert dict(read_headers(tmp_path / "none", wanted, NO_KEY)) == {}
+
+
+def test_temporary_files_of_killed_writers_are_removed_by_age(tmp_path: Path) -> None:
+    old, new = tmp_path / f"a.flag.{'0' * 16}.tmp", tmp_path / f"a.flag.{'1' * 16}.tmp"
+    for path in (old, new, tmp_path / "a.flag", tmp_path / "mine.tmp"):
+        path.write_text("")
+        os.utime(path, (1000, 1000))
+    os.utime(new, (3000, 3000))
+    assert remove_abandoned(tmp_path, before=2000) == 1
+    assert sorted(names_in(tmp_path)) == ["a.flag", new.name, "mine.tmp"]
