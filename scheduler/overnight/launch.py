@@ -30,6 +30,7 @@ from overnight.messages import RunContext, StoredResult
 from overnight.naming import shown
 from overnight.pickling import dumps
 from overnight.results import FLAG
+from overnight.shared_arguments import SharedArguments
 from overnight.store.ports import ReadingStore, SubmittingStore
 from overnight.store.records import Opening, RunRecord
 from overnight.submission import Submission
@@ -85,7 +86,20 @@ def graph_key(descs: Sequence[TaskDesc], options: RunOptions) -> str:
     for desc in descs:
         row = [desc.task.task_id, function_name(desc.func), [dependency.task_id for dependency in desc.deps]]
         digest.update(json.dumps(row).encode("ascii"))
+    if options.status_dir is None:
+        _add_arguments(digest, descs)
     return digest.hexdigest()
+
+
+def _add_arguments(digest: hashlib._Hash, descs: Sequence[TaskDesc]) -> None:
+    """Make the arguments part of the key: without a status directory nothing else tells two studies apart."""
+    shared = SharedArguments()
+    shared.observe(descs)
+    for desc in descs:
+        try:
+            digest.update(dumps(shared.replaced(desc.args, desc.kwargs)))
+        except Exception:  # what cannot be pickled fails as that task alone; it identifies nothing
+            digest.update(b"-")
 
 
 def launch(
