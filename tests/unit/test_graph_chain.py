@@ -11,7 +11,7 @@ import pytest
 from overnight.graph import Task, TaskDesc, TaskOptions, chain_tasks, function_name, make_task, sync_tasks
 
 
-def double(value: int, **kwargs: Any) -> int:
+def double(value: int, **kwargs: int) -> int:
     return 2 * value + sum(kwargs.values())
 
 

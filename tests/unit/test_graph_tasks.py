@@ -220,6 +220,7 @@ def test_an_option_out_of_range_is_named(field: str, value: Any) -> None:
 
 @pytest.mark.parametrize("field", ["args", "input_files", "output_files", "intermediate_output_files", "deps"])
 def test_a_text_in_place_of_a_list_is_refused(field: str) -> None:
+    given: dict[str, Any] = {"args": [], field: "x.txt"}
     for create in (make_task, TaskGraph().create_task):
         with pytest.raises(TypeError, match=field):
-            create("a", len, **{"args": [], field: "x.txt"})
+            create("a", len, **given)
