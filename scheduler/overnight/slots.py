@@ -46,7 +46,8 @@ def hold_slot() -> int | None:
         return None
     descriptor = int(number)
     fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-    os.register_at_fork(after_in_child=lambda: _close_quietly(descriptor))
+    lock_file = os.fstat(descriptor)
+    os.register_at_fork(after_in_child=lambda: _close_if_same(descriptor, lock_file))
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
     return descriptor
@@ -60,9 +61,11 @@ def _is_open_on(descriptor: int, path: str) -> bool:
         return False
 
 
-def _close_quietly(descriptor: int) -> None:
+def _close_if_same(descriptor: int, file: os.stat_result) -> None:
+    """Close the descriptor unless it has been closed, and perhaps opened on another file, since."""
     with suppress(OSError):
-        os.close(descriptor)
+        if os.path.samestat(os.fstat(descriptor), file):
+            os.close(descriptor)
 
 
 def slot_pid(lock_path: Path) -> int | None:
