@@ -1,0 +1,175 @@
+"""The warm child: the process in which tasks run, one after the other (``python -m overnight_worker.child``).
+
+It holds no key, no address and no connection but the socket pair to its supervisor. It enters a run's surroundings,
+loads each function once, and per task: notes in the shared page what it runs, loads arguments and dependency results,
+calls the function inside the task's log, sends the serialised outcome, and puts its surroundings right. Everything
+that can go wrong on the way is that task's failure. Whatever ends this process charges the task in the page.
+
+The process dies with its supervisor: the kernel sends SIGKILL when the supervisor ends, and the pipe closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from overnight.invoke import Outcome
+from overnight.output_capture import OutputCapture
+from overnight_worker.attempts import Attempts, Order
+from overnight_worker.forked_attempt import run_forked
+from overnight_worker.frames import Frame, FrameReader, Kind, pack
+from overnight_worker.modules import LoadedModules
+from overnight_worker.outcomes import packed_failure, packed_outcome
+from overnight_worker.progress import Progress
+from overnight_worker.surroundings import Surroundings
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """The loop of the process: frames in, outcomes out."""
+
+    def __init__(self, channel: socket.socket, progress: Progress, capture: OutputCapture, worker: str) -> None:
+        self._channel = channel
+        self._reader = FrameReader(channel)
+        self._progress = progress
+        self._attempts = Attempts(worker, capture)
+        self._modules = LoadedModules()
+        self._surroundings: Surroundings | None = None
+        self._obstacle: OSError | None = None
+        self._isolated = False
+
+    def run(self) -> None:
+        """Serve the supervisor until it closes the channel."""
+        self._send(pack(Kind.READY, {"pid": os.getpid()}))
+        while (frames := self._reader.receive()) is not None:
+            for frame in frames:
+                self._handle(frame)
+
+    def _handle(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.CONTEXT:
+                self._enter(frame.fields())
+            case Kind.BLOB:
+                self._attempts.blobs[frame.fields()["digest"]] = frame.body
+            case Kind.FORGET:
+                self._attempts.forget()
+            case Kind.BATCH:
+                self._run_batch(frame)
+            case _:
+                raise ValueError(f"A child is not told {frame.kind.name}.")
+
+    def _enter(self, context: dict[str, Any]) -> None:
+        if self._modules.have_changed():
+            self._send(pack(Kind.STALE))
+            return
+        self._isolated = context["isolated"]
+        self._attempts.enter(context["run"], context["log_dir"], context["verbosity"])
+        self._surroundings = Surroundings(
+            context["directory"], context["umask"], context["environment"], context["import_paths"]
+        )
+        self._obstacle = None
+        try:
+            self._surroundings.settle()
+        except OSError as error:
+            self._obstacle = error
+
+    def _run_batch(self, frame: Frame) -> None:
+        orders = self._attempts.read_batch(frame)
+        unstarted = []
+        failed: set[int] = set()
+        for order in orders:
+            self._progress.start(order.position)
+            if self._progress.is_stopped or not failed.isdisjoint(order.after):
+                failed.add(order.position)
+                unstarted.append(order.position)
+                continue
+            message, ok = self._perform(order)
+            self._progress.clear()
+            self._send(message)
+            if not ok:
+                failed.add(order.position)
+            self._restore()
+        self._progress.clear()
+        self._attempts.end_batch()
+        self._modules.note()
+        self._send(pack(Kind.ENDED, {"unstarted": unstarted, "tasks": len(orders) - len(unstarted), **_remains()}))
+
+    def _perform(self, order: Order) -> tuple[bytes, bool]:
+        if self._obstacle is not None:
+            return packed_failure(
+                order.position, Outcome(ok=False, value=self._obstacle, started=0.0, seconds=0.0)
+            ), False
+        if self._isolated:
+            return run_forked(self._attempts, order)
+        outcome = self._attempts.attempt(order)
+        message, ok, body = packed_outcome(order.position, order.task_id, outcome)
+        if ok:
+            self._attempts.keep(order, body)
+        return message, ok
+
+    def _restore(self) -> None:
+        if self._surroundings is None or self._obstacle is not None:
+            return
+        try:
+            self._surroundings.restore()
+        except OSError as error:
+            self._obstacle = error
+
+    def _send(self, message: bytes) -> None:
+        self._channel.sendall(message)
+
+
+def _remains() -> dict[str, int]:
+    """Return what tasks left behind in this process: threads, and resident memory in bytes."""
+    with open("/proc/self/statm", "rb") if sys.platform == "linux" else open(os.devnull, "rb") as file:  # noqa: PTH123 - each batch
+        pages = file.read().split()
+    memory = int(pages[1]) * resource.getpagesize() if pages else 0
+    return {"threads": threading.active_count() - 1, "memory": memory}
+
+
+def _die_with_supervisor(supervisor: int) -> None:
+    """Have the kernel end this process with its parent, and end it now if that has happened already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os._exit(1)
+
+
+def _watch_channel(channel: socket.socket) -> None:
+    """End the process group when the supervisor's end closes, where the kernel does not do it."""
+    poll = select.poll()
+    poll.register(channel, select.POLLHUP)
+    poll.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> None:
+    """Run a child. Arguments: descriptors of channel, page and output file; supervisor's pid; worker's name."""
+    channel_fd, page_fd, output_fd, supervisor = (int(text) for text in arguments[:4])
+    _die_with_supervisor(supervisor)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    for descriptor in (channel_fd, page_fd, output_fd):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function takes no keyword
+    progress = Progress(page_fd)
+    os.close(page_fd)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with socket.socket(fileno=channel_fd) as channel, OutputCapture(output_fd) as capture:
+        if sys.platform != "linux":
+            threading.Thread(target=_watch_channel, args=(channel,), daemon=True).start()
+        faulthandler.enable()
+        Child(channel, progress, capture, arguments[4]).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

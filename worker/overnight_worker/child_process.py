@@ -1,0 +1,194 @@
+"""The supervisor's end of a child: starting it, talking to it without ever blocking, and telling how it died.
+
+The child is a program of its own (never a fork of the supervisor) in a session of its own, so that its whole process
+group can be killed. Its environment lacks overnight's secrets and addresses. Its standard output is a file that the
+supervisor holds too: the last words of a child that died are in it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from overnight.keyring import KEY_FILE_VARIABLE, KEY_VARIABLE
+from overnight.slots import how_it_ended
+from overnight_worker.frames import Frame, FrameReader
+from overnight_worker.progress import Progress
+
+LAST_WORDS_BYTES = 4096
+_MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
+_PRIVATE = ("OVERNIGHT_REDIS_URL", "OVERNIGHT_SLOT_FD", "RQ_KEY_PREFIX", "RQ_REDIS_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a child ended: its exit code or the signal's name, its peak memory in bytes, what it printed last."""
+
+    exit_code: int | None
+    signal: str | None
+    peak_memory: int
+    out_of_memory: bool
+    last_words: str
+
+    def sentence(self) -> str:
+        """Say it in words."""
+        if self.out_of_memory:
+            return (
+                f"was killed by the kernel, out of memory ({self.signal}, peak memory {self.peak_memory / 1e6:.0f} MB)"
+            )
+        how = f"was killed by {self.signal}" if self.signal else f"ended without a result, exit status {self.exit_code}"
+        return f"{how}, peak memory {self.peak_memory / 1e6:.0f} MB"
+
+
+class ChildProcess:
+    """A running child. `blobs` are the digests it holds, `run_id` the run whose surroundings it is in."""
+
+    def __init__(self, worker: str) -> None:
+        self.blobs: set[str] = set()
+        self.run_id: str | None = None
+        self.tasks_run = 0
+        self.progress, page = Progress.create()
+        self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - closed in `end`
+        self._channel, theirs = socket.socketpair()
+        inherited = (theirs.fileno(), page, self._output.fileno())
+        arguments = [*(str(number) for number in inherited), str(os.getpid()), worker]
+        self._oom_kills = _oom_kills()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "overnight_worker.child", *arguments],
+            stdin=subprocess.DEVNULL,
+            pass_fds=inherited,
+            start_new_session=True,
+            env=environment_of_tasks(),
+        )
+        theirs.close()
+        os.close(page)
+        self._channel.setblocking(False)  # noqa: FBT003 - the method takes no keyword
+        self._reader = FrameReader(self._channel)
+        self._outbox: deque[memoryview] = deque()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, and that of its group."""
+        return self._process.pid
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._channel.fileno()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Tell whether frames wait to be written."""
+        return bool(self._outbox)
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Queue frames and write what the channel takes now."""
+        self._outbox.extend(memoryview(frame) for frame in frames)
+        self.write()
+
+    def write(self) -> None:
+        """Write queued frames as far as the channel takes them. A broken channel shows when it is read."""
+        while self._outbox:
+            try:
+                sent = self._channel.send(self._outbox[0])
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                self._outbox.clear()
+                return
+            rest = self._outbox[0][sent:]
+            if rest:
+                self._outbox[0] = rest
+            else:
+                self._outbox.popleft()
+
+    def receive(self) -> list[Frame] | None:
+        """Return the frames that have arrived; None if the child is gone."""
+        try:
+            return self._reader.receive()
+        except BlockingIOError:
+            return []
+
+    def memory(self) -> int:
+        """Return the child's resident memory in bytes; 0 if it cannot be read."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_bytes().split()
+        except OSError:
+            return 0
+        return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def kill(self) -> None:
+        """Kill the child's process group."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def end(self) -> Death:
+        """Kill what is left of the group, collect the child and return how it ended."""
+        # What closes the channel is about to exit: its own status says more than this kill's would.
+        code, peak = self._collected(seconds=1.0)
+        self.kill()
+        if code is None:
+            code, peak = self._collected(seconds=None)
+        words = self._last_words()
+        self._channel.close()
+        self._output.close()
+        self.progress.close()
+        name = how_it_ended(code) if code is not None and code < 0 else None
+        oom = name == "SIGKILL" and _oom_kills() > self._oom_kills
+        return Death(code if name is None else None, name, peak, oom, words)
+
+    def _collected(self, seconds: float | None) -> tuple[int | None, int]:
+        """Wait for the child; return its exit code (negative: signal) and peak memory, or (None, 0) in time."""
+        if self._process.returncode is not None:
+            return self._process.returncode, 0
+        try:
+            descriptor = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        except OSError:
+            descriptor = None
+        if descriptor is not None:
+            with os.fdopen(descriptor) as handle:
+                if seconds is not None and not _is_readable(handle.fileno(), seconds):
+                    return None, 0
+        try:
+            _, status, usage = os.wait4(self.pid, 0)
+        except ChildProcessError:
+            return 0, 0
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return self._process.returncode, usage.ru_maxrss * _MEMORY_UNIT
+
+    def _last_words(self) -> str:
+        size = os.fstat(self._output.fileno()).st_size
+        data = os.pread(self._output.fileno(), LAST_WORDS_BYTES, max(0, size - LAST_WORDS_BYTES))
+        return data.decode("utf-8", "backslashreplace").strip()
+
+
+def _is_readable(descriptor: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def environment_of_tasks() -> dict[str, str]:
+    """Return this process's environment without overnight's secrets and addresses (QX9)."""
+    hidden = {KEY_VARIABLE, KEY_FILE_VARIABLE, *_PRIVATE}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+def _oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory since it started; 0 if it does not say."""
+    try:
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        return 0
+    return 0

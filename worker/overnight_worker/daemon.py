@@ -1,0 +1,255 @@
+"""The supervisor: an RQ worker whose jobs are overnight's batches.
+
+RQ brings what it is good at: queues in order of preference, blocking takes, a registration that `rq info` shows, warm
+and cold shutdown. What it would decide about jobs is set aside: no work-horse, no registries, no job results, no
+maintenance of ten minutes, no commands from whoever may PUBLISH. A job that RQ loses is pushed again by the scheduler.
+No outage of Redis ends the loop: whatever it raises is waited out here, for as long as it lasts.
+
+This module is imported after `overnight.transport.rq.load_rq` has given RQ its key prefix.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.exceptions import DequeueTimeout, StopRequested
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.utils import now, utcformat
+from rq.worker import BaseWorker, WorkerStatus
+from rq.worker_registration import clean_worker_registry
+
+from overnight.errors import OvernightError
+from overnight.naming import shown
+from overnight.transport.port import Entry
+from overnight.transport.rq import queue_key_name, queue_name_of
+from overnight_worker.heartbeat import Heartbeat
+from overnight_worker.job import Foreman
+from overnight_worker.post import Post
+from overnight_worker.spool import Spool
+
+#: How long RQ shows a worker that has stopped without saying so.
+SHOWN_SECONDS = 60
+CLEANING_SECONDS = 600
+LEFTOVERS_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 2.0
+_logger = logging.getLogger("overnight.worker")
+
+
+class Supervisor(BaseWorker):
+    """An RQ worker that hands each job to a `Foreman`."""
+
+    last_cleaned_at: Any
+    max_connection_wait_time = LONGEST_PAUSE_SECONDS
+    log_result_lifespan = False
+
+    def __init__(self, client: Redis, post: Post, foreman: Foreman, heartbeat: Heartbeat, spool: Spool) -> None:
+        self._post = post
+        self._foreman = foreman
+        self._heartbeat = heartbeat
+        self._spool = spool
+        self._shown_at = float("-inf")
+        self._leftovers_at = 0.0
+        self._is_taking = False
+        self._outage_since: float | None = None
+        super().__init__(
+            [queue_key_name(queue) for queue in post.queues],
+            name=f"{post.name}.{post.instance[:8]}",
+            connection=client,
+            serializer=JSONSerializer,
+            worker_ttl=SHOWN_SECONDS,
+            maintenance_interval=CLEANING_SECONDS,
+            log_job_description=False,
+        )
+
+    def serve(self) -> None:
+        """Work until a signal asks to stop."""
+        self._foreman.nursery.prepare()
+        while not self._post.stopping.level:
+            self.work(logging_level="WARNING")
+            if not self._post.stopping.level:
+                # RQ left its loop for a reason of its own; nothing but a signal ends a supervisor.
+                self._post.stopping.clear_wakeup()
+                time.sleep(1.0)
+
+    # What RQ calls when a worker begins and ends.
+
+    def bootstrap(self, *_: Any, **__: Any) -> None:
+        """Register with RQ. Its loggers stay as they are; one line tells what this worker does."""
+        self._patiently(self.register_birth)
+        self._patiently(lambda: self.set_state(WorkerStatus.STARTED))
+        _logger.info(
+            "worker %s takes tasks from %s", self._post.name, ", ".join(shown(name) for name in self._post.queues)
+        )
+
+    def subscribe(self) -> None:
+        """Do not listen to RQ's commands, which anyone who may publish can send."""
+
+    def teardown(self) -> None:
+        """Leave: end the child, tell RQ and the store."""
+        self._foreman.nursery.close()
+        self._spool.close()
+        for leave in (self.register_death, lambda: self._post.store.unregister(self._post.instance)):
+            try:
+                leave()
+            except (RedisError, OvernightError) as error:
+                _logger.info("the server does not hear that this worker leaves: %s", error)
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - RQ's signature
+        """First signal: take nothing new and drain. Second one: give everything back at once."""
+        self._post.stopping.ask()
+        self._stop_requested = True
+        if self._is_taking:
+            raise StopRequested
+
+    def _install_signal_handlers(self) -> None:
+        signal.signal(signal.SIGINT, self.request_stop)
+        signal.signal(signal.SIGTERM, self.request_stop)
+
+    # What RQ calls between jobs.
+
+    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
+        """Do not look at `rq suspend`: runs are paused with overnight's own command."""
+
+    def run_maintenance_tasks(self) -> None:
+        """Forget workers that are gone and entries whose job has expired; requeue nothing, fail nothing."""
+        self.last_cleaned_at = now()
+        for queue in self.queues:
+            clean_worker_registry(queue)
+            for job_id in queue.intermediate_queue.get_job_ids():
+                if not Job.exists(job_id, connection=self.connection):
+                    queue.intermediate_queue.remove(job_id)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
+        """Renew the store's registration when it is due, and RQ's now and then."""
+        moment = time.monotonic()
+        if moment >= self._heartbeat.due_at:
+            self._heartbeat.beat()
+        if moment - self._shown_at < SHOWN_SECONDS / 3:
+            return
+        self._shown_at = moment
+        self.last_heartbeat = now()
+        with self.connection.pipeline(transaction=False) as sent:
+            sent.hset(self.key, mapping=self.serialize() | {"last_heartbeat": utcformat(self.last_heartbeat)})
+            sent.expire(self.key, SHOWN_SECONDS * 2)
+            sent.sadd(self.redis_workers_keys, self.key)
+            sent.execute()
+
+    @property
+    def dequeue_timeout(self) -> int:
+        """How long RQ blocks for a job, in seconds: heartbeats are sent in between."""
+        return max(1, int(self._post.settings.heartbeat_seconds))
+
+    def dequeue_job_and_maintain_ttl(
+        self,
+        timeout: int | None,
+        max_idle_time: int | None = None,  # noqa: ARG002 - RQ's signature
+    ) -> tuple[Job, Queue] | None:
+        """Wait for a job, sending heartbeats, through any outage."""
+        pause = 0.1
+        while not self._post.stopping.level:
+            try:
+                job = self._taken(timeout)
+            except DequeueTimeout:
+                continue
+            except (RedisError, OSError) as error:
+                self._wait_out(error, pause)
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+                continue
+            self._note_recovery()
+            if job is not None:
+                return job
+        raise StopRequested
+
+    def _taken(self, timeout: int | None) -> tuple[Job, Queue] | None:
+        self._is_taking = True
+        try:
+            if self._state != WorkerStatus.IDLE:
+                self.set_state(WorkerStatus.IDLE)
+            self.heartbeat()
+            self._deliver_leftovers()
+            if self.should_run_maintenance_tasks:
+                self.run_maintenance_tasks()
+            if self._post.stopping.level:
+                raise StopRequested
+            return self.queue_class.dequeue_any(
+                self._ordered_queues,
+                timeout,
+                connection=self.connection,
+                job_class=self.job_class,
+                serializer=self.serializer,
+                death_penalty_class=self.death_penalty_class,
+            )
+        finally:
+            self._is_taking = False
+
+    def _deliver_leftovers(self) -> None:
+        moment = time.monotonic()
+        if moment >= self._leftovers_at:
+            self._leftovers_at = moment + LEFTOVERS_SECONDS
+            self._foreman.deliver_leftovers()
+
+    def _wait_out(self, error: Exception, pause: float) -> None:
+        if self._outage_since is None:
+            self._outage_since = time.monotonic()
+            _logger.warning("the server cannot be used, waiting for it: %s", error)
+        time.sleep(pause)
+
+    def _note_recovery(self) -> None:
+        if self._outage_since is not None:
+            seconds = time.monotonic() - self._outage_since
+            _logger.info("the server answers again after %.0f s", seconds)
+            self._outage_since = None
+            self._shown_at = float("-inf")
+            self._leftovers_at = 0.0
+
+    def _patiently(self, step: Callable[[], None]) -> None:
+        pause = 0.1
+        while not self._post.stopping.level:
+            try:
+                step()
+            except (RedisError, OSError) as error:
+                self._wait_out(error, pause)
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+            else:
+                return
+
+    # A job.
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run the batch that a job names, here and under its lease. RQ learns nothing but that the job is gone."""
+        entry = _entry_of(job, queue)
+        self._set_busy()
+        if entry is not None:
+            self._foreman.run(entry)
+        try:
+            with self.connection.pipeline(transaction=False) as pipeline:
+                pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
+                pipeline.delete(job.key)
+                pipeline.execute()
+        except (RedisError, OSError) as error:
+            _logger.debug("job %s stays until it expires: %s", job.id, error)
+
+    def _set_busy(self) -> None:
+        try:
+            self.set_state(WorkerStatus.BUSY)
+        except (RedisError, OSError) as error:
+            _logger.debug("RQ does not see this worker busy: %s", error)
+
+
+def _entry_of(job: Job, queue: Queue) -> Entry | None:
+    """Return what a job names; None, and one line, if it is none of overnight's."""
+    try:
+        run_id, batch = job.args
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        _logger.warning("job %s on queue %s is not a batch: %s", shown(job.id), shown(queue.name), error)
+        return None
+    return Entry(queue_name_of(queue.name), str(run_id), str(batch))

@@ -1,0 +1,131 @@
+"""Outcomes on their way to the store: gathered, made into reports, committed in groups, again and again if need be.
+
+A group goes when its first outcome has waited for the streaming interval, when it is large, or when the batch is
+through. A commit that fails has an unknown outcome: the same reports are offered again, with growing pauses, for as
+long as the outage lasts, and meanwhile lie in the spool. What the store no longer knows stays in the spool.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from overnight.errors import UnknownRun, Unreachable
+from overnight.store.records import Acceptance, CommitReply, Report
+from overnight_worker.batch import ClaimedBatch, Member
+from overnight_worker.post import Post
+from overnight_worker.report import Reporter
+from overnight_worker.spool import Spool, Spooled
+
+STREAMING_SECONDS = 0.05
+MOST_IN_GROUP = 256
+MOST_BYTES_IN_GROUP = 4 << 20
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+_logger = logging.getLogger("overnight.worker")
+
+
+class Delivery:
+    """The outcomes of one batch. `lease_lost`, `stop` and `superseded` are what the store has said so far."""
+
+    def __init__(self, post: Post, batch: ClaimedBatch, reporter: Reporter, spool: Spool) -> None:
+        self.lease_lost = False
+        self.stop = False
+        self.superseded = 0
+        self._post = post
+        self._batch = batch
+        self._reporter = reporter
+        self._spool = spool
+        self._waiting: list[Member] = []
+        self._waiting_bytes = 0
+        self._made: list[Report] = []
+        self._spooled: Path | None = None
+        self._due_at: float | None = None
+        self._pause = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is left to deliver."""
+        return not self._waiting and not self._made
+
+    @property
+    def due_at(self) -> float | None:
+        """When to call `flush` next, by the monotonic clock; None if there is nothing to deliver."""
+        return self._due_at
+
+    def add(self, member: Member) -> None:
+        """Take in a member that has ended."""
+        self._waiting.append(member)
+        self._waiting_bytes += len(member.ended.body) if member.ended is not None else 0
+        now = time.monotonic()
+        if self._due_at is None:
+            self._due_at = now + STREAMING_SECONDS
+        if len(self._waiting) >= MOST_IN_GROUP or self._waiting_bytes >= MOST_BYTES_IN_GROUP:
+            self._due_at = max(now, self._due_at - STREAMING_SECONDS) if self._pause else now
+
+    def hurry(self) -> None:
+        """The batch is through: do not wait for more, unless the store is out of reach."""
+        if self._due_at is not None and not self._pause:
+            self._due_at = 0.0
+
+    def flush(self) -> None:
+        """Offer what there is to the store."""
+        try:
+            if not self._made:
+                self._made = self._reporter.reports(self._batch, self._waiting[:MOST_IN_GROUP])
+                del self._waiting[:MOST_IN_GROUP]
+                self._waiting_bytes = 0
+            self._take(self._committed())
+        except Unreachable as error:
+            self._wait_for_store(error)
+
+    def leave_in_spool(self) -> bool:
+        """Give up waiting for the store; tell whether all that is left lies in the spool."""
+        if self._waiting:
+            try:
+                self._made += self._reporter.reports(self._batch, self._waiting)
+                self._waiting.clear()
+            except Unreachable:
+                return False
+        self._keep()
+        return self._spooled is not None
+
+    def _committed(self) -> CommitReply:
+        batch = self._batch
+        seconds = self._post.settings.lease_seconds
+        try:
+            return self._post.store.commit(batch.run_id, batch.claim.batch, self._post.instance, self._made, seconds)
+        except UnknownRun:
+            return CommitReply((), lease_lost=True, stop=True, known=False)
+
+    def _take(self, reply: CommitReply) -> None:
+        self.lease_lost = self.lease_lost or reply.lease_lost
+        self.stop = self.stop or reply.stop
+        refused = [answer for answer in reply.acceptances if answer is Acceptance.SUPERSEDED]
+        self.superseded += len(refused)
+        if refused:
+            _logger.info("%d results of batch %s were superseded", len(refused), self._batch.claim.batch)
+        if reply.known:
+            self._spool.remove(self._spooled)
+        else:
+            self._keep()
+            _logger.warning("the server no longer knows run %s: results are kept in the spool", self._batch.run_id)
+        if self._pause:
+            _logger.info("the server answers again: %d results delivered", len(self._made))
+        self._made, self._spooled, self._pause = [], None, 0.0
+        self._due_at = time.monotonic() if self._waiting else None
+
+    def _wait_for_store(self, error: Unreachable) -> None:
+        if not self._pause:
+            _logger.warning("finished results wait for the server: %s", error)
+            self._keep()
+        self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2 or FIRST_PAUSE_SECONDS)
+        self._due_at = time.monotonic() + self._pause
+
+    def _keep(self) -> None:
+        if self._spooled is None and self._made:
+            batch = self._batch
+            self._spooled = self._spool.keep(
+                Spooled(batch.run_id, batch.claim.batch, self._post.instance, tuple(self._made))
+            )

@@ -1,0 +1,64 @@
+"""One attempt in a process of its own, forked from the warm child (BEHAVIOUR B17, ``--isolation task``).
+
+The child has one thread and is the fork server. The outcome travels through a private pipe and is handed on only when
+it is whole, so a process that dies while it writes is a death. The memory of the attempt returns to the system.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from overnight.errors import TaskDied
+from overnight.invoke import Outcome
+from overnight.slots import how_it_ended
+from overnight_worker.attempts import Attempts, Order
+from overnight_worker.outcomes import packed_failure, packed_outcome
+
+_HEAD = struct.Struct(">BQQ")
+
+
+def run_forked(attempts: Attempts, order: Order) -> tuple[bytes, bool]:
+    """Run the task in a forked process; return its outcome's frame and whether it is a success."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.close(reading)
+        _run_here(attempts, order, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        received = pipe.read()
+    _, status = os.waitpid(process, 0)
+    return _unpacked(attempts, order, received) or _death(order, status)
+
+
+def _run_here(attempts: Attempts, order: Order, writing: int) -> None:
+    try:
+        outcome = attempts.attempt(order)
+        message, ok, body = packed_outcome(order.position, order.task_id, outcome)
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(_HEAD.pack(ok, len(message), len(body)) + message + body)
+    finally:
+        os._exit(0)
+
+
+def _unpacked(attempts: Attempts, order: Order, received: bytes) -> tuple[bytes, bool] | None:
+    if len(received) < _HEAD.size:
+        return None
+    ok, message_length, body_length = _HEAD.unpack_from(received)
+    middle = _HEAD.size + message_length
+    if len(received) != middle + body_length:
+        return None
+    if ok:
+        attempts.keep(order, received[middle:])
+    return received[_HEAD.size : middle], bool(ok)
+
+
+def _death(order: Order, status: int) -> tuple[bytes, bool]:
+    code = os.waitstatus_to_exitcode(status)
+    died = TaskDied(
+        f"The process of the task ended without a result: {how_it_ended(code)}.",
+        signal=how_it_ended(code) if code < 0 else None,
+        exit_code=code if code >= 0 else None,
+    )
+    return packed_failure(order.position, Outcome(ok=False, value=died, started=0.0, seconds=0.0)), False

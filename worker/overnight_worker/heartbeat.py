@@ -1,0 +1,68 @@
+"""The supervisor's sign of life: it renews the worker's registration and the lease of the batch at hand.
+
+It comes from the supervisor's own loop, never from a thread beside user code, which may hold the GIL for hours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from overnight.errors import Unreachable
+from overnight.store.records import LeaseReply, WorkerRecord
+from overnight_worker.post import Post
+
+_logger = logging.getLogger("overnight.worker")
+
+
+class Heartbeat:
+    """When the next sign is due, and what it says."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self.due_at = 0.0
+        self._note = ""
+
+    def beat(
+        self,
+        lease: tuple[str, str] | None = None,
+        *,
+        task: int | None = None,
+        task_since: float | None = None,
+        memory: int = 0,
+    ) -> LeaseReply | None:
+        """Send a sign; return what is said of the lease (run id, batch), None if the store cannot be reached.
+
+        `task_since` is seconds since the epoch.
+        """
+        post = self._post
+        self.due_at = time.monotonic() + post.settings.heartbeat_seconds
+        record = WorkerRecord(
+            instance=post.instance,
+            host=post.host,
+            pid=os.getpid(),
+            queues=tuple(post.queues),
+            python=post.python,
+            protocol=post.protocol,
+            started_at=post.started_at,
+            run_id=lease[0] if lease else None,
+            batch=lease[1] if lease else None,
+            task=task,
+            task_since=task_since,
+            memory=memory,
+            draining=post.stopping.level > 0,
+            note=self._note,
+        )
+        try:
+            replies = post.store.heartbeat(record, post.settings.lease_seconds, [lease] if lease else [])
+        except Unreachable as error:
+            self.due_at = time.monotonic() + min(1.0, post.settings.heartbeat_seconds)
+            _logger.debug("no heartbeat: %s", error)
+            return None
+        return replies[0] if replies else None
+
+    def say(self, note: str) -> None:
+        """Have the next signs carry a note for people."""
+        self._note = note
+        self.due_at = 0.0

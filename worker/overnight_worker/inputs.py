@@ -1,0 +1,145 @@
+"""What the tasks of a batch need: functions and shared arguments, results of dependencies, flags that stand already.
+
+The supervisor checks every seal; what it hands to the child are bytes that were sealed for this run. Blobs are kept
+from batch to batch. A result that lies elsewhere is read from there and must have the digest that is on record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from overnight.errors import BadSeal, TaskError
+from overnight.files import is_url
+from overnight.flag_files import existing_valid, open_flag
+from overnight.flag_store import flag_store
+from overnight.messages import StoredResult, opened_blob
+from overnight.naming import flag_name, shown
+from overnight_worker.batch import NO_DIGEST, ClaimedBatch, Ended, Member, Stage
+from overnight_worker.post import Post
+from overnight_worker.report import digest_of, failure
+
+LARGEST_BLOB_CACHE_BYTES = 256 << 20
+
+
+class Inputs:
+    """Reads for one supervisor; its cache of blobs spans batches and runs."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._cache: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._cached_bytes = 0
+
+    def check_lineage(self, batch: ClaimedBatch) -> None:
+        """Learn the digests of outside dependencies; members whose lineage is not the expected one go back."""
+        outside = batch.outside()
+        if outside:
+            batch.digests = dict(zip(outside, self._post.store.read_digests(batch.run_id, outside), strict=True))
+        for member in batch.open_members():
+            gone = any(batch.digests.get(task) == NO_DIGEST for task in member.facts.dependencies)
+            other = bool(member.expected) and not batch.inner(member) and batch.lineage(member) != member.expected
+            if gone or other:
+                member.stage = Stage.RETURNED
+                batch.drop_dependants(member.position)
+
+    def look_first(self, batch: ClaimedBatch, status_dir: str | None) -> list[Member]:
+        """Return the members for which a valid flag of the same lineage stands; they have ended."""
+        if status_dir is None:
+            return []
+        found = []
+        for member in batch.open_members():
+            if member.attempt <= 1 and not batch.claim.look_first:
+                continue
+            if any(inner.ended is None for inner in batch.inner(member)):
+                continue
+            path = f"{status_dir.rstrip('/')}/{flag_name(member.facts.task_id)}"
+            flag = existing_valid(path, member.facts.task_id, batch.run_id, batch.lineage(member), self._post.keyring)
+            if flag is not None:
+                member.ended = Ended(flag.body, digest=bytes.fromhex(flag.header.body_sha256), kept=f"flag:{path}")
+                member.ended.seconds = flag.header.duration_seconds
+                member.stage = Stage.ENDED
+                found.append(member)
+        return found
+
+    def blobs(self, run_id: str, digests: Iterable[str]) -> dict[str, bytes | TaskError]:
+        """Return blobs by digest; in place of one that is missing or damaged the error of whoever needs it."""
+        wanted = dict.fromkeys(digests)
+        lacking = [digest for digest in wanted if (run_id, digest) not in self._cache]
+        sealed = self._post.store.read_blobs(run_id, lacking) if lacking else {}
+        found: dict[str, bytes | TaskError] = {}
+        for digest in wanted:
+            found[digest] = self._blob(run_id, digest, sealed.get(digest))
+        return found
+
+    def results(self, batch: ClaimedBatch, tasks: Sequence[int]) -> dict[int, bytes | TaskError]:
+        """Return the serialised results of tasks outside the batch, or why one cannot be had."""
+        if not tasks:
+            return {}
+        sealed = self._post.store.read_results(batch.run_id, tasks)
+        return {task: self._result(batch, task, sealed.get(task)) for task in tasks}
+
+    def _blob(self, run_id: str, digest: str, sealed: bytes | None) -> bytes | TaskError:
+        cached = self._cache.get((run_id, digest))
+        if cached is not None:
+            self._cache.move_to_end((run_id, digest))
+            return cached
+        if sealed is None:
+            return TaskError(f"The server does not hold the function or argument {digest[:16]} of run {run_id}.")
+        try:
+            body = opened_blob(sealed, run_id, digest, self._post.keyring)
+        except BadSeal as error:
+            return TaskError(f"A function or argument of the task is not to be believed: {error}")
+        self._remember((run_id, digest), body)
+        return body
+
+    def _remember(self, key: tuple[str, str], body: bytes) -> None:
+        self._cache[key] = body
+        self._cached_bytes += len(body)
+        while self._cached_bytes > LARGEST_BLOB_CACHE_BYTES and len(self._cache) > 1:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= len(dropped)
+
+    def _result(self, batch: ClaimedBatch, task: int, sealed: bytes | None) -> bytes | TaskError:
+        name = shown(_name_of(batch, task))
+        if sealed is None:
+            return TaskError(f"The result of {name!r} is not on the server any more.")
+        try:
+            stored = StoredResult.opened(sealed, batch.run_id, task, self._post.keyring)
+            body = stored.body if stored.locator is None else self._located(batch, task, stored.locator, stored.digest)
+        except (BadSeal, OSError) as error:
+            return TaskError(f"The result of {name!r} cannot be read: {error}")
+        if body is None or stored.digest != batch.digests.get(task) or digest_of(body) != stored.digest:
+            return TaskError(f"The result of {name!r} is not the one on record.")
+        return body
+
+    def _located(self, batch: ClaimedBatch, task: int, locator: str, digest: bytes) -> bytes | None:
+        kind, _, place = locator.partition(":")
+        if kind == "redis":
+            found = self.blobs(batch.run_id, [digest.hex()])[digest.hex()]
+            return found if isinstance(found, bytes) else None
+        if kind == "file":
+            body = Path(place).read_bytes()
+            return body if hashlib.sha256(body).digest() == digest else None
+        if is_url(place):
+            directory, _, name = place.rpartition("/")
+            return flag_store(directory, self._post.keyring).open(name, _name_of(batch, task))[0].body
+        return open_flag(place, _name_of(batch, task), self._post.keyring).body
+
+
+def needed_by(member: Member, found: dict[str, bytes | TaskError]) -> Ended | None:
+    """Return the failure of a member that needs a blob which cannot be had."""
+    for digest in (member.facts.function_digest, *member.facts.blobs):
+        error = found[digest]
+        if isinstance(error, TaskError):
+            return failure(error)
+    return None
+
+
+def _name_of(batch: ClaimedBatch, task: int) -> str:
+    for member in batch.members:
+        for dependency, name in zip(member.facts.dependencies, member.facts.dependency_ids, strict=True):
+            if dependency == task:
+                return name
+    return str(task)

@@ -1,0 +1,122 @@
+"""What is sent to the child for a batch: surroundings, blobs that it lacks, and the tasks that are left to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from overnight.errors import TaskError
+from overnight.messages import RunContext
+from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
+from overnight_worker.child_process import ChildProcess, environment_of_tasks
+from overnight_worker.frames import Kind, pack
+from overnight_worker.inputs import Inputs, needed_by
+from overnight_worker.post import Post
+from overnight_worker.report import failure
+
+MOST_BLOBS_IN_CHILD = 2000
+
+
+class Orders:
+    """Makes the frames of batches of one run."""
+
+    def __init__(self, post: Post, context: RunContext, inputs: Inputs) -> None:
+        self._post = post
+        self._context = context
+        self._inputs = inputs
+
+    def frames(self, batch: ClaimedBatch, child: ChildProcess, tell: Callable[[Member], None]) -> list[bytes]:
+        """Return the frames for the open members, none if no member can run.
+
+        A member whose inputs cannot be had ends here, and `tell` is called with it. May raise Unreachable.
+        """
+        blobs = self._inputs.blobs(batch.run_id, _digests(batch.open_members()))
+        for member in batch.open_members():
+            self._end(batch, member, needed_by(member, blobs), tell)
+        results = self._results(batch, tell)
+        members = batch.open_members()
+        if not members:
+            return []
+        frames = []
+        if child.run_id != batch.run_id:
+            frames.append(self._entry(batch.run_id))
+            child.run_id = batch.run_id
+            child.blobs.clear()
+        frames += self._missing_blobs(child, {digest: blobs[digest] for digest in _digests(members)})
+        frames.append(self._order(batch, members, results))
+        return frames
+
+    def _results(self, batch: ClaimedBatch, tell: Callable[[Member], None]) -> dict[int, bytes]:
+        found = self._inputs.results(batch, batch.outside_values(batch.open_members()))
+        for member in batch.open_members():
+            errors = [found[task] for task in member.facts.values if isinstance(found.get(task), TaskError)]
+            self._end(batch, member, failure(errors[0]) if errors else None, tell)  # type: ignore[arg-type]  # filtered
+        bodies = {task: body for task, body in found.items() if isinstance(body, bytes)}
+        for member in batch.members:
+            if member.ended is not None and member.ended.ok:
+                bodies[member.task] = member.ended.body
+        return bodies
+
+    def _end(self, batch: ClaimedBatch, member: Member, ended: Ended | None, tell: Callable[[Member], None]) -> None:
+        if ended is None or member.stage is not Stage.OPEN:
+            return
+        member.stage, member.ended = Stage.ENDED, ended
+        tell(member)
+        batch.drop_dependants(member.position)
+
+    def _entry(self, run_id: str) -> bytes:
+        context = self._context
+        fields = {
+            "run": run_id,
+            "directory": context.directory,
+            "umask": context.umask,
+            "environment": environment_of_tasks() | context.environment,
+            "import_paths": list(context.import_paths),
+            "log_dir": context.log_dir,
+            "verbosity": context.verbosity,
+            "isolated": context.fork_tasks or self._post.isolate_tasks,
+        }
+        return pack(Kind.CONTEXT, fields)
+
+    def _missing_blobs(self, child: ChildProcess, blobs: dict[str, bytes | TaskError]) -> list[bytes]:
+        frames = []
+        if len(child.blobs) + len(blobs) > MOST_BLOBS_IN_CHILD:
+            frames.append(pack(Kind.FORGET))
+            child.blobs.clear()
+        for digest, body in blobs.items():
+            if digest not in child.blobs and isinstance(body, bytes):
+                frames.append(pack(Kind.BLOB, {"digest": digest}, body))
+                child.blobs.add(digest)
+        return frames
+
+    def _order(self, batch: ClaimedBatch, members: Sequence[Member], results: dict[int, bytes]) -> bytes:
+        needed = {task: results[task] for member in members for task in member.facts.values if task in results}
+        consumed = {task for member in members for task in member.facts.values}
+        header = {
+            "results": [[task, len(body)] for task, body in needed.items()],
+            "tasks": [_row(batch, member, consumed) for member in members],
+        }
+        return pack(Kind.BATCH, header, b"".join((*needed.values(), *(member.payload for member in members))))
+
+
+def _row(batch: ClaimedBatch, member: Member, consumed: set[int]) -> list[object]:
+    """Return the fields of the child's `Order`, with the payload's length in place of the payload."""
+    facts = member.facts
+    names = dict(zip(facts.dependencies, facts.dependency_ids, strict=True)) if facts.values else {}
+    after = [inner.position for inner in batch.inner(member) if inner.stage is Stage.OPEN] if facts.dependencies else []
+    return [
+        member.position,
+        member.task,
+        facts.task_id,
+        facts.function,
+        facts.function_digest,
+        member.attempt,
+        facts.timeout,
+        [[task, names[task]] for task in facts.values],
+        after,
+        member.task in consumed,
+        len(member.payload),
+    ]
+
+
+def _digests(members: Iterable[Member]) -> list[str]:
+    return list(dict.fromkeys(digest for m in members for digest in (m.facts.function_digest, *m.facts.blobs)))

@@ -1,0 +1,47 @@
+"""An outcome as the frame in which it leaves the child. The result is serialised here: that is part of the task."""
+
+from __future__ import annotations
+
+from overnight.error_text import error_text
+from overnight.errors import HOPELESS, ResultNotPicklable
+from overnight.invoke import Outcome
+from overnight.pickling import dump_exception, dump_result
+from overnight_worker.frames import Kind, Success, pack, pack_success
+
+LARGEST_RESULT_BYTES = 4 * 1024**3
+
+
+def packed_outcome(position: int, task_id: str, outcome: Outcome) -> tuple[bytes, bool, bytes]:
+    """Return the outcome's frame, whether it is a success, and the serialised result (empty for a failure)."""
+    if not outcome.ok:
+        return packed_failure(position, outcome), False, b""
+    try:
+        body = dump_result(outcome.value, task_id, limit_bytes=LARGEST_RESULT_BYTES)
+    except ResultNotPicklable as error:
+        plain = error.with_traceback(None)
+        failed = Outcome(
+            ok=False,
+            value=plain,
+            started=outcome.started,
+            seconds=outcome.seconds,
+            peak_memory=outcome.peak_memory,
+        )
+        return packed_failure(position, failed), False, b""
+    success = Success(position, outcome.started, outcome.seconds, outcome.peak_memory)
+    return pack_success(success, body), True, body
+
+
+def packed_failure(position: int, outcome: Outcome) -> bytes:
+    """Return the frame of a failure."""
+    text = error_text(outcome.value)
+    fields = {
+        "position": position,
+        "type": text.type_name,
+        "message": text.message,
+        "traceback": text.traceback,
+        "hopeless": isinstance(outcome.value, HOPELESS),
+        "started": outcome.started,
+        "seconds": outcome.seconds,
+        "peak_memory": outcome.peak_memory,
+    }
+    return pack(Kind.FAILURE, fields, dump_exception(outcome.value))

@@ -1,0 +1,352 @@
+"""One claimed batch, from the first look at its inputs to the last commit: the supervisor's loop while tasks run.
+
+The loop waits for the child, for a signal and for its timers, and does one small thing at a time: take outcomes in,
+commit a group, send a heartbeat, kill a task that is over its limit. The child goes on with the next task meanwhile.
+Nothing here waits for the child, and a call to the store waits no longer than its connection's own limits.
+
+A child that dies charges exactly the task in its shared page; the rest goes on in a fresh child. A lost lease or a
+request to stop kills what runs; what has been serialised by then is still committed. Whatever has no outcome in the
+end goes back to the store uncharged.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+
+from overnight.errors import TaskDied, TaskTimedOut, UnknownRun, Unreachable
+from overnight.logging import task_log
+from overnight.messages import RunContext, StoredError
+from overnight.naming import shown
+from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
+from overnight_worker.child_process import ChildProcess, Death
+from overnight_worker.delivery import Delivery
+from overnight_worker.frames import Frame, Kind, success_of
+from overnight_worker.heartbeat import Heartbeat
+from overnight_worker.nursery import Nursery
+from overnight_worker.orders import Orders
+from overnight_worker.post import Post
+from overnight_worker.report import digest_of, failure
+
+#: How long code that ignores the interruption of its time limit goes on.
+TIMEOUT_GRACE_SECONDS = 2.0
+#: After a request to start nothing more, the child is left this long to see it.
+STOP_SEEN_SECONDS = 0.005
+MOST_FRUITLESS_DEATHS = 3
+_logger = logging.getLogger("overnight.worker")
+
+
+class Session:
+    """Runs the open members of a batch."""
+
+    def __init__(
+        self,
+        post: Post,
+        batch: ClaimedBatch,
+        context: RunContext,
+        nursery: Nursery,
+        orders: Orders,
+        delivery: Delivery,
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._post = post
+        self._batch = batch
+        self._context = context
+        self._nursery = nursery
+        self._orders = orders
+        self._delivery = delivery
+        self._heartbeat = heartbeat
+        self._child: ChildProcess | None = None
+        self._in_child = False
+        self._fruitless_deaths = 0
+        self._timed_out: int | None = None
+        self._drained_at: float | None = None
+
+    def run(self) -> None:
+        """Run until every member has an outcome that the store has answered, or has gone back."""
+        while self._is_unfinished():
+            if not self._in_child and self._batch.open_members():
+                self._send_rest()
+                continue
+            self._turn()
+        self._end()
+
+    def _is_unfinished(self) -> bool:
+        if self._batch.open_members() or self._in_child:
+            return True
+        return not self._delivery.is_empty and self._post.stopping.level < 2
+
+    def _turn(self) -> None:
+        if not self._in_child:
+            self._delivery.hurry()
+        self._wait()
+        if self._child is not None and self._in_child:
+            self._child.write()
+            self._listen(self._child)
+        self._do_duties()
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._post.stopping, select.POLLIN)
+        if self._child is not None and self._in_child:
+            poll.register(self._child, select.POLLIN | (select.POLLOUT if self._child.has_unsent else 0))
+        now = time.monotonic()
+        poll.poll(max(0.0, min(due for due in self._timers(now)) - now) * 1000)
+        self._post.stopping.clear_wakeup()
+
+    def _timers(self, now: float) -> list[float]:
+        timers = [self._heartbeat.due_at]
+        if self._delivery.due_at is not None:
+            timers.append(self._delivery.due_at)
+        limit = self._kill_at()
+        if limit is not None:
+            timers.append(limit)
+        if self._in_child and self._post.stopping.level:
+            timers.append(now + max(STOP_SEEN_SECONDS, self._post.stopping.seconds_left(self._drain_seconds)))
+            if self._drained_at is not None and any(self._returnable()):
+                timers.append(self._drained_at + STOP_SEEN_SECONDS)
+        return timers
+
+    # What the child says.
+
+    def _send_rest(self) -> None:
+        self._child = self._nursery.child_for(self._batch.run_id, self._context)
+        self._child.progress.go_on()
+        self._in_child = True
+        try:
+            frames = self._orders.frames(self._batch, self._child, self._delivery.add)
+        except Unreachable as error:
+            _logger.warning("batch %s waits for the server: %s", self._batch.claim.batch, error)
+            self._in_child = False
+            self._pause_for_store()
+            return
+        except UnknownRun:
+            self._in_child = False
+            self._return_open()
+            return
+        if not frames:
+            self._in_child = False
+            return
+        self._child.send(frames)
+
+    def _pause_for_store(self) -> None:
+        poll = select.poll()
+        poll.register(self._post.stopping, select.POLLIN)
+        poll.poll(500)
+        self._do_duties()
+
+    def _listen(self, child: ChildProcess) -> None:
+        frames = child.receive()
+        if frames is None:
+            self._child_died(child)
+            return
+        for frame in frames:
+            self._take(child, frame)
+
+    def _take(self, child: ChildProcess, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.SUCCESS:
+                success = success_of(frame)
+                ended = Ended(frame.body, started=success.started, seconds=success.seconds)
+                ended.digest, ended.peak_memory = digest_of(frame.body), success.peak_memory
+                self._ended(self._batch.members[success.position], ended)
+            case Kind.FAILURE:
+                fields = frame.fields()
+                error = StoredError(fields["type"], fields["message"], fields["traceback"], frame.body)
+                ended = Ended(error=error, hopeless=fields["hopeless"], started=fields["started"])
+                ended.seconds, ended.peak_memory = fields["seconds"], fields["peak_memory"]
+                self._ended(self._batch.members[fields["position"]], ended)
+            case Kind.ENDED:
+                self._in_child = False
+                for position in frame.fields()["unstarted"]:
+                    self._unstarted(self._batch.members[position])
+                self._nursery.returned(child, frame.fields())
+            case Kind.STALE:
+                self._in_child = False
+                self._nursery.replace("modules have changed since it loaded them")
+            case _:
+                return
+
+    def _ended(self, member: Member, ended: Ended) -> None:
+        self._fruitless_deaths = 0
+        if member.stage is not Stage.OPEN:
+            return
+        member.stage, member.ended = Stage.ENDED, ended
+        self._delivery.add(member)
+        if not ended.ok:
+            self._batch.drop_dependants(member.position)
+
+    def _unstarted(self, member: Member) -> None:
+        if member.stage is Stage.OPEN and self._post.stopping.level:
+            member.stage = Stage.RETURNED
+
+    # What happens to the child.
+
+    def _child_died(self, child: ChildProcess) -> None:
+        running = child.progress.running()
+        death = self._nursery.bury(child)
+        self._in_child = False
+        if self._delivery.lease_lost or self._delivery.stop or self._post.stopping.level >= 2:
+            return
+        self._fruitless_deaths += 1
+        position = running[0] if running is not None else self._first_open()
+        if running is None and self._fruitless_deaths < MOST_FRUITLESS_DEATHS:
+            _logger.warning("the child ended between two tasks: %s", death.sentence())
+            return
+        if position is None or self._batch.members[position].stage is not Stage.OPEN:
+            return
+        self._charge(self._batch.members[position], death, running[1] if running else None)
+
+    def _first_open(self) -> int | None:
+        members = self._batch.open_members()
+        return members[0].position if members else None
+
+    def _charge(self, member: Member, death: Death, since: float | None) -> None:
+        """Record the death of the child, or its kill at the time limit, as the failure of the task it ran."""
+        ended = failure(self._cause(member, death))
+        ended.peak_memory = death.peak_memory
+        if since is not None:
+            ended.seconds = time.monotonic() - since
+            ended.started = time.time() - ended.seconds
+        self._timed_out = None
+        _logger.warning("task %s of run %s: %s", shown(member.facts.task_id), self._batch.run_id, death.sentence())
+        self._write_to_task_log(member, death)
+        self._ended(member, ended)
+
+    def _cause(self, member: Member, death: Death) -> TaskDied | TaskTimedOut:
+        if self._timed_out == member.position:
+            return TaskTimedOut(
+                f"The attempt ran longer than its limit of {member.facts.timeout:g} s, ignored its interruption and "
+                f"was killed on worker {self._post.name}."
+            )
+        words = f" Its last output:\n{death.last_words}" if death.last_words else ""
+        return TaskDied(
+            f"The process of the task on worker {self._post.name} {death.sentence()}.{words}",
+            signal=death.signal,
+            exit_code=death.exit_code,
+            worker=self._post.name,
+        )
+
+    def _write_to_task_log(self, member: Member, death: Death) -> None:
+        if self._context.log_dir is None:
+            return
+        log = task_log(
+            member.facts.task_id,
+            self._context.log_dir,
+            self._context.verbosity,
+            run_id=self._batch.run_id,
+            attempt=member.attempt,
+        )
+        with log:
+            log.write(f"{death.last_words}\n" if death.last_words else "")
+            log.write(f"{shown(member.facts.task_id)}: the process of the task: {death.sentence()}\n")
+
+    # Duties.
+
+    def _do_duties(self) -> None:
+        now = time.monotonic()
+        if now >= self._heartbeat.due_at:
+            self._beat()
+        if self._delivery.due_at is not None and now >= self._delivery.due_at:
+            self._delivery.flush()
+        self._obey(now)
+
+    def _beat(self) -> None:
+        child = self._child if self._in_child else None
+        running = child.progress.running() if child is not None else None
+        task = self._batch.members[running[0]].task if running is not None else None
+        since = time.time() - (time.monotonic() - running[1]) if running is not None else None
+        reply = self._heartbeat.beat(
+            (self._batch.run_id, self._batch.claim.batch),
+            task=task,
+            task_since=since,
+            memory=child.memory() if child is not None else 0,
+        )
+        if reply is not None and self._batch.open_members():
+            self._delivery.lease_lost = self._delivery.lease_lost or reply.lost
+            self._delivery.stop = self._delivery.stop or reply.stop
+
+    def _obey(self, now: float) -> None:
+        """Stop what must not go on: after a lost lease, a cancelled run, a signal, a time limit."""
+        if self._delivery.lease_lost or self._delivery.stop:
+            if self._batch.open_members() or self._in_child:
+                why = "lost its lease" if self._delivery.lease_lost else "is to stop"
+                _logger.info("batch %s %s: what runs is killed", self._batch.claim.batch, why)
+            self._return_open()
+            self._kill_child()
+        elif self._post.stopping.level >= 2:
+            self._return_open()
+            self._kill_child()
+        elif self._post.stopping.level == 1:
+            self._drain(now)
+        limit = self._kill_at()
+        if limit is not None and now >= limit and self._child is not None:
+            running = self._child.progress.running()
+            self._timed_out = running[0] if running is not None else None
+            self._child.kill()
+
+    def _drain(self, now: float) -> None:
+        if not self._in_child or self._child is None:
+            self._return_open()
+            return
+        self._child.progress.stop()
+        if self._drained_at is None:
+            self._drained_at = now
+        elif now >= self._drained_at + STOP_SEEN_SECONDS:
+            returned = self._returnable()
+            for member in returned:
+                member.stage = Stage.RETURNED
+            self._give_back([member.task for member in returned])
+        if self._post.stopping.seconds_left(self._drain_seconds) <= 0:
+            self._return_open()
+            self._kill_child()
+
+    def _returnable(self) -> list[Member]:
+        """Return the open members that the child does not run."""
+        running = self._child.progress.running() if self._child is not None and self._in_child else None
+        return [m for m in self._batch.open_members() if running is None or m.position != running[0]]
+
+    @property
+    def _drain_seconds(self) -> float:
+        return self._post.settings.drain_seconds
+
+    def _kill_at(self) -> float | None:
+        """Return when the running task is to be killed for its time limit."""
+        if not self._in_child or self._child is None or self._timed_out is not None:
+            return None
+        running = self._child.progress.running()
+        if running is None:
+            return None
+        timeout = self._batch.members[running[0]].facts.timeout
+        if timeout is None:
+            # A task of the batch that is to come may have a limit: look again then.
+            return time.monotonic() + 1.0 if any(m.facts.timeout for m in self._batch.open_members()) else None
+        return running[1] + timeout + TIMEOUT_GRACE_SECONDS
+
+    def _return_open(self) -> None:
+        for member in self._batch.open_members():
+            member.stage = Stage.RETURNED
+
+    def _kill_child(self) -> None:
+        if self._in_child and self._child is not None:
+            self._in_child = False
+            self._child.kill()
+            self._nursery.bury(self._child)
+
+    # The end.
+
+    def _end(self) -> None:
+        if not self._delivery.is_empty and not self._delivery.leave_in_spool():
+            _logger.warning("results of batch %s are lost with this worker", self._batch.claim.batch)
+        if self._delivery.lease_lost:
+            return
+        self._give_back([member.task for member in self._batch.members if member.stage is Stage.RETURNED])
+
+    def _give_back(self, tasks: list[int]) -> None:
+        if not tasks:
+            return
+        try:
+            self._post.store.give_back(self._batch.run_id, self._batch.claim.batch, self._post.instance, tasks)
+        except (Unreachable, UnknownRun) as error:
+            _logger.warning("tasks could not be given back, their lease runs out: %s", error)
