@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from overnight.core.events import PauseRequested, ResumeRequested
 from tests.support.stored_truth import Surroundings
 
 SEEDS = 400
@@ -77,8 +76,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(paused=st.booleans())
     def pause(self, paused: bool) -> None:
-        self.around.paused = paused
-        self.around.deliver(PauseRequested() if paused else ResumeRequested())
+        self.around.pause(paused=paused)
 
     @precondition(lambda self: not self.around.faultless)
     @rule()
@@ -110,6 +108,7 @@ def storm(seed: int) -> None:
         around.drain_worker: rng.choice((0, 0.02, 0.1)),
         around.cancel: rng.choice((0, 0, 0.01, 0.05)),
         around.retry: rng.choice((0, 0.01, 0.05)),
+        lambda: around.pause(paused=rng.random() < 0.5): rng.choice((0, 0.05)),
         around.pass_time: rng.choice((0.02, 0.2)),
         around.restart_core: rng.choice((0, 0.01, 0.05)),
         around.repair: 0 if around.faultless else rng.choice((0, 0.02, 0.1)),

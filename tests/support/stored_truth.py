@@ -23,6 +23,7 @@ from overnight.core.events import (
     Flight,
     NewTask,
     Offer,
+    PauseRequested,
     ResumeRequested,
     RetryRequested,
     SlotsOffered,
@@ -183,6 +184,10 @@ class Surroundings:
     def adopt(self, task: int) -> None:
         self.deliver(TasksAdopted((task, task, len(self.states) + 5)))
 
+    def pause(self, *, paused: bool) -> None:
+        self.paused = paused
+        self.deliver(PauseRequested() if paused else ResumeRequested())
+
     def pass_time(self) -> None:
         self.now += self.rng.choice((0.5, 3.0, 20.0))
         self.deliver(Woken(self.now))
@@ -193,10 +198,15 @@ class Surroundings:
         flights = [
             Flight(job.id, job.queue or "q", tuple(job.tasks), job.claimed)
             for job in self.jobs.values()
-            if self._held(job)
+            if self._held(job) and not self._forget(job)
         ]
         read = b"".join(bytes((s, a)) for s, a in zip(self.states, self.attempts, strict=True))
         self.deliver(StateRead(self.now, read, flights, dict(self.charges), self.cancelling, self.paused))
+
+    def _forget(self, job: Job) -> bool:
+        """Sometimes a crash has torn a batch out of the record of those in flight."""
+        job.zombie = job.zombie or (not self.faultless and self.rng.random() < 0.1)
+        return job.zombie
 
     def restart_core(self) -> None:
         """A new scheduler: it knows the graph and reads the truth."""
@@ -312,13 +322,14 @@ class Surroundings:
                 self.jobs[action.batch].stopped = True
 
     def _dispatch(self, action: Dispatch) -> None:
-        assert not self.core.life.paused
+        assert not self.paused, "a paused run dispatches"
         job = Job(action.batch, action.queue, [])
         for place, (task, number) in enumerate(zip(action.tasks, action.attempts, strict=True)):
             for dependency in self.dependencies[task]:
                 done = self.states[dependency] in SUCCEEDED
                 assert done or dependency in action.tasks[:place], f"{task} was sent before {dependency} was done"
             if self.states[task] is P:
+                assert self.charges.get(task, Charge()).not_before <= self.now, f"task {task} started in its backoff"
                 assert number > self.attempts[task] or number == 255
                 self.states[task], self.attempts[task], self.owner[task] = Q, number, job.id
                 job.tasks.append(task)
@@ -345,6 +356,8 @@ class Surroundings:
         task = action.task
         if self.states[task] in SUCCEEDED and not isinstance(event, TasksInvalidated):
             return
+        assert not (isinstance(event, TaskFailed) and event.hopeless), "a hopeless failure is repeated"
+        assert not (isinstance(event, (TaskFailed, BatchReturned)) and action.charge.losses), "a row of losses goes on"
         if action.charge == Charge():
             self.failures[task] = 0
             self.hopeless.discard(task)
