@@ -39,6 +39,7 @@ from overnight.transport.rq import RqTransport
 from overnight.wire import PROTOCOL
 from tests.support.servers import connect
 
+ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 30.0
 _ENDED = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.CACHED})
 
@@ -97,7 +98,7 @@ class SmallScheduler:
             directory=str(directory),
             umask=0o027,
             environment={"PATH": os.environ["PATH"], "FROM_DRIVER": "yes"},
-            import_paths=list(sys.path),
+            import_paths=[str(ROOT), *sys.path],
             log_dir=None,
             verbosity=0,
             status_dir=None,
@@ -108,9 +109,7 @@ class SmallScheduler:
         messages = {index: self._message(index) for index in range(len(plans))}
         ids = [self.task_id(index) for index in range(len(plans))]
         spec = SpecChunk(0, ids, ["f"], [0] * len(plans), [list(plan.needs) for plan in plans])
-        self.store.add_tasks(
-            self.run_id, Addition(0, len(plans), spec.sealed(self.run_id, self.keyring), messages)
-        )
+        self.store.add_tasks(self.run_id, Addition(0, len(plans), spec.sealed(self.run_id, self.keyring), messages))
         self.store.activate(self.run_id)
 
     def task_id(self, index: int) -> str:

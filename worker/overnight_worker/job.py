@@ -37,9 +37,7 @@ _logger = logging.getLogger("overnight.worker")
 
 def run_batch(run_id: str, batch: str) -> None:
     """Refuse to run under RQ's own worker, which has neither leases nor a place for results."""
-    raise UsageError(
-        f"Batch {batch} of run {run_id} was taken by a plain RQ worker. Start `overnight worker` for it."
-    )
+    raise UsageError(f"Batch {batch} of run {run_id} was taken by a plain RQ worker. Start `overnight worker` for it.")
 
 
 @dataclass(frozen=True, slots=True)
