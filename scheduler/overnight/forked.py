@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -96,12 +97,11 @@ class _Child:
         self._killed_for_time = False
         self._exit_seconds = EXIT_SECONDS
         forks = is_single_threaded()
-        context = multiprocessing.get_context("fork" if forks else _method_without_fork())
+        context: Any = multiprocessing.get_context("fork") if forks else _context_without_fork()
         content = order if forks else _packed(order)
         self._reader, writer = context.Pipe(duplex=False)
         target = _run_order if forks else _run_packed
-        # The context's classes share this interface, but typeshed gives them no common one.
-        self._process = context.Process(target=target, args=(writer, content))  # type: ignore[attr-defined]
+        self._process = context.Process(target=target, args=(writer, content))
         try:
             self._process.start()
         except BaseException:
@@ -187,8 +187,14 @@ def is_single_threaded() -> bool:
         return False
 
 
-def _method_without_fork() -> str:
-    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+@cache
+def _context_without_fork() -> Any:
+    """Return the context of the fork server, told to load this module once for all children; else that of spawn."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    return context
 
 
 def _death_descriptor(process: Any) -> int:

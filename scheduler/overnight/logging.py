@@ -116,7 +116,7 @@ def _rewritten(system: Any, path: str) -> IO[str]:
 
 def _file_system(url: str) -> tuple[Any, str]:
     # Imported here: local logs need no fsspec, and it is slow to load.
-    from fsspec.core import url_to_fs  # noqa: PLC0415
+    from fsspec.core import url_to_fs
 
     system, path = url_to_fs(url)
     return system, path

@@ -47,12 +47,12 @@ class TaskLog:
         self.attempt = attempt
         self._handler: logging.Handler | None = None
         self._token: Token[TaskLog | None] | None = None
-        self._older_threads: frozenset[int] = frozenset()
+        self._older_threads: frozenset[threading.Thread] = frozenset()
 
     def __enter__(self) -> Self:
         if self.log_dir is not None:
             if threading.active_count() > 1:
-                self._older_threads = frozenset(thread.ident or 0 for thread in threading.enumerate())
+                self._older_threads = frozenset(threading.enumerate())
             self._token = _current.set(self)
             _router.add(self)
         return self
@@ -66,9 +66,9 @@ class TaskLog:
         if self._handler is not None:
             self._handler.close()
 
-    def owns_thread(self, ident: int | None) -> bool:
+    def owns_thread(self, thread: threading.Thread) -> bool:
         """Tell whether a thread without context can only be this attempt's."""
-        return self.whole_process or (ident is not None and ident not in self._older_threads)
+        return self.whole_process or thread not in self._older_threads
 
     def handle(self, record: logging.LogRecord) -> None:
         """Write a record that is this attempt's."""
@@ -99,7 +99,7 @@ class TaskLog:
 
     def _opened_file(self) -> logging.Handler:
         # Imported here, because that module offers this one's context under its own name.
-        from overnight.logging import configure_task_logging  # noqa: PLC0415
+        from overnight.logging import configure_task_logging
 
         try:
             name = log_name(self.task_id).removeprefix("log_").removesuffix(".log")
@@ -181,13 +181,13 @@ class _Router(logging.Handler):
                 self._former_level = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        log = _current.get() or self._only_owner(record.thread)
+        log = _current.get() or self._only_owner(threading.current_thread())
         if log is None:
             return False
         log.handle(record)
         return True
 
-    def _only_owner(self, thread: int | None) -> TaskLog | None:
+    def _only_owner(self, thread: threading.Thread) -> TaskLog | None:
         owners = [log for log in self._active if log.owns_thread(thread)]
         return owners[0] if len(owners) == 1 else None
 

@@ -1,0 +1,128 @@
+"""Task functions for tests. What must be seen across processes is written to files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Fatal(BaseException):
+    """An exception that is not an Exception."""
+
+
+class CannotBeRebuilt(Exception):
+    """Pickles, and cannot be unpickled."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def give(value: Any, *_ignored: Any) -> Any:
+    """Return the value."""
+    return value
+
+
+def join(*texts: str) -> str:
+    """Return the texts joined by a plus sign."""
+    return "+".join(texts)
+
+
+def fail(message: str = "no luck", *_ignored: Any) -> None:
+    """Raise a ValueError."""
+    raise ValueError(message)
+
+
+def fail_by_return(message: str = "returned") -> BaseException:
+    """Return an exception object."""
+    return ValueError(message)
+
+
+def raise_fatal() -> None:
+    """Raise what is not an Exception."""
+    raise Fatal("fatal")
+
+
+def exit_politely() -> None:
+    """Raise SystemExit."""
+    sys.exit(3)
+
+
+def exit_hard(code: int) -> None:
+    """End the process without an outcome."""
+    os._exit(code)
+
+
+def kill_own_process() -> None:
+    """Die by SIGKILL."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def raise_unrebuildable() -> None:
+    """Raise what cannot be unpickled."""
+    raise CannotBeRebuilt("a", "b")
+
+
+def note(path: str, text: str) -> str:
+    """Append a line to a file and return the text."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
+    return text
+
+
+def noted(path: Path) -> list[str]:
+    """Return the lines that `note` wrote."""
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def fail_until(path: str, attempts: int) -> int:
+    """Fail until this is the attempt of that number; return the number."""
+    note(path, "attempt")
+    done = len(noted(Path(path)))
+    if done < attempts:
+        raise ValueError(f"attempt {done}")
+    return done
+
+
+def hang() -> None:
+    """Wait for ever, interruptibly."""
+    while True:
+        time.sleep(60)
+
+
+def hang_stubbornly(limit_seconds: float) -> str:
+    """Swallow every interruption for so long."""
+    end = time.monotonic() + limit_seconds
+    while time.monotonic() < end:
+        try:
+            time.sleep(0.01)
+        except BaseException:
+            continue
+    return "went on"
+
+
+def own_pid() -> int:
+    """Return the id of the process that runs the task."""
+    return os.getpid()
+
+
+def lock() -> Any:
+    """Return what cannot be pickled."""
+    import threading
+
+    return threading.Lock()
+
+
+def log_at(level: int, text: str) -> None:
+    """Log one record."""
+    logging.getLogger("a.task").log(level, text)
+
+
+def write_here(name: str) -> str:
+    """Write a file with a relative path."""
+    Path(name).write_text(name, encoding="utf-8")
+    return name

@@ -1,0 +1,165 @@
+"""Which options a tool gets, and which executor they ask for (BEHAVIOUR L1 to L6)."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+import pytest
+
+from overnight.cli_options import choose
+from overnight.cli_tools import TaskGraphCli
+from overnight.errors import UsageError
+from overnight.sequential_executor import SequentialExecutor
+
+NO_ENVIRONMENT: dict[str, str] = {}
+
+
+def parse(*words, **modes) -> Namespace:
+    parser = ArgumentParser()
+    TaskGraphCli.add_arguments(parser, **modes)
+    return parser.parse_args(words)
+
+
+def test_defaults_are_those_of_the_table():
+    """L2."""
+    assert vars(parse()) == {
+        "jobs": None,
+        "use_process_pool": False,
+        "dask_cluster_name": None,
+        "dask_cluster_config_file": None,
+        "executor": None,
+        "redis_url": None,
+        "task_log_dir": None,
+        "command": "run",
+        "task_ids": None,
+        "keep_going": False,
+        "fork_tasks": False,
+        "force": False,
+        "task_status_dir": "./.task-progress",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "dest", "value"),
+    [
+        (["-j", "3"], "jobs", 3),
+        (["--jobs", "3"], "jobs", 3),
+        (["--pp"], "use_process_pool", True),
+        (["--process-pool"], "use_process_pool", True),
+        (["-N", "big"], "dask_cluster_name", "big"),
+        (["--dcn", "big"], "dask_cluster_name", "big"),
+        (["-c", "f.yaml"], "dask_cluster_config_file", "f.yaml"),
+        (["--dccf", "f.yaml"], "dask_cluster_config_file", "f.yaml"),
+        (["--executor", "queue"], "executor", "queue"),
+        (["--redis-url", "redis://x"], "redis_url", "redis://x"),
+        (["--task-log-dir", "logs"], "task_log_dir", "logs"),
+        (["status"], "command", "status"),
+        (["run", "-t", "a", "b"], "task_ids", ["a", "b"]),
+        (["-t", "a", "run"], "task_ids", ["a", "run"]),
+        (["--keep-going"], "keep_going", True),
+        (["--fork-tasks"], "fork_tasks", True),
+        (["--fork-task"], "fork_tasks", True),
+        (["--fork"], "fork_tasks", True),
+        (["-f"], "force", True),
+        (["-d", "flags"], "task_status_dir", "flags"),
+        (["--tsd", "flags"], "task_status_dir", "flags"),
+    ],
+)
+def test_each_flag_sets_its_destination(words, dest, value):
+    """L2, L3."""
+    assert getattr(parse(*words), dest) == value
+
+
+def test_groups_carry_the_documented_titles():
+    """L1."""
+    parser = ArgumentParser()
+    TaskGraphCli.add_arguments(parser)
+    assert {"Task Graph Executor", "Execution Mode"} <= set(parser.format_help().replace(":", "").splitlines())
+
+
+def test_without_progress_mode_and_commands_their_options_are_absent():
+    """L1, L3."""
+    options = parse(task_progress_mode=False, use_commands=False)
+    assert not {"force", "task_status_dir", "command"} & set(vars(options))
+
+
+def test_short_flags_and_positionals_of_the_table_alone_are_taken():
+    """L1: the rest belongs to the host tool."""
+    parser = ArgumentParser()
+    TaskGraphCli.add_arguments(parser, use_commands=False)
+    for letter in "abeghiklmnopqrsuvwxyzV":
+        if letter != "h":
+            parser.add_argument(f"-{letter}")
+    parser.add_argument("positional")
+    assert parser.parse_args(["-v", "1", "mine"]).positional == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "executor"),
+    [
+        ({}, "sequential"),
+        ({"jobs": 1}, "sequential"),
+        ({"jobs": 1, "use_process_pool": True}, "sequential"),
+        ({"jobs": None}, "queue"),
+        ({"jobs": 4}, "queue"),
+        ({"jobs": 4, "use_process_pool": True}, "process-pool"),
+        ({"jobs": None, "use_process_pool": True}, "process-pool"),
+        ({"jobs": 4, "dask_cluster_name": "n"}, "dask"),
+        ({"jobs": None, "dask_cluster_config_file": "f"}, "dask"),
+        ({"executor": "dask"}, "dask"),
+        ({"executor": "dask", "jobs": 1, "dask_cluster_name": "n"}, "dask"),
+        ({"executor": "sequential", "jobs": None}, "sequential"),
+        ({"executor": "process-pool", "jobs": 1}, "process-pool"),
+        ({"redis_url": "redis://x"}, "queue"),
+        ({"redis_url": "redis://x", "jobs": 1}, "queue"),
+        ({"executor": "queue", "redis_url": "redis://x"}, "queue"),
+    ],
+)
+def test_the_executor_is_the_one_that_the_options_ask_for(options, executor):
+    """L4, L5."""
+    assert choose(options, NO_ENVIRONMENT).executor == executor
+
+
+def test_the_environment_names_the_server_and_never_conflicts():
+    """L4, L5."""
+    environ = {"OVERNIGHT_REDIS_URL": "redis://env"}
+    assert choose({"jobs": 2}, environ).redis_url == "redis://env"
+    assert choose({"jobs": 2, "redis_url": "redis://given"}, environ).redis_url == "redis://given"
+    assert choose({"jobs": 2, "use_process_pool": True}, environ).executor == "process-pool"
+    assert choose({"jobs": 1}, environ).executor == "sequential"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"jobs": 0}, "--jobs"),
+        ({"jobs": -2}, "--jobs"),
+        ({"dask_cluster_name": "n"}, "--dask-cluster-name"),
+        ({"jobs": 1, "dask_cluster_name": "n"}, "--dask-cluster-name"),
+        ({"jobs": 2, "dask_cluster_name": "n", "use_process_pool": True}, "--process-pool"),
+        ({"jobs": 2, "dask_cluster_name": "n", "redis_url": "redis://x"}, "--redis-url"),
+        ({"jobs": 2, "dask_cluster_name": "n", "dask_cluster_config_file": "f"}, "together"),
+        ({"redis_url": "redis://x", "use_process_pool": True}, "--process-pool"),
+        ({"executor": "sequential", "jobs": 2}, "--jobs 2"),
+        ({"executor": "sequential", "redis_url": "redis://x"}, "--redis-url"),
+        ({"executor": "queue", "use_process_pool": True}, "--process-pool"),
+        ({"executor": "process-pool", "jobs": 2, "dask_cluster_name": "n"}, "--dask-cluster-name"),
+        ({"executor": "slurm"}, "sequential, process-pool, dask, queue"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused_in_one_sentence(options, words):
+    """L5."""
+    with pytest.raises(ValueError, match=words) as caught:
+        TaskGraphCli.create_executor(None, **options)
+    assert isinstance(caught.value, UsageError)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_a_whole_namespace_may_be_passed_and_its_settings_reach_the_executor():
+    """L4, B1."""
+    options = parse("-j", "1", "-f", "--fork", "--task-log-dir", "logs")
+    executor = TaskGraphCli.create_executor(None, **vars(options), verbose=None, host_option=object())
+    assert isinstance(executor, SequentialExecutor)
+    assert executor.force is True
+    assert executor.parameters.fork_tasks is True
+    assert executor.parameters.task_log_dir == "logs"

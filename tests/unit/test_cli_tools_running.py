@@ -1,0 +1,276 @@
+"""Running a graph from a tool's command line, and showing its status (BEHAVIOUR L7 to L13, R15, R17, R18)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from overnight import cli_tools
+from overnight.cache import NO_TASK_CACHE, FileTaskCache, TaskCache
+from overnight.cli_tools import (
+    TaskGraphCli,
+    task_graph_all_done,
+    task_graph_run,
+    task_graph_run_with_results,
+    task_graph_status,
+)
+from overnight.errors import UnknownTask
+from overnight.executor import TaskGraphExecutor
+from overnight.graph import Task, TaskGraph
+from overnight.sequential_executor import SequentialExecutor
+from tests.support import tasks
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def build(with_failure=False) -> TaskGraph:
+    graph = TaskGraph()
+    a = graph.create_task("a", tasks.give, args=["x"])
+    if with_failure:
+        a = graph.create_task("bad", tasks.fail, args=["the reason", a])
+    graph.create_task("b", tasks.give, args=["y"], deps=[a])
+    return graph
+
+
+class TestTaskGraphRun:
+    def test_says_whether_no_task_failed(self):
+        """L9."""
+        assert task_graph_run(build()) is True
+        assert task_graph_run(TaskGraph()) is True
+        assert task_graph_run(build(with_failure=True), keep_going=True) is False
+
+    def test_raises_the_first_failure_after_the_run_was_torn_down(self):
+        """L9, L10."""
+        executor = SequentialExecutor()
+        graph = build(with_failure=True)
+        graph.create_task("c", tasks.give, args=[1], priority=-1)
+        with pytest.raises(ValueError, match="the reason"):
+            task_graph_run(graph, executor)
+        assert executor.summary.not_run == ("c",)
+        assert task_graph_run(graph, executor) is True
+
+    def test_a_task_that_returns_false_is_a_success(self):
+        """R15."""
+        graph = TaskGraph()
+        graph.create_task("a", tasks.give, args=[False])
+        assert task_graph_run(graph) is True
+
+
+class TestTaskGraphRunWithResults:
+    def test_yields_bare_results_lazily(self):
+        """L10."""
+        graph = build()
+        results = task_graph_run_with_results(graph)
+        assert len(graph) == 2
+        assert list(results) == ["x", "y"]
+
+    def test_prints_a_failure_and_goes_on_when_asked_to(self, capsys):
+        """L10."""
+        results = list(task_graph_run_with_results(build(with_failure=True), keep_going=True))
+        assert results[0] == "x"
+        assert isinstance(results[1], ValueError)
+        printed = capsys.readouterr()
+        assert printed.err.splitlines()[0] == "Task bad failed with:"
+        assert "ValueError: the reason" in printed.out
+
+    def test_closes_the_run_and_not_the_executor_when_it_is_closed(self):
+        """L10."""
+        executor = SequentialExecutor()
+        results = task_graph_run_with_results(build(), executor)
+        next(results)
+        results.close()
+        assert executor.summary.not_run == ("b",)
+        assert list(task_graph_run_with_results(build(), executor)) == ["x", "y"]
+
+    def test_gives_cached_results_when_asked_to(self):
+        """L10, X4."""
+        cache = FileTaskCache("flags")
+        assert list(task_graph_run_with_results(build(), SequentialExecutor(cache))) == ["x", "y"]
+        assert list(task_graph_run_with_results(build(), SequentialExecutor(cache))) == []
+        again = task_graph_run_with_results(build(), SequentialExecutor(cache), include_cached=True)
+        assert list(again) == ["x", "y"]
+
+    def test_takes_a_foreign_executor_that_gives_a_plain_iterator(self):
+        """X3, L10: and never passes it a keyword that it does not know."""
+
+        class Foreign(TaskGraphExecutor):
+            def execute(self, graph):
+                return iter([(Task("a"), 1), (Task("b"), 2)])
+
+        assert list(task_graph_run_with_results(TaskGraph(), Foreign())) == [1, 2]
+
+
+class TestProcessGraph:
+    def test_runs_records_and_runs_nothing_the_second_time(self, tmp_path):
+        """L7, L8."""
+        for _ in range(2):
+            assert TaskGraphCli.process_graph(build(), jobs=1, task_status_dir="flags") is True
+        assert len(list((tmp_path / "flags").iterdir())) == 2
+
+    def test_only_a_completely_successful_run_is_true(self):
+        """L8, R18."""
+        graph = build(with_failure=True)
+        assert TaskGraphCli.process_graph(graph, jobs=1, keep_going=True, command=None) is False
+
+    def test_prunes_to_the_given_tasks_and_what_they_depend_on(self, tmp_path):
+        """L7, G24."""
+        graph = build()
+        graph.create_task("c", tasks.give, args=[1])
+        TaskGraphCli.process_graph(graph, jobs=1, task_ids=["b"], task_status_dir="flags")
+        assert sorted(path.name for path in (tmp_path / "flags").iterdir()) == ["a.flag", "b.flag"]
+        with pytest.raises(UnknownTask, match="unheard"):
+            TaskGraphCli.process_graph(build(), jobs=1, task_ids=["unheard"])
+
+    def test_a_forced_run_runs_all_and_writes_flags_for_the_next(self, tmp_path):
+        """L7, B14."""
+        ledger = tmp_path / "ledger"
+        for force in (False, True, False):
+            graph = TaskGraph()
+            graph.create_task("a", tasks.note, args=[str(ledger), "a"])
+            TaskGraphCli.process_graph(graph, jobs=1, force=force, task_status_dir="flags")
+        assert tasks.noted(ledger) == ["a", "a"]
+
+    def test_of_one_task_needs_no_server(self, monkeypatch):
+        """L7, R17, L13."""
+        asked = []
+        create = TaskGraphCli.create_executor
+
+        def watched(task_cache=None, **kwargs):
+            asked.append(kwargs["jobs"])
+            return create(task_cache, **kwargs)
+
+        monkeypatch.setattr(TaskGraphCli, "create_executor", staticmethod(watched))
+        graph = TaskGraph()
+        graph.create_task("a", tasks.give, args=[1])
+        assert TaskGraphCli.process_graph(graph, jobs=None, executor=None) is True
+        assert asked == [1]
+
+    @pytest.mark.parametrize("command", ["list", "status"])
+    def test_status_makes_no_executor_and_runs_nothing(self, command, monkeypatch, capsys):
+        """L8, R18."""
+        monkeypatch.setattr(TaskGraphCli, "create_executor", None)
+        graph = build()
+        assert TaskGraphCli.process_graph(graph, command=command) is True
+        assert len(graph) == 2
+        assert "NEEDS_COMPUTE" in capsys.readouterr().out
+
+    def test_refuses_an_unknown_command(self):
+        """L8."""
+        with pytest.raises(ValueError, match="Unknown command 'walk'"):
+            TaskGraphCli.process_graph(build(), command="walk")
+
+    def test_a_failing_close_does_not_hide_success(self, monkeypatch, caplog):
+        """R12, X2."""
+
+        class Leaky(SequentialExecutor):
+            def close(self):
+                raise RuntimeError("cannot close")
+
+        monkeypatch.setattr(TaskGraphCli, "create_executor", staticmethod(lambda *_, **__: Leaky()))
+        assert TaskGraphCli.process_graph(build(), jobs=1) is True
+        assert sum("could not be closed" in record.getMessage() for record in caplog.records) == 1
+
+    def test_looks_its_collaborators_up_when_called(self, monkeypatch):
+        """L13."""
+        calls = []
+        monkeypatch.setattr(TaskCache, "create", staticmethod(lambda **kwargs: calls.append(kwargs) or NO_TASK_CACHE))
+        monkeypatch.setattr(cli_tools, "task_graph_run", lambda *args, **kwargs: calls.append(kwargs) or True)
+        monkeypatch.setattr(cli_tools, "task_graph_status", lambda *args: calls.append(args) or True)
+        TaskGraphCli.process_graph(build(), jobs=1, task_status_dir="d", keep_going=True)
+        TaskGraphCli.process_graph(build(), command="status", verbose=2)
+        assert calls[0] == {"task_progress_mode": True, "cache_dir": "d"}
+        assert calls[1] == {"keep_going": True}
+        assert calls[3][2] == 2
+
+
+class TestStatus:
+    def lines(self, graph, cache, capsys, verbose=None):
+        capsys.readouterr()
+        assert task_graph_status(graph, cache, verbose) is True
+        return capsys.readouterr().out.splitlines()
+
+    def failed_cache(self) -> FileTaskCache:
+        cache = FileTaskCache("flags")
+        list(SequentialExecutor(cache).execute(build(with_failure=True)))
+        return cache
+
+    def test_shows_the_state_of_each_task_and_why_it_was_skipped(self, capsys):
+        """L12, B8, F4."""
+        lines = self.lines(build(with_failure=True), self.failed_cache(), capsys)
+        assert lines == [
+            f"{'TaskID':<50} Status",
+            f"{'a':<50} COMPUTED",
+            f"{'bad':<50} ERROR (-v to see exception)",
+            f"{'b':<50} SKIPPED (bad)",
+        ]
+
+    def test_shows_the_stored_traceback_when_verbose(self, capsys):
+        """L12, C13."""
+        lines = self.lines(build(with_failure=True), self.failed_cache(), capsys, verbose=1)
+        assert f"{'bad':<50} ERROR" in lines
+        assert "ValueError: the reason" in lines
+
+    def test_pads_to_the_longest_id_within_bounds_and_keeps_ids_on_one_line(self, capsys):
+        """L12, I7."""
+        graph = TaskGraph()
+        graph.create_task("x" * 70 + "\n", tasks.give, args=[1])
+        lines = self.lines(graph, NO_TASK_CACHE, capsys)
+        assert lines == [f"{'TaskID':<74} Status", "x" * 70 + "\\x0a NEEDS_COMPUTE"]
+        graph.create_task("y" * 150, tasks.give, args=[1])
+        assert self.lines(graph, NO_TASK_CACHE, capsys)[0] == f"{'TaskID':<120} Status"
+
+    def test_of_an_empty_graph_is_the_header(self, capsys):
+        """L12."""
+        assert self.lines(TaskGraph(), NO_TASK_CACHE, capsys) == [f"{'TaskID':<50} Status"]
+
+    def test_all_done_agrees_with_what_would_run(self):
+        """L11, F4."""
+        cache = FileTaskCache("flags")
+        assert task_graph_all_done(TaskGraph(), cache) is True
+        assert task_graph_all_done(build(), cache) is False
+        task_graph_run(build(), SequentialExecutor(cache))
+        assert task_graph_all_done(build(), cache) is True
+
+
+def test_the_executor_interface_names_what_a_subclass_lacks():
+    """X1."""
+
+    class Empty(TaskGraphExecutor):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Empty does not implement execute\(\)"):
+        Empty().execute(TaskGraph())
+    with pytest.raises(NotImplementedError, match="close"):
+        Empty().close()
+
+
+def test_leaving_an_executor_answers_as_documented():
+    """X2."""
+    executor = SequentialExecutor()
+    assert executor.__exit__(None, None, None) is True
+    assert executor.__exit__(ValueError, ValueError(), None) is False
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    """P1, P3."""
+    code = (
+        "import sys, overnight; from overnight import cli_tools, graph, cache, executor, base_executor, "
+        "sequential_executor, Task, TaskGraph, TaskGraphCli\n"
+        "print([m for m in ('dask', 'distributed', 'redis', 'rq', 'networkx', 'fsspec') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_package_names_an_attribute_that_it_lacks():
+    """P1."""
+    import overnight
+
+    with pytest.raises(AttributeError, match="no_such_name"):
+        overnight.no_such_name
+    assert {"Task", "TaskGraph", "TaskGraphCli", "cli_tools"} <= set(dir(overnight))
+    assert isinstance(overnight.Task("a"), Task)
