@@ -112,7 +112,7 @@ class TaskGraphExecutorBase(TaskGraphExecutor):
         if not self._running.acquire(blocking=False):
             raise RunInProgress("A run of this executor is active. Exhaust or close it before the next one.")
         try:
-            journal = Journal(graph, self.task_cache, new_run_id())
+            journal = self._open_journal(graph)
             preparation = prepare(graph, self.task_cache, force=self.force, load_all=include_cached)
             with self._summarised(graph, journal):
                 journal.adopt(preparation)
@@ -127,6 +127,10 @@ class TaskGraphExecutorBase(TaskGraphExecutor):
         preparation = prepare(graph, self.task_cache, force=self.force, load_all=True)
         for task in preparation.completed:
             yield task, preparation.results[task]
+
+    def _open_journal(self, graph: TaskGraph) -> Journal:
+        """Return the journal of a run that is about to begin; the graph is still whole."""
+        return Journal(graph, self.task_cache, new_run_id())
 
     @contextmanager
     def _summarised(self, graph: TaskGraph, journal: Journal) -> Iterator[None]:
