@@ -8,10 +8,11 @@ long duration goes alone; so does one that may have killed its worker.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import inf
 from typing import Final
 
 _LEAST_WEIGHT: Final = 0.2
+_LEAST_WEIGHT_FROM: Final = 4  # values known before, from which on the plain mean weighs the next one less
 _HIGHEST_FACTOR: Final = 5.0
 # Means below this are noise of the clock; a value is never clipped below five times of it.
 _SHORTEST_SECONDS: Final = 50e-6
@@ -25,12 +26,12 @@ class Durations:
 
     def learn(self, function: int, seconds: float) -> None:
         """Take one more measured duration into account. What is not a duration is ignored."""
-        if not (isfinite(seconds) and seconds >= 0):
+        if not 0 <= seconds < inf:
             return
         mean, count = self._known.get(function, (seconds, 0))
-        ceiling = _HIGHEST_FACTOR * max(mean, _SHORTEST_SECONDS)
-        weight = max(1 / (count + 1), _LEAST_WEIGHT)
-        self._known[function] = (mean + weight * (min(seconds, ceiling) - mean), count + 1)
+        ceiling = _HIGHEST_FACTOR * max(_SHORTEST_SECONDS, mean)
+        weight = _LEAST_WEIGHT if count > _LEAST_WEIGHT_FROM else 1 / (count + 1)
+        self._known[function] = (mean + weight * (min(ceiling, seconds) - mean), count + 1)
 
     def expected(self, function: int) -> float | None:
         """Return the expected seconds of one task of the function, None if nothing is known."""

@@ -51,11 +51,14 @@ def _choose_lane(life: Lifecycle, queue: str | None) -> int | None:
 def _collect(life: Lifecycle, offer: Offer, lane: int, offers: int) -> Sequence[int]:
     """Return the tasks of a batch, in dependency order; those that were ready are taken from their lane."""
     readiness = life.readiness
-    share = fair_share(readiness.lanes[lane].count, offers)
     first = readiness.head(lane)
+    if offer.most_tasks <= 1:
+        readiness.take(lane, first)
+        return (first,)
+    share = fair_share(readiness.lanes[lane].count, offers)
     readiness.take(lane, first)
     room = Room(offer.most_tasks, offer.seconds)
-    if offer.most_tasks <= 1 or not room.seat(_cost(life, first)):
+    if not room.seat(_cost(life, first)):
         return (first,)
     tasks = [first]
     while len(tasks) < share:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import Final
 
-from overnight.core.rulebook import Rulebook
+from overnight.core.rulebook import INDEX_BITS, Rulebook
 
 #: Marks of a task: it is ready; a lane holds an entry for it; a backoff keeps it from being ready.
 READY: Final = 1
@@ -23,8 +23,7 @@ LISTED: Final = 2
 BACKING_OFF: Final = 4
 
 NOBODY: Final = -1
-_INDEX_BITS: Final = 40
-_INDEX_MASK: Final = (1 << _INDEX_BITS) - 1
+_INDEX_MASK: Final = (1 << INDEX_BITS) - 1
 
 
 class Lane:
@@ -97,7 +96,7 @@ class Readiness:
         lane.count += 1
         self.marks[task] = (mark | READY | LISTED) & ~BACKING_OFF
         if not mark & LISTED:
-            lane.push((-self._rulebook.rules(task).priority << _INDEX_BITS) + task)
+            lane.push(self._rulebook.place(task))
 
     def withdraw(self, task: int) -> None:
         """Make the task neither ready nor backing off."""
@@ -123,8 +122,7 @@ class Readiness:
 
     def rank(self, number: int) -> int:
         """Return the place of the lane's head in the order over all lanes; the lane has a ready task."""
-        task = self.head(number)
-        return (-self._rulebook.rules(task).priority << _INDEX_BITS) + task
+        return self._rulebook.place(self.head(number))
 
     def take(self, number: int, task: int) -> None:
         """Remove the head `task` of the lane, which is no longer ready."""
@@ -135,6 +133,8 @@ class Readiness:
 
     def open_to(self, queue: str | None) -> list[int]:
         """Return the lanes of this queue that have ready tasks; None means every queue."""
+        if queue is None and len(self.lanes) == 1:
+            return [0] if self.lanes[0].count else []
         lanes = self._rulebook.lanes
         return [
             number

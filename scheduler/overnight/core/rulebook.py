@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from overnight.core.events import DEFAULT_RULES, NewTask, TaskRules
 from overnight.errors import InvalidTask
+
+#: The bits of a place that hold the index of the task.
+INDEX_BITS: Final = 40
 
 Resources = tuple[tuple[str, float], ...]
 
@@ -24,6 +28,7 @@ class Rulebook:
         self._lane_numbers: dict[tuple[str | None, Resources], int] = {}
         self._known: list[TaskRules] = []
         self._lane_of: list[int] = []
+        self._place_of: list[int] = []
         self._kinds = array("i")
         self.functions = array("q")
         self.lanes: list[tuple[str | None, Resources]] = []
@@ -54,6 +59,10 @@ class Rulebook:
         """Return the number of the task's lane."""
         return self._lane_of[self._kinds[task]]
 
+    def place(self, task: int) -> int:
+        """Return the task's place in the order of all tasks: by priority, then by index, which is its low bits."""
+        return self._place_of[self._kinds[task]] + task
+
     def _append(self, tasks: Sequence[NewTask]) -> None:
         kinds, functions = self._kinds, self.functions
         last, kind = DEFAULT_RULES, self._number(DEFAULT_RULES)
@@ -69,6 +78,7 @@ class Rulebook:
             self._demand_possible(rules)
             number = self._numbers[rules] = len(self._known)
             self._known.append(rules)
+            self._place_of.append(-rules.priority << INDEX_BITS)
             self._lane_of.append(self._lane_number((rules.queue, tuple(sorted(rules.resources)))))
         return number
 
