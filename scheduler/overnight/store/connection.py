@@ -66,6 +66,8 @@ def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
 
 def hidden(url: str) -> str:
     """Return `url` with its password, if any, replaced by ``***``, also where it stands in the query."""
+    if "://" not in url:
+        return url
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

@@ -26,7 +26,7 @@ _PATCHED: dict[str, dict[tuple[int, ...], int]] = {
     "redis": {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2},
     "valkey": {(7, 2): 11, (8, 0): 6, (8, 1): 4},
 }
-_SINCE_PATCHED: dict[str, dict[tuple[int, ...], int]] = {"redis": (8, 3), "valkey": (9, 0)}
+_SINCE_PATCHED: dict[str, tuple[int, ...]] = {"redis": (8, 3), "valkey": (9, 0)}
 
 
 @dataclass(frozen=True, slots=True)
