@@ -165,8 +165,9 @@ class FileTaskCache(TaskCache):
         a remote store cannot be asked.
         """
         found: dict[Task, FoundFlag | BadSeal] = {}
-        for task_id, head in self._store.read_headers([_place_of(task)[::-1] for task in tasks]):
-            task = Task(task_id)
+        wanted = {task.task_id: task for task in tasks}
+        for task_id, head in self._store.read_headers([(task_id, flag_name(task_id)) for task_id in wanted]):
+            task = wanted[task_id]
             if isinstance(head, BadSeal):
                 found[task] = BadSeal(self._warn_unusable(task, head))
             else:

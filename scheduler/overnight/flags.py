@@ -15,6 +15,8 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from overnight.error_text import ErrorText
@@ -45,9 +47,8 @@ _CHECK_NAME = b',"header_sha256":"'
 _CHECK_LENGTH = len(_CHECK_NAME) + 64 + len(b'"}')
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DECODER = json.JSONDecoder()
-_TEXT = frozenset({str, type(None)})
-_WHOLE = frozenset({int, type(None)})
-_NUMBER = frozenset({int, float, type(None)})
+_TEXT: frozenset[type] = frozenset({str, type(None)})
+_WHOLE: frozenset[type] = frozenset({int, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,19 @@ class FlagHeader:
 
 
 _MEMBER_NAMES = tuple(member.name for member in fields(FlagHeader))
+_values_of = itemgetter(*_MEMBER_NAMES)
+_TYPES: dict[str, frozenset[type]] = {
+    **dict.fromkeys(_MEMBER_NAMES, _TEXT),
+    "task_id": frozenset({str}),
+    "dependencies": frozenset({tuple, CombinedIds, type(None)}),
+    "dependency_records": frozenset({tuple, CombinedRecords, type(None)}),
+    "attempt": _WHOLE,
+    "duration_seconds": frozenset({int, float, type(None)}),
+    "state": frozenset({str}),
+    "body_bytes": frozenset({int}),
+    "body_sha256": frozenset({str}),
+    "error": frozenset({ErrorText, type(None)}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +236,9 @@ def _parsed_header(line: bytes) -> FlagHeader:
         members["dependency_records"] = _dependency_records(members["dependency_records"])
         if members["error"] is not None:
             members["error"] = ErrorText(**members["error"])
-        header = FlagHeader(*[members.pop(name) for name in _MEMBER_NAMES])
-        fits = not members and _is_well_typed(header)
+        values = _values_of(members)
+        header = FlagHeader(*values)
+        fits = len(members) == len(values) and _types_fit(tuple(map(type, values))) and _values_fit(header)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         fits = False
     if not fits:
@@ -243,22 +258,20 @@ def _dependency_records(value: list[Any] | dict[str, Any] | None) -> DependencyR
     return CombinedRecords(**value) if isinstance(value, dict) else tuple([DependencyRecord(**item) for item in value])
 
 
-def _is_well_typed(header: FlagHeader) -> bool:
+@lru_cache(maxsize=256)
+def _types_fit(types: tuple[type, ...]) -> bool:
     """Tell whether each fact is of its declared type: a header may be forged where no key is set."""
-    texts = {type(header.function), type(header.run_id), type(header.started)}
-    texts |= {type(header.finished), type(header.host), type(header.python)}
+    return all(kind in _TYPES[name] for name, kind in zip(_MEMBER_NAMES, types, strict=True))
+
+
+def _values_fit(header: FlagHeader) -> bool:
     return (
-        type(header.task_id) is str
-        and texts <= _TEXT
-        and type(header.attempt) in _WHOLE
-        and type(header.duration_seconds) in _NUMBER
-        and header.state in STATES
-        and type(header.body_bytes) is int
+        header.state in STATES
         and header.body_bytes >= 0
         and _is_sha256(header.body_sha256)
-        and _error_fits(header.error)
-        and _dependencies_fit(header.dependencies)
-        and _records_fit(header.dependency_records)
+        and (header.error is None or _error_fits(header.error))
+        and (not header.dependencies or _dependencies_fit(header.dependencies))
+        and (not header.dependency_records or _records_fit(header.dependency_records))
     )
 
 
@@ -266,21 +279,21 @@ def _is_sha256(value: Any) -> bool:
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
-def _error_fits(error: ErrorText | None) -> bool:
-    return error is None or all(isinstance(text, str) for text in (error.type_name, error.message, error.traceback))
+def _error_fits(error: ErrorText) -> bool:
+    return all(isinstance(text, str) for text in (error.type_name, error.message, error.traceback))
 
 
-def _dependencies_fit(value: Dependencies | None) -> bool:
+def _dependencies_fit(value: Dependencies) -> bool:
     if isinstance(value, CombinedIds):
         return isinstance(value.count, int) and _is_sha256(value.sha256)
-    return value is None or set(map(type, value)) <= {str}
+    return set(map(type, value)) == {str}
 
 
-def _records_fit(value: DependencyRecords | None) -> bool:
+def _records_fit(value: DependencyRecords) -> bool:
     if isinstance(value, CombinedRecords):
         known = value.lineage is None or _is_sha256(value.lineage)
         return isinstance(value.count, int) and _is_sha256(value.sha256) and known
-    return value is None or all(_record_fits(record) for record in value)
+    return all(_record_fits(record) for record in value)
 
 
 def _record_fits(record: DependencyRecord) -> bool:

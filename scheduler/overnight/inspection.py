@@ -16,10 +16,10 @@ from overnight.cache import (
     FoundFlag,
     NoTaskCache,
     TaskCache,
-    identity_of,
     identity_reason,
     record_reason,
 )
+from overnight.chain import function_name
 from overnight.errors import BadSeal, RecordMismatch
 from overnight.files import look_up
 from overnight.flags import FAILED, FlagHeader, record_of
@@ -64,15 +64,15 @@ class Decisions:
     def completed(self) -> list[Task]:
         """All other tasks, in the order of the graph's `tasks` when the decision was made."""
         must_run, numbers = self._rule.reasons, self._known.numbers
-        return [task for task in self._known.inserted if numbers[task] not in must_run]
+        return [task for task in self._known.inserted if numbers[task.task_id] not in must_run]
 
     def runs(self, task: Task) -> bool:
         """Tell whether a task must run."""
-        return self._known.numbers[task] in self._rule.reasons
+        return self._known.numbers[task.task_id] in self._rule.reasons
 
     def reason(self, task: Task) -> str | None:
         """Return one sentence that says why a task must run, None if it need not."""
-        return self._rule.reasons.get(self._known.numbers[task])
+        return self._rule.reasons.get(self._known.numbers[task.task_id])
 
     def header(self, task: Task) -> FlagHeader | None:
         """Return the header of a task's record, if the cache keeps headers and it has one to believe."""
@@ -107,7 +107,7 @@ class Decisions:
 
     def also_run(self, task: Task, reason: str = "its result is needed and cannot be loaded") -> None:
         """Add a task that must run; the set closes itself again (F2 e)."""
-        self._rule.also_run(self._known.numbers[task], reason)
+        self._rule.also_run(self._known.numbers[task.task_id], reason)
 
 
 class _Known:
@@ -116,19 +116,24 @@ class _Known:
     def __init__(self, graph: TaskGraph) -> None:
         self.order: Sequence[Task] = graph.topological_order()
         self.inserted: Sequence[Task] = graph.tasks
-        self.numbers = {task: number for number, task in enumerate(self.order)}
+        self.numbers = {task.task_id: number for number, task in enumerate(self.order)}
         self.flags: Mapping[Task, FoundFlag | BadSeal] = {}
         self.records: dict[Task, CacheRecord] = {}
-        self.identities: dict[Task, TaskIdentity] = {}
+        self.errors: set[str] = set()
+        self._function_names: dict[int, str] = {}
 
     def failed(self, task: Task) -> bool:
         """Tell whether a task's own record is that of a failure."""
         if task in self.records:
             return self.records[task].type is CacheRecordType.ERROR
-        found = self.flags.get(task)
-        if not isinstance(found, FoundFlag) or found.header.state != FAILED:
-            return False
-        return identity_reason(self.identities[task], found.header) is None
+        return task.task_id in self.errors
+
+    def identity(self, desc: TaskDesc) -> TaskIdentity:
+        """Return `identity_of` the desc; each function, which the graph holds, is named once."""
+        name = self._function_names.get(id(desc.func))
+        if name is None:
+            name = self._function_names[id(desc.func)] = function_name(desc.func)
+        return TaskIdentity(desc.task.task_id, name, tuple([dep.task_id for dep in desc.deps]))
 
 
 def decide(graph: TaskGraph, cache: TaskCache) -> Decisions:
@@ -153,9 +158,13 @@ def _own_record(desc: TaskDesc, known: _Known, present: Mapping[str, DependencyR
     found = known.flags.get(desc.task)
     if not isinstance(found, FoundFlag):
         return _NEVER_RAN if found is None else OwnRecord(str(found))
-    identity = known.identities[desc.task] = identity_of(desc)
+    identity = known.identity(desc)
     header = found.header
-    reason = record_reason(identity, header) or _dependency_reason(identity, header, present)
+    reason = record_reason(identity, header)
+    if reason is None:
+        reason = _dependency_reason(identity, header, present)
+    elif header.state == FAILED and identity_reason(identity, header) is None:
+        known.errors.add(header.task_id)
     return OwnRecord(reason, found.mtime_ns)
 
 
@@ -180,7 +189,7 @@ def _record_text(record: CacheRecord) -> str:
 
 def _view(desc: TaskDesc, judge: Callable[[TaskDesc], OwnRecord], shared: int, known: _Known) -> TaskView:
     numbers = known.numbers
-    deps = tuple([numbers[dep] for dep in desc.deps if dep in numbers])
+    deps = tuple([numbers[dep.task_id] for dep in desc.deps if dep.task_id in numbers])
     own_inputs = len(desc.input_files) > shared
     if own_inputs or desc.output_files or desc.intermediate_output_files:
         files = TaskFiles(desc.input_files[shared:], desc.output_files, desc.intermediate_output_files)
