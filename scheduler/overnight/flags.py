@@ -40,7 +40,6 @@ STATES = frozenset({DONE, FAILED, UNSTORED})
 FORMAT = 1
 LONGEST_HEADER_BYTES = 1024 * 1024
 LONGEST_FIRST_LINE_BYTES = 128
-
 _MAGIC = b"overnight-flag "
 _FIRST_LINE = re.compile(rb"overnight-flag ([0-9]{1,9}) (-|[0-9a-f]{64})")
 _CHECK_NAME = b',"header_sha256":"'
