@@ -1,4 +1,4 @@
-"""What a worker makes of tasks that succeed, fail, die, hang and return what cannot travel: real servers and processes."""
+"""What a worker makes of tasks that succeed, fail, die, hang, or return what cannot travel: real processes throughout."""
 
 from __future__ import annotations
 

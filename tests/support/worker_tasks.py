@@ -116,7 +116,7 @@ def surroundings() -> dict[str, Any]:
     umask = os.umask(0)
     os.umask(umask)
     return {
-        "directory": os.getcwd(),
+        "directory": str(Path.cwd()),
         "umask": umask,
         "driver": os.environ.get("FROM_DRIVER"),
         "mess": os.environ.get("MESS"),

@@ -72,7 +72,8 @@ class Attempts:
             position += size
         orders = []
         for *facts, size in fields["tasks"]:
-            orders.append(Order(*facts, payload=frame.body[position : position + size]))
+            facts.append(frame.body[position : position + size])
+            orders.append(Order(*facts))
             position += size
         return orders
 

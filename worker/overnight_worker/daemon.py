@@ -227,22 +227,20 @@ class Supervisor(BaseWorker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the batch that a job names, here and under its lease. RQ learns nothing but that the job is gone."""
         entry = _entry_of(job, queue)
-        self._set_busy()
+        self._forget(job, queue)
         if entry is not None:
             self._foreman.run(entry)
+
+    def _forget(self, job: Job, queue: Queue) -> None:
+        """Take the job out of RQ before its batch runs: a batch without a lease is pushed again, whatever is lost here."""
         try:
             with self.connection.pipeline(transaction=False) as pipeline:
+                self.set_state(WorkerStatus.BUSY, pipeline=pipeline)
                 pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
                 pipeline.delete(job.key)
                 pipeline.execute()
         except (RedisError, OSError) as error:
             _logger.debug("job %s stays until it expires: %s", job.id, error)
-
-    def _set_busy(self) -> None:
-        try:
-            self.set_state(WorkerStatus.BUSY)
-        except (RedisError, OSError) as error:
-            _logger.debug("RQ does not see this worker busy: %s", error)
 
 
 def _entry_of(job: Job, queue: Queue) -> Entry | None:
