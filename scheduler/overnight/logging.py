@@ -43,7 +43,7 @@ def ensure_log_dir(**kwargs: Any) -> str:
     return str(absolute)
 
 
-def configure_task_logging(log_dir: str | None, task_id: str, verbosity: int) -> logging.Handler:
+def configure_task_logging(log_dir: str | None, task_id: str, verbosity: int | None) -> logging.Handler:
     """Return the handler that appends to a task's log file; a NullHandler if `log_dir` is None (N2). Raises OSError."""
     if log_dir is None:
         return logging.NullHandler()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from overnight.base_executor import TaskGraphExecutorBase
 from overnight.cache import CacheRecordType, FileTaskCache
 from overnight.errors import (
     BlockedTasks,
@@ -23,13 +26,15 @@ from overnight.errors import (
 )
 from overnight.graph import Task, TaskGraph
 from overnight.naming import flag_name, log_name
+from overnight.summary import RunSummary
 from tests.support import tasks
 from tests.support.executors import EXECUTORS, ExecutorKind
 
 
 @pytest.fixture(params=EXECUTORS, ids=lambda kind: kind.name)
-def kind(request) -> ExecutorKind:
-    return request.param
+def kind(request: pytest.FixtureRequest) -> ExecutorKind:
+    kind: ExecutorKind = request.param
+    return kind
 
 
 @pytest.fixture
@@ -38,22 +43,28 @@ def graph() -> TaskGraph:
 
 
 @pytest.fixture
-def cache(tmp_path) -> FileTaskCache:
+def cache(tmp_path: Path) -> FileTaskCache:
     return FileTaskCache(str(tmp_path / "status"))
 
 
 @pytest.fixture
-def ledger(tmp_path) -> Path:
+def ledger(tmp_path: Path) -> Path:
     return tmp_path / "ledger"
 
 
-def run(kind: ExecutorKind, directory: Path, graph: TaskGraph, **keywords):
+def run(kind: ExecutorKind, directory: Path, graph: TaskGraph, **keywords: Any) -> tuple[dict[str, Any], RunSummary]:
     """Run the graph to its end; return pairs as id -> result, and the summary."""
     with kind.make(directory, **keywords) as executor:
         pairs = list(executor.execute(graph))
         results = {task.task_id: result for task, result in pairs}
         assert len(results) == len(pairs), "a task was yielded twice"
-        return results, executor.summary
+        return results, summary_of(executor)
+
+
+def summary_of(executor: TaskGraphExecutorBase) -> RunSummary:
+    """Return the summary of the last run, which there must be."""
+    assert executor.summary is not None
+    return executor.summary
 
 
 def diamond(graph: TaskGraph) -> None:
@@ -63,7 +74,9 @@ def diamond(graph: TaskGraph) -> None:
     graph.create_task("d", tasks.join, args=[b, c])
 
 
-def test_every_task_is_yielded_once_with_its_result_after_its_dependencies(kind, graph, tmp_path):
+def test_every_task_is_yielded_once_with_its_result_after_its_dependencies(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """X4, X5, B6, G8."""
     diamond(graph)
     with kind.make(tmp_path) as executor:
@@ -72,10 +85,12 @@ def test_every_task_is_yielded_once_with_its_result_after_its_dependencies(kind,
     assert order[0][0] == "a"
     assert order[-1][0] == "d"
     assert len(graph) == 0
-    assert executor.summary.ok
+    assert summary_of(executor).ok
 
 
-def test_dependants_of_a_failed_task_are_skipped_and_the_others_run(kind, graph, tmp_path):
+def test_dependants_of_a_failed_task_are_skipped_and_the_others_run(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """B8, B9, B6, R15."""
     bad = graph.create_task("bad", tasks.fail, args=[])
     child = graph.create_task("child", tasks.give, args=[bad])
@@ -90,7 +105,7 @@ def test_dependants_of_a_failed_task_are_skipped_and_the_others_run(kind, graph,
     assert len(graph) == 0
 
 
-def test_a_returned_exception_is_a_failure(kind, graph, tmp_path):
+def test_a_returned_exception_is_a_failure(kind: ExecutorKind, graph: TaskGraph, tmp_path: Path) -> None:
     """G23."""
     bad = graph.create_task("bad", tasks.fail_by_return, args=[])
     graph.create_task("child", tasks.give, args=[bad])
@@ -100,7 +115,9 @@ def test_a_returned_exception_is_a_failure(kind, graph, tmp_path):
 
 
 @pytest.mark.parametrize("function", [tasks.raise_fatal, tasks.exit_politely])
-def test_an_exception_that_is_not_an_exception_is_that_tasks_error(kind, graph, tmp_path, function):
+def test_an_exception_that_is_not_an_exception_is_that_tasks_error(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, function: Callable[[], None]
+) -> None:
     """B10, R11."""
     graph.create_task("fatal", function, args=[])
     graph.create_task("good", tasks.give, args=[1])
@@ -111,7 +128,9 @@ def test_an_exception_that_is_not_an_exception_is_that_tasks_error(kind, graph, 
     assert summary.failed == ("fatal",)
 
 
-def test_the_summary_is_logged_in_one_line(kind, graph, tmp_path, caplog):
+def test_the_summary_is_logged_in_one_line(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """B9."""
     graph.create_task("bad", tasks.fail, args=[])
     with caplog.at_level(logging.INFO):
@@ -125,7 +144,9 @@ def test_the_summary_is_logged_in_one_line(kind, graph, tmp_path, caplog):
 # Beginning and ending a run.
 
 
-def test_nothing_happens_before_the_first_pair_is_asked_for(kind, graph, tmp_path, ledger):
+def test_nothing_happens_before_the_first_pair_is_asked_for(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, ledger: Path
+) -> None:
     """X3, B2."""
     graph.create_task("a", tasks.note, args=[str(ledger), "a"])
     with kind.make(tmp_path) as executor:
@@ -136,7 +157,9 @@ def test_nothing_happens_before_the_first_pair_is_asked_for(kind, graph, tmp_pat
         assert len(graph) == 1
 
 
-def test_a_second_run_of_a_busy_executor_is_refused_and_the_first_goes_on(kind, graph, tmp_path):
+def test_a_second_run_of_a_busy_executor_is_refused_and_the_first_goes_on(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """B3."""
     diamond(graph)
     other = TaskGraph()
@@ -150,7 +173,9 @@ def test_a_second_run_of_a_busy_executor_is_refused_and_the_first_goes_on(kind, 
         assert len(list(executor.execute(other))) == 1
 
 
-def test_an_abandoned_run_leaves_what_has_not_completed_and_it_can_run_again(kind, graph, tmp_path, ledger):
+def test_an_abandoned_run_leaves_what_has_not_completed_and_it_can_run_again(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, ledger: Path
+) -> None:
     """B6, B7, X3."""
     a = graph.create_task("a", tasks.give, args=["x"])
     b = graph.create_task("b", tasks.join, args=[a, "b"])
@@ -161,12 +186,12 @@ def test_an_abandoned_run_leaves_what_has_not_completed_and_it_can_run_again(kin
         pairs.close()
         left = [task.task_id for task in graph.tasks]
         assert left in (["b", "c"], ["c"])
-        assert executor.summary.not_run == tuple(left)
-        assert not executor.summary.ok
+        assert summary_of(executor).not_run == tuple(left)
+        assert not summary_of(executor).ok
         assert dict(executor.execute(graph))[Task("c")] == "x+x+b"
 
 
-def test_an_executor_can_be_used_again_after_five_abandoned_runs(kind, tmp_path):
+def test_an_executor_can_be_used_again_after_five_abandoned_runs(kind: ExecutorKind, tmp_path: Path) -> None:
     """R7."""
     with kind.make(tmp_path) as executor:
         for _ in range(5):
@@ -188,7 +213,14 @@ def test_an_executor_can_be_used_again_after_five_abandoned_runs(kind, tmp_path)
         (lambda g: g.create_task("a", tasks.give, args=[1], resources={"licence": 3}), InvalidTask),
     ],
 )
-def test_a_graph_that_cannot_run_is_refused_before_anything_runs(kind, graph, tmp_path, ledger, build, error):
+def test_a_graph_that_cannot_run_is_refused_before_anything_runs(
+    kind: ExecutorKind,
+    graph: TaskGraph,
+    tmp_path: Path,
+    ledger: Path,
+    build: Callable[[TaskGraph], Task],
+    error: type[BaseException],
+) -> None:
     """B5, G12, O6, B7: and the executor is usable afterwards."""
     graph.create_task("first", tasks.note, args=[str(ledger), "ran"])
     build(graph)
@@ -201,7 +233,9 @@ def test_a_graph_that_cannot_run_is_refused_before_anything_runs(kind, graph, tm
         assert len(list(executor.execute(other))) == 4
 
 
-def test_an_empty_graph_gives_nothing_and_makes_no_log_directory(kind, graph, tmp_path):
+def test_an_empty_graph_gives_nothing_and_makes_no_log_directory(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """B2."""
     results, summary = run(kind, tmp_path, graph)
     assert results == {}
@@ -209,7 +243,7 @@ def test_an_empty_graph_gives_nothing_and_makes_no_log_directory(kind, graph, tm
     assert not (tmp_path / "logs").exists()
 
 
-def test_leaving_the_context_swallows_nothing_of_the_body(kind, tmp_path):
+def test_leaving_the_context_swallows_nothing_of_the_body(kind: ExecutorKind, tmp_path: Path) -> None:
     """X2."""
     with pytest.raises(ZeroDivisionError), kind.make(tmp_path):
         raise ZeroDivisionError
@@ -218,7 +252,9 @@ def test_leaving_the_context_swallows_nothing_of_the_body(kind, tmp_path):
 # The cache.
 
 
-def test_an_outcome_is_recorded_before_it_is_yielded(kind, graph, tmp_path, cache):
+def test_an_outcome_is_recorded_before_it_is_yielded(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, cache: FileTaskCache
+) -> None:
     """B4, C3."""
     graph.create_task("a", tasks.give, args=["x"])
     graph.create_task("bad", tasks.fail, args=[])
@@ -233,7 +269,7 @@ def test_an_outcome_is_recorded_before_it_is_yielded(kind, graph, tmp_path, cach
                 assert str(record.error) == "no luck"
 
 
-def test_a_second_run_executes_nothing(kind, tmp_path, cache, ledger):
+def test_a_second_run_executes_nothing(kind: ExecutorKind, tmp_path: Path, cache: FileTaskCache, ledger: Path) -> None:
     """F3, X4, B9."""
     for expected in (["a", "b"], []):
         graph = TaskGraph()
@@ -246,7 +282,7 @@ def test_a_second_run_executes_nothing(kind, tmp_path, cache, ledger):
     assert tasks.noted(ledger) == ["a", "b"]
 
 
-def test_a_stored_result_reaches_a_task_that_takes_it(kind, tmp_path, cache):
+def test_a_stored_result_reaches_a_task_that_takes_it(kind: ExecutorKind, tmp_path: Path, cache: FileTaskCache) -> None:
     """B12, F2."""
     graph = TaskGraph()
     graph.create_task("a", tasks.give, args=["stored"])
@@ -257,7 +293,9 @@ def test_a_stored_result_reaches_a_task_that_takes_it(kind, tmp_path, cache):
     assert run(kind, tmp_path, graph, task_cache=cache)[0] == {"b": "stored+new"}
 
 
-def test_cached_tasks_come_first_when_they_are_asked_for(kind, tmp_path, cache):
+def test_cached_tasks_come_first_when_they_are_asked_for(
+    kind: ExecutorKind, tmp_path: Path, cache: FileTaskCache
+) -> None:
     """X4, B11."""
     for _ in range(2):
         graph = TaskGraph()
@@ -269,7 +307,9 @@ def test_cached_tasks_come_first_when_they_are_asked_for(kind, tmp_path, cache):
     assert list(completed.values()) == list(pairs.values()) == ["x", "x+b", "x+c", "x+b+x+c"]
 
 
-def test_force_runs_what_is_recorded_and_records_it_again(kind, tmp_path, cache, ledger):
+def test_force_runs_what_is_recorded_and_records_it_again(
+    kind: ExecutorKind, tmp_path: Path, cache: FileTaskCache, ledger: Path
+) -> None:
     """B14, B11."""
     for force in (False, True, False):
         graph = TaskGraph()
@@ -281,7 +321,9 @@ def test_force_runs_what_is_recorded_and_records_it_again(kind, tmp_path, cache,
     assert tasks.noted(ledger) == ["a", "a"]
 
 
-def test_a_failed_task_runs_again_next_time(kind, tmp_path, cache, ledger):
+def test_a_failed_task_runs_again_next_time(
+    kind: ExecutorKind, tmp_path: Path, cache: FileTaskCache, ledger: Path
+) -> None:
     """B13."""
     for _ in range(2):
         graph = TaskGraph()
@@ -294,7 +336,9 @@ def test_a_failed_task_runs_again_next_time(kind, tmp_path, cache, ledger):
 
 
 @pytest.mark.parametrize("fork_tasks", [False, True])
-def test_similar_ids_have_their_own_results_logs_and_flags(kind, graph, tmp_path, cache, fork_tasks):
+def test_similar_ids_have_their_own_results_logs_and_flags(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, cache: FileTaskCache, fork_tasks: bool
+) -> None:
     """R9, I5."""
     ids = ["annotate chr1", "annotate-chr1", "annotate.chr1", "annotate:chr1"]
     for task_id in ids:
@@ -305,7 +349,9 @@ def test_similar_ids_have_their_own_results_logs_and_flags(kind, graph, tmp_path
     assert {flag_name(task_id) for task_id in ids} <= {path.name for path in (tmp_path / "status").iterdir()}
 
 
-def test_long_ids_that_differ_late_stay_distinct_and_are_found_again(kind, tmp_path, cache):
+def test_long_ids_that_differ_late_stay_distinct_and_are_found_again(
+    kind: ExecutorKind, tmp_path: Path, cache: FileTaskCache
+) -> None:
     """R10, I2."""
     ids = ["x" * 250 + "a" * 50, "x" * 250 + "b" * 50]
     for expected in (2, 0):
@@ -319,7 +365,9 @@ def test_long_ids_that_differ_late_stay_distinct_and_are_found_again(kind, tmp_p
 # Options.
 
 
-def test_a_failed_attempt_is_repeated_and_only_the_last_is_yielded(kind, graph, tmp_path, ledger):
+def test_a_failed_attempt_is_repeated_and_only_the_last_is_yielded(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, ledger: Path
+) -> None:
     """O2."""
     graph.create_task("a", tasks.fail_until, args=[str(ledger), 3], retries=2)
     graph.create_task("b", tasks.fail, args=[], retries=1, retry_delay=0.01)
@@ -329,7 +377,9 @@ def test_a_failed_attempt_is_repeated_and_only_the_last_is_yielded(kind, graph, 
     assert summary.failed == ("b",)
 
 
-def test_a_failure_that_cannot_end_otherwise_is_not_repeated(kind, graph, tmp_path):
+def test_a_failure_that_cannot_end_otherwise_is_not_repeated(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """O2, G8: a Task in a set is not replaced."""
     a = graph.create_task("a", tasks.give, args=[1])
     graph.create_task("b", tasks.give, args=[{a}], deps=[a], retries=5, retry_delay=3600)
@@ -337,7 +387,7 @@ def test_a_failure_that_cannot_end_otherwise_is_not_repeated(kind, graph, tmp_pa
     assert isinstance(results["b"], UnresolvedTask)
 
 
-def test_a_task_that_exceeds_its_time_limit_is_timed_out(kind, graph, tmp_path):
+def test_a_task_that_exceeds_its_time_limit_is_timed_out(kind: ExecutorKind, graph: TaskGraph, tmp_path: Path) -> None:
     """O4."""
     graph.create_task("slow", tasks.hang, args=[], timeout=0.2)
     graph.create_task("quick", tasks.give, args=[1], timeout=60)
@@ -346,7 +396,9 @@ def test_a_task_that_exceeds_its_time_limit_is_timed_out(kind, graph, tmp_path):
     assert results["quick"] == 1
 
 
-def test_a_limited_resource_is_never_exceeded_and_everything_runs(kind, graph, tmp_path):
+def test_a_limited_resource_is_never_exceeded_and_everything_runs(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """O6."""
     for number in range(4):
         graph.create_task(f"t{number}", tasks.give, args=[number], resources={"licence": 2})
@@ -354,7 +406,9 @@ def test_a_limited_resource_is_never_exceeded_and_everything_runs(kind, graph, t
     assert len(results) == 4
 
 
-def test_tasks_of_higher_priority_start_first_then_in_order_of_insertion(kind, graph, tmp_path, ledger):
+def test_tasks_of_higher_priority_start_first_then_in_order_of_insertion(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, ledger: Path
+) -> None:
     """O5, S1, G19."""
     if not kind.one_at_a_time:
         pytest.skip("tasks of this executor start side by side")
@@ -367,7 +421,9 @@ def test_tasks_of_higher_priority_start_first_then_in_order_of_insertion(kind, g
 # Adding tasks.
 
 
-def test_tasks_added_by_the_consumer_run_and_find_earlier_results(kind, graph, tmp_path):
+def test_tasks_added_by_the_consumer_run_and_find_earlier_results(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """Y1, Y2."""
     a = graph.create_task("a", tasks.give, args=["x"])
     with kind.make(tmp_path) as executor:
@@ -378,10 +434,12 @@ def test_tasks_added_by_the_consumer_run_and_find_earlier_results(kind, graph, t
                 b = graph.create_task("b", tasks.join, args=[a, "b"])
                 graph.create_task("c", tasks.join, args=[b, a])
     assert results == {"a": "x", "b": "x+b", "c": "x+b+x"}
-    assert executor.summary.ok
+    assert summary_of(executor).ok
 
 
-def test_a_task_added_below_a_cached_one_gets_the_stored_result(kind, tmp_path, cache):
+def test_a_task_added_below_a_cached_one_gets_the_stored_result(
+    kind: ExecutorKind, tmp_path: Path, cache: FileTaskCache
+) -> None:
     """Y2."""
     for second in (False, True):
         graph = TaskGraph()
@@ -396,7 +454,7 @@ def test_a_task_added_below_a_cached_one_gets_the_stored_result(kind, tmp_path, 
     assert results == {"other True": 1, "late": "stored+late"}
 
 
-def test_a_task_added_below_a_failed_one_is_skipped(kind, graph, tmp_path):
+def test_a_task_added_below_a_failed_one_is_skipped(kind: ExecutorKind, graph: TaskGraph, tmp_path: Path) -> None:
     """Y2, B8."""
     bad = graph.create_task("bad", tasks.fail, args=[])
     with kind.make(tmp_path) as executor:
@@ -404,11 +462,11 @@ def test_a_task_added_below_a_failed_one_is_skipped(kind, graph, tmp_path):
             if task == bad:
                 late = graph.create_task("late", tasks.give, args=[bad])
                 graph.create_task("later", tasks.give, args=[late])
-    assert executor.summary.skipped == {"late": "bad", "later": "bad"}
+    assert summary_of(executor).skipped == {"late": "bad", "later": "bad"}
     assert len(graph) == 0
 
 
-def test_a_run_that_waits_for_a_task_nobody_adds_says_so(kind, graph, tmp_path):
+def test_a_run_that_waits_for_a_task_nobody_adds_says_so(kind: ExecutorKind, graph: TaskGraph, tmp_path: Path) -> None:
     """Y3."""
     a = graph.create_task("a", tasks.give, args=[1])
     with kind.make(tmp_path) as executor:
@@ -416,12 +474,12 @@ def test_a_run_that_waits_for_a_task_nobody_adds_says_so(kind, graph, tmp_path):
             for task, _ in executor.execute(graph):
                 if task == a:
                     graph.create_task("late", tasks.give, args=[Task("never added")])
-        assert executor.summary.not_run == ("late",)
+        assert summary_of(executor).not_run == ("late",)
         graph.create_task("never added", tasks.give, args=["after all"])
         assert dict(executor.execute(graph))[Task("late")] == "after all"
 
 
-def test_a_missing_dependency_may_be_added_later(kind, graph, tmp_path):
+def test_a_missing_dependency_may_be_added_later(kind: ExecutorKind, graph: TaskGraph, tmp_path: Path) -> None:
     """Y3."""
     a = graph.create_task("a", tasks.give, args=[1])
     b = graph.create_task("b", tasks.give, args=[2], deps=[a])
@@ -436,7 +494,9 @@ def test_a_missing_dependency_may_be_added_later(kind, graph, tmp_path):
     assert results["late"] == "found"
 
 
-def test_the_id_of_a_finished_task_is_refused_while_the_run_is_active(kind, graph, tmp_path):
+def test_the_id_of_a_finished_task_is_refused_while_the_run_is_active(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """G11."""
     a = graph.create_task("a", tasks.give, args=[1])
     with kind.make(tmp_path) as executor:
@@ -450,7 +510,9 @@ def test_the_id_of_a_finished_task_is_refused_while_the_run_is_active(kind, grap
 # Surroundings and logs.
 
 
-def test_files_land_in_the_directory_that_the_driver_is_in(kind, graph, tmp_path, monkeypatch):
+def test_files_land_in_the_directory_that_the_driver_is_in(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """R16, B21."""
     graph.create_task("a", tasks.write_here, args=["made"])
     (tmp_path / "place").mkdir()
@@ -460,7 +522,7 @@ def test_files_land_in_the_directory_that_the_driver_is_in(kind, graph, tmp_path
     assert (tmp_path / "place" / "made").exists()
 
 
-def test_the_log_of_a_failed_task_holds_its_traceback(kind, graph, tmp_path):
+def test_the_log_of_a_failed_task_holds_its_traceback(kind: ExecutorKind, graph: TaskGraph, tmp_path: Path) -> None:
     """N5, B16."""
     graph.create_task("part 1", tasks.fail, args=["the reason"])
     run(kind, tmp_path, graph)
@@ -470,7 +532,9 @@ def test_the_log_of_a_failed_task_holds_its_traceback(kind, graph, tmp_path):
     assert "in fail" in log
 
 
-def test_the_log_of_a_task_holds_its_own_records_at_the_asked_verbosity(kind, graph, tmp_path):
+def test_the_log_of_a_task_holds_its_own_records_at_the_asked_verbosity(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """N2, N4, B16."""
     graph.create_task("a", tasks.log_at, args=[logging.INFO, "from a"])
     graph.create_task("b", tasks.log_at, args=[logging.DEBUG, "too quiet"])
@@ -485,7 +549,9 @@ def test_the_log_of_a_task_holds_its_own_records_at_the_asked_verbosity(kind, gr
     assert "too quiet" not in second
 
 
-def test_a_given_log_directory_that_cannot_be_made_fails_the_run_before_any_task(kind, graph, tmp_path, ledger):
+def test_a_given_log_directory_that_cannot_be_made_fails_the_run_before_any_task(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path, ledger: Path
+) -> None:
     """B2."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     graph.create_task("a", tasks.note, args=[str(ledger), "a"])
@@ -495,7 +561,9 @@ def test_a_given_log_directory_that_cannot_be_made_fails_the_run_before_any_task
     assert tasks.noted(ledger) == []
 
 
-def test_a_result_that_cannot_be_pickled_fails_where_it_must_cross_a_process(kind, graph, tmp_path):
+def test_a_result_that_cannot_be_pickled_fails_where_it_must_cross_a_process(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """B20."""
     graph.create_task("a", tasks.lock, args=[], retries=3, retry_delay=3600)
     results, _ = run(kind, tmp_path, graph)
@@ -507,14 +575,18 @@ def test_a_result_that_cannot_be_pickled_fails_where_it_must_cross_a_process(kin
         assert hasattr(results["a"], "acquire")
 
 
-def test_an_exception_from_another_process_shows_where_it_was_raised(kind, graph, tmp_path):
+def test_an_exception_from_another_process_shows_where_it_was_raised(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """X6."""
     graph.create_task("a", tasks.fail, args=[])
     results, _ = run(kind, tmp_path, graph)
     assert "in fail" in "".join(traceback.format_exception(results["a"]))
 
 
-def test_closures_run_everywhere_and_forked_ones_in_another_process(kind, graph, tmp_path):
+def test_closures_run_everywhere_and_forked_ones_in_another_process(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
     """B17, B19."""
     secret = object()
     graph.create_task("a", lambda: (os.getpid(), secret is not None), args=[])

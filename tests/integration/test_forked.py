@@ -6,16 +6,18 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from overnight.cache import CacheRecordType, FileTaskCache
 from overnight.errors import RemoteTaskError, TaskDied, TaskNotPicklable, TaskTimedOut
 from overnight.forked import AttemptOrder, is_single_threaded, run_in_child
-from overnight.graph import TaskGraph
+from overnight.graph import Task, TaskGraph
+from overnight.invoke import Outcome
 from overnight.sequential_executor import SequentialExecutor
 from tests.support import tasks
 
@@ -44,7 +46,7 @@ def await_single_thread() -> None:
 
 
 @pytest.fixture(params=["single-threaded", "multi-threaded"])
-def surroundings(request) -> Iterator[None]:
+def surroundings(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "single-threaded":
         await_single_thread()
         yield
@@ -54,13 +56,13 @@ def surroundings(request) -> Iterator[None]:
             yield
 
 
-def child(func, *args, timeout=None, log_dir=None):
+def child(func: Callable[..., Any], *args: Any, timeout: Any = None, log_dir: Any = None) -> Outcome:
     return run_in_child(AttemptOrder("a task", func, args, {}, timeout=timeout, log_dir=log_dir))
 
 
 @pytest.mark.usefixtures("surroundings")
 class TestAnAttemptInAChild:
-    def test_gives_its_result_its_time_and_its_memory(self):
+    def test_gives_its_result_its_time_and_its_memory(self) -> None:
         """B17."""
         outcome = child(tasks.own_pid)
         assert outcome.ok
@@ -68,12 +70,12 @@ class TestAnAttemptInAChild:
         assert outcome.peak_memory > 1_000_000
         assert outcome.seconds < 60
 
-    def test_runs_closures(self):
+    def test_runs_closures(self) -> None:
         """B17, B19."""
         captured = ["x"]
         assert child(lambda: captured[0]).value == "x"
 
-    def test_that_is_killed_died_of_that_signal(self):
+    def test_that_is_killed_died_of_that_signal(self) -> None:
         """B18, R3."""
         outcome = child(tasks.kill_own_process)
         assert isinstance(outcome.value, TaskDied)
@@ -81,33 +83,33 @@ class TestAnAttemptInAChild:
         assert "'a task'" in str(outcome.value)
 
     @pytest.mark.parametrize("code", [0, 7])
-    def test_that_exits_without_an_outcome_died_whatever_its_exit_code(self, code):
+    def test_that_exits_without_an_outcome_died_whatever_its_exit_code(self, code: int) -> None:
         """B18."""
         outcome = child(tasks.exit_hard, code)
         assert isinstance(outcome.value, TaskDied)
         assert outcome.value.exit_code == code
         assert outcome.value.signal is None
 
-    def test_gives_a_stand_in_for_an_exception_that_cannot_be_rebuilt(self):
+    def test_gives_a_stand_in_for_an_exception_that_cannot_be_rebuilt(self) -> None:
         """B18, P6."""
         error = child(tasks.raise_unrebuildable).value
         assert isinstance(error, RemoteTaskError)
         assert error.type_name.endswith("CannotBeRebuilt")
         assert "raise_unrebuildable" in error.traceback_text
 
-    def test_that_ignores_its_time_limit_is_killed(self):
+    def test_that_ignores_its_time_limit_is_killed(self) -> None:
         """O4."""
         outcome = child(tasks.hang_stubbornly, 60.0, timeout=0.1)
         assert isinstance(outcome.value, TaskTimedOut)
         assert outcome.seconds < 30
 
-    def test_that_died_leaves_the_reason_in_its_log(self, tmp_path):
+    def test_that_died_leaves_the_reason_in_its_log(self, tmp_path: Path) -> None:
         """N5."""
         child(tasks.kill_own_process, log_dir=str(tmp_path))
         (log,) = tmp_path.iterdir()
         assert "SIGKILL" in log.read_text(encoding="utf-8")
 
-    def test_leaves_no_child_behind(self):
+    def test_leaves_no_child_behind(self) -> None:
         """B17."""
         child(tasks.give, 1)
         assert children_left() == []
@@ -119,7 +121,7 @@ def children_left() -> list[str]:
     return [pid for pid in pids if b"multiprocessing" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def test_what_cannot_be_pickled_is_that_tasks_error_where_pickling_is_needed():
+def test_what_cannot_be_pickled_is_that_tasks_error_where_pickling_is_needed() -> None:
     """B19."""
     lock = threading.Lock()
     with another_thread():
@@ -130,7 +132,7 @@ def test_what_cannot_be_pickled_is_that_tasks_error_where_pickling_is_needed():
     assert child(lock.locked).value is False
 
 
-def test_a_child_finds_the_environment_of_its_driver(monkeypatch):
+def test_a_child_finds_the_environment_of_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """B21: also one that comes from a fork server started before."""
     with another_thread():
         child(tasks.give, 1)
@@ -138,7 +140,7 @@ def test_a_child_finds_the_environment_of_its_driver(monkeypatch):
         assert child(lambda: os.environ["OVERNIGHT_TEST_VARIABLE"]).value == "changed later"
 
 
-def test_two_hundred_forked_tasks_run_beside_threads_without_deadlock_or_warning(tmp_path):
+def test_two_hundred_forked_tasks_run_beside_threads_without_deadlock_or_warning(tmp_path: Path) -> None:
     """R22."""
     graph = TaskGraph()
     for number in range(200):
@@ -150,7 +152,7 @@ def test_two_hundred_forked_tasks_run_beside_threads_without_deadlock_or_warning
     assert results == set(range(200))
 
 
-def test_a_task_killed_with_its_process_fails_alone_and_its_dependants_are_skipped(tmp_path):
+def test_a_task_killed_with_its_process_fails_alone_and_its_dependants_are_skipped(tmp_path: Path) -> None:
     """R3, B8."""
     graph = TaskGraph()
     cache = FileTaskCache(str(tmp_path / "status"))
@@ -162,15 +164,16 @@ def test_a_task_killed_with_its_process_fails_alone_and_its_dependants_are_skipp
     results = dict(executor.execute(graph))
     assert isinstance(results[killed], TaskDied)
     assert cache.get_record(desc).type is CacheRecordType.ERROR
+    assert executor.summary is not None
     assert executor.summary.skipped == {"below": "killed"}
     assert executor.summary.succeeded == ("beside",)
 
 
-def test_a_time_limit_outside_of_the_main_thread_is_kept_by_a_child(tmp_path):
+def test_a_time_limit_outside_of_the_main_thread_is_kept_by_a_child(tmp_path: Path) -> None:
     """O4, S1."""
     graph = TaskGraph()
     slow = graph.create_task("slow", tasks.hang, args=[], timeout=0.2)
-    found = {}
+    found: dict[Task, Any] = {}
 
     def drive() -> None:
         executor = SequentialExecutor(task_log_dir=str(tmp_path / "logs"))
@@ -182,7 +185,7 @@ def test_a_time_limit_outside_of_the_main_thread_is_kept_by_a_child(tmp_path):
     assert isinstance(found[slow], TaskTimedOut)
 
 
-def test_an_interrupt_while_a_child_runs_ends_the_child_and_goes_on(tmp_path):
+def test_an_interrupt_while_a_child_runs_ends_the_child_and_goes_on(tmp_path: Path) -> None:
     """B10."""
     started = tmp_path / "started"
     driver = os.getpid()

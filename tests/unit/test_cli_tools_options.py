@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,13 @@ from overnight.sequential_executor import SequentialExecutor
 NO_ENVIRONMENT: dict[str, str] = {}
 
 
-def parse(*words, **modes) -> Namespace:
+def parse(*words: str, **modes: Any) -> Namespace:
     parser = ArgumentParser()
     TaskGraphCli.add_arguments(parser, **modes)
     return parser.parse_args(words)
 
 
-def test_defaults_are_those_of_the_table():
+def test_defaults_are_those_of_the_table() -> None:
     """L2."""
     assert vars(parse()) == {
         "jobs": None,
@@ -65,25 +66,25 @@ def test_defaults_are_those_of_the_table():
         (["--tsd", "flags"], "task_status_dir", "flags"),
     ],
 )
-def test_each_flag_sets_its_destination(words, dest, value):
+def test_each_flag_sets_its_destination(words: Any, dest: str, value: Any) -> None:
     """L2, L3."""
     assert getattr(parse(*words), dest) == value
 
 
-def test_groups_carry_the_documented_titles():
+def test_groups_carry_the_documented_titles() -> None:
     """L1."""
     parser = ArgumentParser()
     TaskGraphCli.add_arguments(parser)
     assert {"Task Graph Executor", "Execution Mode"} <= set(parser.format_help().replace(":", "").splitlines())
 
 
-def test_without_progress_mode_and_commands_their_options_are_absent():
+def test_without_progress_mode_and_commands_their_options_are_absent() -> None:
     """L1, L3."""
     options = parse(task_progress_mode=False, use_commands=False)
     assert not {"force", "task_status_dir", "command"} & set(vars(options))
 
 
-def test_short_flags_and_positionals_of_the_table_alone_are_taken():
+def test_short_flags_and_positionals_of_the_table_alone_are_taken() -> None:
     """L1: the rest belongs to the host tool."""
     parser = ArgumentParser()
     TaskGraphCli.add_arguments(parser, use_commands=False)
@@ -115,12 +116,12 @@ def test_short_flags_and_positionals_of_the_table_alone_are_taken():
         ({"executor": "queue", "redis_url": "redis://x"}, "queue"),
     ],
 )
-def test_the_executor_is_the_one_that_the_options_ask_for(options, executor):
+def test_the_executor_is_the_one_that_the_options_ask_for(options: dict[str, Any], executor: str) -> None:
     """L4, L5."""
     assert choose(options, NO_ENVIRONMENT).executor == executor
 
 
-def test_the_environment_names_the_server_and_never_conflicts():
+def test_the_environment_names_the_server_and_never_conflicts() -> None:
     """L4, L5."""
     environ = {"OVERNIGHT_REDIS_URL": "redis://env"}
     assert choose({"jobs": 2}, environ).redis_url == "redis://env"
@@ -147,7 +148,7 @@ def test_the_environment_names_the_server_and_never_conflicts():
         ({"executor": "slurm"}, "sequential, process-pool, dask, queue"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused_in_one_sentence(options, words):
+def test_options_that_contradict_each_other_are_refused_in_one_sentence(options: dict[str, Any], words: Any) -> None:
     """L5."""
     with pytest.raises(ValueError, match=words) as caught:
         TaskGraphCli.create_executor(None, **options)
@@ -155,7 +156,7 @@ def test_options_that_contradict_each_other_are_refused_in_one_sentence(options,
     assert str(caught.value).count("\n") == 0
 
 
-def test_a_whole_namespace_may_be_passed_and_its_settings_reach_the_executor():
+def test_a_whole_namespace_may_be_passed_and_its_settings_reach_the_executor() -> None:
     """L4, B1."""
     options = parse("-j", "1", "-f", "--fork", "--task-log-dir", "logs")
     executor = TaskGraphCli.create_executor(None, **vars(options), verbose=None, host_option=object())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,11 +27,11 @@ from tests.support import tasks
 
 
 @pytest.fixture(autouse=True)
-def own_directory(tmp_path, monkeypatch):
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def build(with_failure=False) -> TaskGraph:
+def build(with_failure: bool = False) -> TaskGraph:
     graph = TaskGraph()
     a = graph.create_task("a", tasks.give, args=["x"])
     if with_failure:
@@ -38,23 +41,24 @@ def build(with_failure=False) -> TaskGraph:
 
 
 class TestTaskGraphRun:
-    def test_says_whether_no_task_failed(self):
+    def test_says_whether_no_task_failed(self) -> None:
         """L9."""
         assert task_graph_run(build()) is True
         assert task_graph_run(TaskGraph()) is True
         assert task_graph_run(build(with_failure=True), keep_going=True) is False
 
-    def test_raises_the_first_failure_after_the_run_was_torn_down(self):
+    def test_raises_the_first_failure_after_the_run_was_torn_down(self) -> None:
         """L9, L10."""
         executor = SequentialExecutor()
         graph = build(with_failure=True)
         graph.create_task("c", tasks.give, args=[1], priority=-1)
         with pytest.raises(ValueError, match="the reason"):
             task_graph_run(graph, executor)
+        assert executor.summary is not None
         assert executor.summary.not_run == ("c",)
         assert task_graph_run(graph, executor) is True
 
-    def test_a_task_that_returns_false_is_a_success(self):
+    def test_a_task_that_returns_false_is_a_success(self) -> None:
         """R15."""
         graph = TaskGraph()
         graph.create_task("a", tasks.give, args=[False])
@@ -62,14 +66,14 @@ class TestTaskGraphRun:
 
 
 class TestTaskGraphRunWithResults:
-    def test_yields_bare_results_lazily(self):
+    def test_yields_bare_results_lazily(self) -> None:
         """L10."""
         graph = build()
         results = task_graph_run_with_results(graph)
         assert len(graph) == 2
         assert list(results) == ["x", "y"]
 
-    def test_prints_a_failure_and_goes_on_when_asked_to(self, capsys):
+    def test_prints_a_failure_and_goes_on_when_asked_to(self, capsys: pytest.CaptureFixture[str]) -> None:
         """L10."""
         results = list(task_graph_run_with_results(build(with_failure=True), keep_going=True))
         assert results[0] == "x"
@@ -78,16 +82,17 @@ class TestTaskGraphRunWithResults:
         assert printed.err.splitlines()[0] == "Task bad failed with:"
         assert "ValueError: the reason" in printed.out
 
-    def test_closes_the_run_and_not_the_executor_when_it_is_closed(self):
+    def test_closes_the_run_and_not_the_executor_when_it_is_closed(self) -> None:
         """L10."""
         executor = SequentialExecutor()
         results = task_graph_run_with_results(build(), executor)
         next(results)
         results.close()
+        assert executor.summary is not None
         assert executor.summary.not_run == ("b",)
         assert list(task_graph_run_with_results(build(), executor)) == ["x", "y"]
 
-    def test_gives_cached_results_when_asked_to(self):
+    def test_gives_cached_results_when_asked_to(self) -> None:
         """L10, X4."""
         cache = FileTaskCache("flags")
         assert list(task_graph_run_with_results(build(), SequentialExecutor(cache))) == ["x", "y"]
@@ -95,29 +100,29 @@ class TestTaskGraphRunWithResults:
         again = task_graph_run_with_results(build(), SequentialExecutor(cache), include_cached=True)
         assert list(again) == ["x", "y"]
 
-    def test_takes_a_foreign_executor_that_gives_a_plain_iterator(self):
+    def test_takes_a_foreign_executor_that_gives_a_plain_iterator(self) -> None:
         """X3, L10: and never passes it a keyword that it does not know."""
 
         class Foreign(TaskGraphExecutor):
-            def execute(self, graph):
+            def execute(self, graph: TaskGraph) -> Iterator[tuple[Task, Any]]:
                 return iter([(Task("a"), 1), (Task("b"), 2)])
 
         assert list(task_graph_run_with_results(TaskGraph(), Foreign())) == [1, 2]
 
 
 class TestProcessGraph:
-    def test_runs_records_and_runs_nothing_the_second_time(self, tmp_path):
+    def test_runs_records_and_runs_nothing_the_second_time(self, tmp_path: Path) -> None:
         """L7, L8."""
         for _ in range(2):
             assert TaskGraphCli.process_graph(build(), jobs=1, task_status_dir="flags") is True
         assert len(list((tmp_path / "flags").iterdir())) == 2
 
-    def test_only_a_completely_successful_run_is_true(self):
+    def test_only_a_completely_successful_run_is_true(self) -> None:
         """L8, R18."""
         graph = build(with_failure=True)
         assert TaskGraphCli.process_graph(graph, jobs=1, keep_going=True, command=None) is False
 
-    def test_prunes_to_the_given_tasks_and_what_they_depend_on(self, tmp_path):
+    def test_prunes_to_the_given_tasks_and_what_they_depend_on(self, tmp_path: Path) -> None:
         """L7, G24."""
         graph = build()
         graph.create_task("c", tasks.give, args=[1])
@@ -126,7 +131,7 @@ class TestProcessGraph:
         with pytest.raises(UnknownTask, match="unheard"):
             TaskGraphCli.process_graph(build(), jobs=1, task_ids=["unheard"])
 
-    def test_a_forced_run_runs_all_and_writes_flags_for_the_next(self, tmp_path):
+    def test_a_forced_run_runs_all_and_writes_flags_for_the_next(self, tmp_path: Path) -> None:
         """L7, B14."""
         ledger = tmp_path / "ledger"
         for force in (False, True, False):
@@ -135,12 +140,12 @@ class TestProcessGraph:
             TaskGraphCli.process_graph(graph, jobs=1, force=force, task_status_dir="flags")
         assert tasks.noted(ledger) == ["a", "a"]
 
-    def test_of_one_task_needs_no_server(self, monkeypatch):
+    def test_of_one_task_needs_no_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """L7, R17, L13."""
         asked = []
         create = TaskGraphCli.create_executor
 
-        def watched(task_cache=None, **kwargs):
+        def watched(task_cache: TaskCache | None = None, **kwargs: Any) -> TaskGraphExecutor:
             asked.append(kwargs["jobs"])
             return create(task_cache, **kwargs)
 
@@ -151,7 +156,9 @@ class TestProcessGraph:
         assert asked == [1]
 
     @pytest.mark.parametrize("command", ["list", "status"])
-    def test_status_makes_no_executor_and_runs_nothing(self, command, monkeypatch, capsys):
+    def test_status_makes_no_executor_and_runs_nothing(
+        self, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         """L8, R18."""
         monkeypatch.setattr(TaskGraphCli, "create_executor", None)
         graph = build()
@@ -159,37 +166,49 @@ class TestProcessGraph:
         assert len(graph) == 2
         assert "NEEDS_COMPUTE" in capsys.readouterr().out
 
-    def test_refuses_an_unknown_command(self):
+    def test_refuses_an_unknown_command(self) -> None:
         """L8."""
         with pytest.raises(ValueError, match="Unknown command 'walk'"):
             TaskGraphCli.process_graph(build(), command="walk")
 
-    def test_a_failing_close_does_not_hide_success(self, monkeypatch, caplog):
+    def test_a_failing_close_does_not_hide_success(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """R12, X2."""
 
         class Leaky(SequentialExecutor):
-            def close(self):
+            def close(self) -> None:
                 raise RuntimeError("cannot close")
 
         monkeypatch.setattr(TaskGraphCli, "create_executor", staticmethod(lambda *_, **__: Leaky()))
         assert TaskGraphCli.process_graph(build(), jobs=1) is True
         assert sum("could not be closed" in record.getMessage() for record in caplog.records) == 1
 
-    def test_looks_its_collaborators_up_when_called(self, monkeypatch):
+    def test_looks_its_collaborators_up_when_called(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """L13."""
-        calls = []
-        monkeypatch.setattr(TaskCache, "create", staticmethod(lambda **kwargs: calls.append(kwargs) or NO_TASK_CACHE))
-        monkeypatch.setattr(cli_tools, "task_graph_run", lambda *args, **kwargs: calls.append(kwargs) or True)
-        monkeypatch.setattr(cli_tools, "task_graph_status", lambda *args: calls.append(args) or True)
+        calls: list[Any] = []
+
+        def noted(answer: Any) -> Callable[..., Any]:
+            def collaborator(*args: Any, **kwargs: Any) -> Any:
+                calls.append((args, kwargs))
+                return answer
+
+            return collaborator
+
+        monkeypatch.setattr(TaskCache, "create", staticmethod(noted(NO_TASK_CACHE)))
+        monkeypatch.setattr(cli_tools, "task_graph_run", noted(True))
+        monkeypatch.setattr(cli_tools, "task_graph_status", noted(True))
         TaskGraphCli.process_graph(build(), jobs=1, task_status_dir="d", keep_going=True)
         TaskGraphCli.process_graph(build(), command="status", verbose=2)
-        assert calls[0] == {"task_progress_mode": True, "cache_dir": "d"}
-        assert calls[1] == {"keep_going": True}
-        assert calls[3][2] == 2
+        assert calls[0] == ((), {"task_progress_mode": True, "cache_dir": "d"})
+        assert calls[1][1] == {"keep_going": True}
+        assert calls[3][0][1:] == (NO_TASK_CACHE, 2)
 
 
 class TestStatus:
-    def lines(self, graph, cache, capsys, verbose=None):
+    def lines(
+        self, graph: TaskGraph, cache: TaskCache, capsys: pytest.CaptureFixture[str], verbose: Any = None
+    ) -> list[str]:
         capsys.readouterr()
         assert task_graph_status(graph, cache, verbose) is True
         return capsys.readouterr().out.splitlines()
@@ -199,7 +218,7 @@ class TestStatus:
         list(SequentialExecutor(cache).execute(build(with_failure=True)))
         return cache
 
-    def test_shows_the_state_of_each_task_and_why_it_was_skipped(self, capsys):
+    def test_shows_the_state_of_each_task_and_why_it_was_skipped(self, capsys: pytest.CaptureFixture[str]) -> None:
         """L12, B8, F4."""
         lines = self.lines(build(with_failure=True), self.failed_cache(), capsys)
         assert lines == [
@@ -209,13 +228,15 @@ class TestStatus:
             f"{'b':<50} SKIPPED (bad)",
         ]
 
-    def test_shows_the_stored_traceback_when_verbose(self, capsys):
+    def test_shows_the_stored_traceback_when_verbose(self, capsys: pytest.CaptureFixture[str]) -> None:
         """L12, C13."""
         lines = self.lines(build(with_failure=True), self.failed_cache(), capsys, verbose=1)
         assert f"{'bad':<50} ERROR" in lines
         assert "ValueError: the reason" in lines
 
-    def test_pads_to_the_longest_id_within_bounds_and_keeps_ids_on_one_line(self, capsys):
+    def test_pads_to_the_longest_id_within_bounds_and_keeps_ids_on_one_line(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         """L12, I7."""
         graph = TaskGraph()
         graph.create_task("x" * 70 + "\n", tasks.give, args=[1])
@@ -224,11 +245,11 @@ class TestStatus:
         graph.create_task("y" * 150, tasks.give, args=[1])
         assert self.lines(graph, NO_TASK_CACHE, capsys)[0] == f"{'TaskID':<120} Status"
 
-    def test_of_an_empty_graph_is_the_header(self, capsys):
+    def test_of_an_empty_graph_is_the_header(self, capsys: pytest.CaptureFixture[str]) -> None:
         """L12."""
         assert self.lines(TaskGraph(), NO_TASK_CACHE, capsys) == [f"{'TaskID':<50} Status"]
 
-    def test_all_done_agrees_with_what_would_run(self):
+    def test_all_done_agrees_with_what_would_run(self) -> None:
         """L11, F4."""
         cache = FileTaskCache("flags")
         assert task_graph_all_done(TaskGraph(), cache) is True
@@ -237,7 +258,7 @@ class TestStatus:
         assert task_graph_all_done(build(), cache) is True
 
 
-def test_the_executor_interface_names_what_a_subclass_lacks():
+def test_the_executor_interface_names_what_a_subclass_lacks() -> None:
     """X1."""
 
     class Empty(TaskGraphExecutor):
@@ -249,14 +270,14 @@ def test_the_executor_interface_names_what_a_subclass_lacks():
         Empty().close()
 
 
-def test_leaving_an_executor_answers_as_documented():
+def test_leaving_an_executor_answers_as_documented() -> None:
     """X2."""
     executor = SequentialExecutor()
     assert executor.__exit__(None, None, None) is True
     assert executor.__exit__(ValueError, ValueError(), None) is False
 
 
-def test_importing_the_package_loads_no_heavy_library():
+def test_importing_the_package_loads_no_heavy_library() -> None:
     """P1, P3."""
     code = (
         "import sys, overnight; from overnight import cli_tools, graph, cache, executor, base_executor, "
@@ -266,7 +287,7 @@ def test_importing_the_package_loads_no_heavy_library():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_the_package_names_an_attribute_that_it_lacks():
+def test_the_package_names_an_attribute_that_it_lacks() -> None:
     """P1."""
     import overnight
 

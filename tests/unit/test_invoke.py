@@ -8,18 +8,21 @@ import signal
 import time
 import traceback
 import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from overnight.errors import TaskTimedOut
-from overnight.invoke import attempt, invoke
+from overnight.invoke import Outcome, attempt, invoke
 from tests.support import tasks
 
 #: The suite's own time limit is a thread; these tests use the timer signal themselves.
 LIMIT_SECONDS = 0.05
 
 
-def test_an_outcome_says_result_start_duration_and_memory():
+def test_an_outcome_says_result_start_duration_and_memory() -> None:
     """B16."""
     before = time.time()
     outcome = invoke(tasks.give, ["x"], {})
@@ -29,13 +32,13 @@ def test_an_outcome_says_result_start_duration_and_memory():
     assert outcome.peak_memory > 1_000_000
 
 
-def test_a_raised_exception_is_the_outcome_and_its_traceback_begins_in_the_task():
+def test_a_raised_exception_is_the_outcome_and_its_traceback_begins_in_the_task() -> None:
     outcome = invoke(tasks.fail, ["reason"], {})
     assert not outcome.ok
     assert [frame.name for frame in traceback.extract_tb(outcome.value.__traceback__)] == ["fail"]
 
 
-def test_a_returned_exception_is_a_failure():
+def test_a_returned_exception_is_a_failure() -> None:
     """G23."""
     outcome = invoke(tasks.fail_by_return, [], {})
     assert not outcome.ok
@@ -43,32 +46,32 @@ def test_a_returned_exception_is_a_failure():
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, tasks.Fatal])
-def test_every_base_exception_is_an_outcome(error):
+def test_every_base_exception_is_an_outcome(error: type[BaseException]) -> None:
     """B10."""
 
-    def raise_it():
+    def raise_it() -> None:
         raise error
 
     assert isinstance(invoke(raise_it, [], {}).value, error)
 
 
-def test_exceptions_that_are_to_pass_do():
+def test_exceptions_that_are_to_pass_do() -> None:
     """B10: an interrupt of the driver."""
 
-    def interrupt():
+    def interrupt() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         invoke(interrupt, [], {}, passing=(KeyboardInterrupt,))
 
 
-def test_a_failed_outcome_does_not_keep_itself_alive():
+def test_a_failed_outcome_does_not_keep_itself_alive() -> None:
     """B15: no cycle through the frame that called the task."""
 
     class Marked(Exception):
         pass
 
-    def raise_it():
+    def raise_it() -> None:
         raise Marked
 
     gc.disable()
@@ -82,25 +85,26 @@ def test_a_failed_outcome_does_not_keep_itself_alive():
 
 
 class TestATimeLimit:
-    def test_interrupts_a_task(self):
+    def test_interrupts_a_task(self) -> None:
         """O4."""
         outcome = invoke(tasks.hang, [], {}, timeout=LIMIT_SECONDS)
         assert isinstance(outcome.value, TaskTimedOut)
         assert outcome.seconds >= LIMIT_SECONDS
 
-    def test_is_a_failure_even_of_a_task_that_swallows_it(self):
+    def test_is_a_failure_even_of_a_task_that_swallows_it(self) -> None:
         """O4."""
 
-        def swallow():
+        def swallow() -> str | None:
             try:
                 tasks.hang()
             except TimeoutError:
                 return "went on"
+            return None
 
         assert isinstance(invoke(swallow, [], {}, timeout=LIMIT_SECONDS).value, TaskTimedOut)
 
-    def test_interrupts_again_a_task_that_goes_on(self):
-        def swallow_once():
+    def test_interrupts_again_a_task_that_goes_on(self) -> None:
+        def swallow_once() -> None:
             try:
                 tasks.hang()
             except TimeoutError:
@@ -109,8 +113,8 @@ class TestATimeLimit:
         outcome = invoke(swallow_once, [], {}, timeout=LIMIT_SECONDS)
         assert isinstance(outcome.value, TaskTimedOut)
 
-    def test_stays_the_failure_of_a_task_that_raises_another_error_for_it(self):
-        def translate():
+    def test_stays_the_failure_of_a_task_that_raises_another_error_for_it(self) -> None:
+        def translate() -> None:
             try:
                 tasks.hang()
             except TimeoutError as error:
@@ -120,12 +124,12 @@ class TestATimeLimit:
         assert isinstance(error, TaskTimedOut)
         assert isinstance(error.__cause__, RuntimeError)
 
-    def test_that_is_not_reached_changes_nothing(self):
+    def test_that_is_not_reached_changes_nothing(self) -> None:
         assert invoke(tasks.give, ["x"], {}, timeout=60).value == "x"
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
-    def test_gives_handler_and_timer_of_the_process_back(self):
-        def own_handler(_number, _frame):
+    def test_gives_handler_and_timer_of_the_process_back(self) -> None:
+        def own_handler(_number: Any, _frame: Any) -> None:
             pytest.fail("the process's own timer went off")
 
         former = signal.signal(signal.SIGALRM, own_handler)
@@ -141,28 +145,28 @@ class TestATimeLimit:
             signal.signal(signal.SIGALRM, former)
 
     @pytest.mark.parametrize("limit", [1e-6, 1e-5, 1e-4])
-    def test_that_is_over_at_once_leaves_no_timer(self, limit):
+    def test_that_is_over_at_once_leaves_no_timer(self, limit: float) -> None:
         for _ in range(20):
             outcome = invoke(tasks.give, ["x"], {}, timeout=limit)
             assert outcome.value == "x" or isinstance(outcome.value, TaskTimedOut)
             assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def run_attempt(directory, func, *args, **options):
+def run_attempt(directory: Path, func: Callable[..., Any], *args: Any, **options: Any) -> Outcome:
     return attempt("a task", func, args, {}, log_dir=str(directory), run_id="r1", **options)
 
 
-def log_text(directory):
+def log_text(directory: Path) -> str:
     (path,) = directory.iterdir()
     return path.read_text(encoding="utf-8")
 
 
-def test_a_silent_attempt_makes_no_file(tmp_path):
+def test_a_silent_attempt_makes_no_file(tmp_path: Path) -> None:
     run_attempt(tmp_path, tasks.give, "x")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_attempt_leaves_type_message_and_traceback_in_its_log(tmp_path):
+def test_a_failed_attempt_leaves_type_message_and_traceback_in_its_log(tmp_path: Path) -> None:
     """N5, N3: with a separator line per attempt."""
     for number in (1, 2):
         run_attempt(tmp_path, tasks.fail, "reason", attempt=number)
@@ -172,7 +176,7 @@ def test_a_failed_attempt_leaves_type_message_and_traceback_in_its_log(tmp_path)
     assert "---- a task run r1 attempt 2 " in text
 
 
-def test_start_end_duration_and_memory_are_logged_at_verbosity_one(tmp_path):
+def test_start_end_duration_and_memory_are_logged_at_verbosity_one(tmp_path: Path) -> None:
     """B16."""
     run_attempt(tmp_path, tasks.give, "x", verbosity=1)
     lines = log_text(tmp_path).splitlines()
@@ -180,7 +184,7 @@ def test_start_end_duration_and_memory_are_logged_at_verbosity_one(tmp_path):
     assert "task_executor INFO task <a task> ended after" in lines[2]
 
 
-def test_a_failure_without_a_log_directory_is_still_logged(caplog):
+def test_a_failure_without_a_log_directory_is_still_logged(caplog: pytest.LogCaptureFixture) -> None:
     """B16, B2."""
     attempt("a", tasks.fail, [], {})
     (record,) = caplog.records

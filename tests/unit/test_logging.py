@@ -23,29 +23,33 @@ from tests.support import tasks
 logger = logging.getLogger("some.library")
 
 
-def read(path):
+def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
 class TestEnsureLogDir:
-    def test_makes_the_given_directory_with_its_parents_and_returns_it_absolute(self, tmp_path, monkeypatch):
+    def test_makes_the_given_directory_with_its_parents_and_returns_it_absolute(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """N1."""
         monkeypatch.chdir(tmp_path)
         made = ensure_log_dir(task_log_dir="a/b", other="ignored")
         assert made == str(tmp_path / "a" / "b")
         assert Path(made).is_dir()
 
-    def test_falls_back_to_task_log_in_the_current_directory(self, tmp_path, monkeypatch):
+    def test_falls_back_to_task_log_in_the_current_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """N1."""
         monkeypatch.chdir(tmp_path)
         assert ensure_log_dir(task_log_dir=None) == str(tmp_path / ".task-log")
 
-    def test_leaves_a_url_as_it_is_and_makes_it(self):
+    def test_leaves_a_url_as_it_is_and_makes_it(self) -> None:
         """N1."""
         assert ensure_log_dir(task_log_dir="memory://logs/deep") == "memory://logs/deep"
         assert fsspec.filesystem("memory").isdir("/logs/deep")
 
-    def test_may_be_called_by_many_processes_at_once(self, tmp_path):
+    def test_may_be_called_by_many_processes_at_once(self, tmp_path: Path) -> None:
         """R14, N1."""
         code = "import sys; from overnight.logging import ensure_log_dir; ensure_log_dir(task_log_dir=sys.argv[1])"
         command = [sys.executable, "-c", code, str(tmp_path / "x" / "y" / "z")]
@@ -54,30 +58,30 @@ class TestEnsureLogDir:
 
 
 class TestConfigureTaskLogging:
-    def test_without_a_directory_discards_everything(self):
+    def test_without_a_directory_discards_everything(self) -> None:
         """N2."""
         assert isinstance(configure_task_logging(None, "a", 0), logging.NullHandler)
 
     @pytest.mark.parametrize(("verbosity", "level"), [(None, 30), (-1, 30), (0, 30), (1, 20), (2, 10), (3, 5), (9, 5)])
-    def test_translates_verbosity_into_a_level(self, tmp_path, verbosity, level):
+    def test_translates_verbosity_into_a_level(self, tmp_path: Path, verbosity: int | None, level: int) -> None:
         """N2."""
         handler = configure_task_logging(str(tmp_path), "a", verbosity)
         assert handler.level == level
         handler.close()
 
     @pytest.mark.parametrize("name", ["a", "a b", "part_1.0123", "é"])
-    def test_uses_a_safe_name_as_given(self, tmp_path, name):
+    def test_uses_a_safe_name_as_given(self, tmp_path: Path, name: str) -> None:
         """N2."""
         configure_task_logging(str(tmp_path), name, 0).close()
         assert [path.name for path in tmp_path.iterdir()] == [f"log_{name}.log"]
 
     @pytest.mark.parametrize("name", ["a/b", "..", "../up", "a\nb", "x" * 201, "s3://bucket"])
-    def test_turns_an_unsafe_name_into_its_file_name(self, tmp_path, name):
+    def test_turns_an_unsafe_name_into_its_file_name(self, tmp_path: Path, name: str) -> None:
         """N2, I4."""
         configure_task_logging(str(tmp_path), name, 0).close()
         assert [path.name for path in tmp_path.iterdir()] == [f"log_{file_name(name)}.log"]
 
-    def test_looks_the_handler_class_up_when_called(self, tmp_path, monkeypatch):
+    def test_looks_the_handler_class_up_when_called(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """N2."""
 
         class Other(FsspecHandler):
@@ -88,7 +92,7 @@ class TestConfigureTaskLogging:
         assert type(handler) is Other
         handler.close()
 
-    def test_lines_begin_with_the_id_on_one_line_and_no_template(self, tmp_path):
+    def test_lines_begin_with_the_id_on_one_line_and_no_template(self, tmp_path: Path) -> None:
         """N2, I7."""
         handler = configure_task_logging(str(tmp_path), "50%s\nx", 0)
         handler.handle(logging.LogRecord("lib", logging.WARNING, "", 0, "hello %s", ("you",), None))
@@ -100,7 +104,7 @@ class TestConfigureTaskLogging:
 
 class TestFsspecHandler:
     @pytest.mark.parametrize("where", ["path", "url"])
-    def test_appends_and_may_be_closed_twice(self, tmp_path, where):
+    def test_appends_and_may_be_closed_twice(self, tmp_path: Path, where: str) -> None:
         """N3."""
         place = str(tmp_path / "x.log") if where == "path" else "memory://handler/x.log"
         if where == "url":
@@ -113,7 +117,7 @@ class TestFsspecHandler:
         with fsspec.open(place, "rt") as file:
             assert file.read() == "one\ntwo\n"
 
-    def test_writes_nothing_after_it_was_closed(self, tmp_path):
+    def test_writes_nothing_after_it_was_closed(self, tmp_path: Path) -> None:
         """N3."""
         handler = FsspecHandler(str(tmp_path / "x.log"))
         handler.close()
@@ -122,7 +126,7 @@ class TestFsspecHandler:
 
 
 class TestTaskLog:
-    def test_takes_records_of_its_context_only(self, tmp_path):
+    def test_takes_records_of_its_context_only(self, tmp_path: Path) -> None:
         """N4."""
         with task_log("a", str(tmp_path)):
             logger.warning("inside")
@@ -130,11 +134,11 @@ class TestTaskLog:
         assert "inside" in read(tmp_path / "log_a.log")
         assert "outside" not in read(tmp_path / "log_a.log")
 
-    def test_keeps_tasks_in_threads_apart(self, tmp_path):
+    def test_keeps_tasks_in_threads_apart(self, tmp_path: Path) -> None:
         """N4."""
         together = threading.Barrier(4)
 
-        def work(name):
+        def work(name: str) -> None:
             with task_log(name, str(tmp_path)):
                 together.wait()
                 logger.warning("record of %s", name)
@@ -147,11 +151,11 @@ class TestTaskLog:
             text = read(tmp_path / f"log_{name}.log")
             assert [other for other in names if f"record of {other}" in text] == [name]
 
-    def test_takes_the_records_of_threads_that_the_task_starts_and_of_no_older_one(self, tmp_path):
+    def test_takes_the_records_of_threads_that_the_task_starts_and_of_no_older_one(self, tmp_path: Path) -> None:
         """N4."""
         begin, logged = threading.Event(), threading.Event()
 
-        def older():
+        def older() -> None:
             begin.wait()
             logger.warning("older thread")
             logged.set()
@@ -169,7 +173,7 @@ class TestTaskLog:
         assert "newer thread" in text
         assert "older thread" not in text
 
-    def test_lowers_levels_as_far_as_asked_and_restores_them(self, tmp_path):
+    def test_lowers_levels_as_far_as_asked_and_restores_them(self, tmp_path: Path) -> None:
         """N4."""
         root = logging.getLogger()
         before, handlers = root.level, list(root.handlers)
@@ -180,7 +184,9 @@ class TestTaskLog:
         assert "DEBUG fine detail" in read(tmp_path / "log_a.log")
         assert "trace" not in read(tmp_path / "log_a.log")
 
-    def test_that_cannot_be_written_fails_nothing_and_is_reported_once(self, tmp_path, caplog):
+    def test_that_cannot_be_written_fails_nothing_and_is_reported_once(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """N3."""
         missing = tmp_path / "missing"
         for _ in range(2):
@@ -190,7 +196,7 @@ class TestTaskLog:
         assert len(reports) == 1
         assert str(missing) in reports[0].getMessage()
 
-    def test_may_lie_at_a_url(self):
+    def test_may_lie_at_a_url(self) -> None:
         """N3."""
         fsspec.filesystem("memory").makedirs("/tasklogs", exist_ok=True)
         with task_log("a", "memory://tasklogs"):
@@ -198,10 +204,10 @@ class TestTaskLog:
         assert b"far away" in fsspec.filesystem("memory").cat("/tasklogs/log_a.log")
 
 
-def speak_twice(log_dir):
+def speak_twice(log_dir: str) -> None:
     """Run two attempts that use every way of output, then print."""
 
-    def speak(name):
+    def speak(name: str) -> None:
         print(f"python {name}")
         sys.stderr.write(f"stderr {name}\n")
         os.write(1, f"native {name}\n".encode())
@@ -215,7 +221,7 @@ def speak_twice(log_dir):
 
 
 class TestCapturedOutput:
-    def test_of_python_native_code_and_child_programs_goes_to_the_log_of_its_attempt(self, tmp_path):
+    def test_of_python_native_code_and_child_programs_goes_to_the_log_of_its_attempt(self, tmp_path: Path) -> None:
         """N5, PP4: in a process of its own, whose streams are not the test runner's."""
         code = f"from tests.unit.test_logging import speak_twice; speak_twice({str(tmp_path)!r})"
         root = Path(__file__).parents[2]
@@ -228,17 +234,17 @@ class TestCapturedOutput:
             assert f"python {other}" not in text
             assert text.index("native") < text.index("record")
 
-    def test_of_a_silent_task_makes_no_log(self, tmp_path):
+    def test_of_a_silent_task_makes_no_log(self, tmp_path: Path) -> None:
         with OutputCapture() as capture:
             attempt("a", tasks.give, [1], {}, log_dir=str(tmp_path), capture=capture)
         assert list(tmp_path.iterdir()) == []
 
-    def test_without_a_log_goes_where_it_went_before(self, capfd):
+    def test_without_a_log_goes_where_it_went_before(self, capfd: pytest.CaptureFixture[str]) -> None:
         with OutputCapture() as capture:
             attempt("a", os.write, [1, b"words\n"], {}, capture=capture)
         assert capfd.readouterr().err == "words\n"
 
-    def test_of_a_process_that_died_is_left_to_whoever_gave_the_file(self, tmp_path):
+    def test_of_a_process_that_died_is_left_to_whoever_gave_the_file(self, tmp_path: Path) -> None:
         """N5."""
         with (tmp_path / "output").open("a+b", buffering=0) as file, OutputCapture(file.fileno()):
             os.write(2, b"last words\n")
