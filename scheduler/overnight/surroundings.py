@@ -9,9 +9,11 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-#: Variables that describe the host or the terminal, the address of Redis, and overnight's own: never passed on.
-KEPT_BACK = (
-    "OVERNIGHT_*", "REDIS_URL", "RQ_*", "HOSTNAME", "HOST", "HOSTTYPE", "MACHTYPE", "LOGNAME", "MAIL", "SHELL", "SHLVL",
+#: The address of Redis, and overnight's own variables: no task sees them.
+HIDDEN = ("OVERNIGHT_*", "REDIS_URL", "RQ_*")
+#: Variables that describe the host or the terminal: a task has those of its worker.
+OF_THE_HOST = (
+    "HOSTNAME", "HOST", "HOSTTYPE", "MACHTYPE", "LOGNAME", "MAIL", "SHELL", "SHLVL",
     "PWD", "OLDPWD", "_", "TERM", "TERM_*", "TERMCAP", "COLORTERM", "COLUMNS", "LINES", "DISPLAY", "WAYLAND_*",
     "XAUTHORITY", "XDG_*", "DBUS_*", "DESKTOP_*", "SSH_*", "GPG_*", "TMUX*", "STY", "WINDOWID", "LS_COLORS",
     "PYTHON*", "TMPDIR", "HOME", "USER", "INVOCATION_ID", "JOURNAL_STREAM", "NOTIFY_SOCKET", "LISTEN_*",
@@ -28,8 +30,13 @@ def passed_environment(
     return {
         name: value
         for name, value in source.items()
-        if not _matches(name, drop) and (_matches(name, also) or not _matches(name, KEPT_BACK))
+        if not _matches(name, drop) and (_matches(name, also) or not _matches(name, HIDDEN + OF_THE_HOST))
     }
+
+
+def host_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that describe this host, which a task has whatever the driver passes on."""
+    return {name: value for name, value in environ.items() if _matches(name, OF_THE_HOST)}
 
 
 def import_paths() -> list[str]:

@@ -16,6 +16,8 @@ import sys
 from _signal import getsignal  # type: ignore[import-not-found]  # typeshed does not know it
 from collections.abc import Mapping, Sequence
 
+from overnight.surroundings import host_environment
+
 _SIGNALS = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -27,15 +29,23 @@ _SIGNALS = (
     signal.SIGUSR2,
 )
 
+_OWN_PATHS = tuple(sys.path)
+_HOST_ENVIRONMENT = host_environment(os.environ)
+
 
 class Surroundings:
-    """The surroundings of one run in this process."""
+    """The surroundings of one run in this process.
+
+    The driver's import paths come before this interpreter's own; the driver's variables replace all but those that
+    describe this host.
+    """
 
     def __init__(self, directory: str, umask: int, environment: Mapping[str, str], import_paths: Sequence[str]) -> None:
         self._directory = directory
         self._umask = umask
-        self._environment = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
-        self._paths = list(import_paths)
+        variables = {**_HOST_ENVIRONMENT, **environment}
+        self._environment = {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+        self._paths = [*import_paths, *[path for path in _OWN_PATHS if path not in import_paths]]
         self._handlers = [(int(number), getsignal(number)) for number in _SIGNALS]
 
     def settle(self) -> None:
