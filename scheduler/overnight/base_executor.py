@@ -10,7 +10,7 @@ One run goes through these steps, on every executor in the driver:
 `GraphRun` holds the core (retries, limits, priorities) and the tasks' indices, `Journal` the outcomes, cache and
 graph. A subclass gives `_open_backend`, which is called when the first task is to run and returns a `Backend`: it
 starts attempts, waits for outcomes and gives up. The queue executor, whose scheduler drives the core elsewhere,
-overrides `_pairs` and uses `prepare` and `Journal` alone.
+overrides `_open_journal` and `_pairs`, and uses `prepare` and `Journal` alone.
 
 A backend never decides. It reports an attempt that failed as an `Outcome`, one that was lost with its worker as
 None, and it raises only if the run cannot go on.
