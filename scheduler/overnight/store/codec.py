@@ -31,6 +31,12 @@ def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
         yield items[start : start + size]
 
 
+def seconds_text(time_read: tuple[int, int]) -> str:
+    """Return the reply of TIME as seconds, exact to the microsecond."""
+    seconds, microseconds = time_read
+    return f"{seconds}.{microseconds:06d}"
+
+
 # Runs.
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from overnight.config import Settings
@@ -94,11 +94,14 @@ def address(client: redis.Redis) -> str:
 def translated(error: Exception, url: str) -> Unreachable:
     """Return the error of overnight that says in one sentence why the server at `url` cannot be used."""
     text = str(error)
-    if "OOM command not allowed" in text:
+    if "command not allowed when used memory" in text:
         return StoreFull(f"The memory of the server {url} is full: raise its maxmemory or let runs end.")
     if "MISCONF" in text:
         return StoreFull(f"The server {url} cannot write to its disk and refuses changes: {text}")
-    return Unreachable(f"The server {url} cannot be used: {_reason(error, text)}.")
+    reason = _reason(error, text)
+    if reason == _SILENT and url.startswith("rediss:"):
+        reason += "; perhaps it does not speak TLS"
+    return Unreachable(f"The server {url} cannot be used: {reason}.")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -111,19 +114,18 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _reason(error: Exception, text: str) -> str:
     for known, sentence in _SENTENCES:
         if known in text:
-            return sentence.format(text=text)
+            return sentence
     found = [sentence for cause in _causes(error) for kind, sentence in _KINDS if isinstance(cause, kind)]
-    return found[0] if found else text.rstrip(".") or type(error).__name__
+    return found[0].format(text=text.rstrip(".")) if found else text.rstrip(".") or type(error).__name__
 
 
+_SILENT = "it does not answer in time"
 _SENTENCES = (
     ("WRONGPASS", "the user name or password is wrong"),
-    ("NOAUTH", "it demands a password and none was given"),
+    ("Authentication required", "it demands a password and none was given"),
     ("without any password configured", "a password was given and it has none"),
     ("invalid username-password", "the user name or password is wrong"),
-    ("NOPERM", "its access rules forbid what is needed ({text})"),
-    ("LOADING", "it is still loading its data"),
-    ("READONLY", "it is a replica and refuses changes; name the primary"),
+    ("Connection closed by server", "it closed the connection; perhaps it speaks TLS alone (rediss://)"),
     ("max number of clients", "it has reached its maxclients limit"),
     ("Connection refused", "nothing listens there (connection refused)"),
     ("Name or service not known", "its host name is not known"),
@@ -131,14 +133,17 @@ _SENTENCES = (
     ("nodename nor servname", "its host name is not known"),
 )
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
+    (NoPermissionError, "its access rules forbid what is needed ({text})"),
+    (BusyLoadingError, "it is still loading its data"),
+    (ReadOnlyError, "it is a replica and refuses changes; name the primary"),
     (AuthenticationError, "the user name or password is wrong"),
     (ssl.SSLError, "TLS does not fit: one side is plain, or the certificate is not trusted"),
     (socket.gaierror, "its host name is not known"),
     (FileNotFoundError, "its socket does not exist"),
-    (redis.TimeoutError, "it does not answer in time"),
-    (TimeoutError, "it does not answer in time"),
+    (redis.TimeoutError, _SILENT),
+    (TimeoutError, _SILENT),
 )
-_PASSING = ("Connection refused", "LOADING", "max number of clients", "No such file", "not exist", "Connection reset")
+_PASSING = ("Connection refused", "max number of clients", "No such file", "not exist", "Connection reset")
 
 
 def _may_pass(error: Exception) -> bool:

@@ -13,6 +13,7 @@ from overnight.store.codec import (
     NO_DIGEST,
     Cursor,
     chunks,
+    seconds_text,
     unpacked_charge,
     unpacked_run,
     unpacked_worker,
@@ -142,8 +143,9 @@ class RedisReading:
     def workers(self) -> list[WorkerRecord]:
         """Return the workers whose registration is alive."""
         keys = self.server.keys
-        (seconds, _), records = self.server.send_all([("TIME",), ("HGETALL", keys.shared("workers:records"))])
-        alive = set(self.server.send(("ZRANGEBYSCORE", keys.shared("workers"), f"({seconds}", "+inf")))
+        time_read, records = self.server.send_all([("TIME",), ("HGETALL", keys.shared("workers:records"))])
+        later = f"({seconds_text(time_read)}"
+        alive = set(self.server.send(("ZRANGEBYSCORE", keys.shared("workers"), later, "+inf")))
         found = [unpacked_worker(record) for instance, record in records.items() if instance in alive]
         return sorted(found, key=lambda worker: (worker.host, worker.started_at, worker.instance))
 

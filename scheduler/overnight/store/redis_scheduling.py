@@ -18,6 +18,7 @@ from overnight.store.codec import (
     chunks,
     packed_batch,
     packed_charge,
+    seconds_text,
     unpacked_charge,
     unpacked_run,
 )
@@ -130,9 +131,8 @@ class RedisScheduling(RedisReading):
 
     def reap(self, epoch: Epoch, most: int = 100) -> list[Reaped]:
         """REAP: take back batches whose lease has run out by the server's clock, read again inside the script."""
-        seconds, microseconds = self.server.send(("TIME",))
+        now = seconds_text(self.server.send(("TIME",)))
         leases = self.server.keys.shared("leases")
-        now = f"{seconds}.{microseconds:06d}"
         due = self.server.send(("ZRANGEBYSCORE", leases, "-inf", now, "LIMIT", 0, most))
         names = [tuple(lease.decode().split(" ", 1)) for lease in due]
         replies = self.server.send_all(
@@ -164,8 +164,7 @@ class RedisScheduling(RedisReading):
 
     def now(self) -> float:
         """Return the server's clock in seconds since the epoch."""
-        seconds, microseconds = self.server.send(("TIME",))
-        return float(seconds) + float(microseconds) / 1e6
+        return float(seconds_text(self.server.send(("TIME",))))
 
     def server_id(self) -> str:
         """Return the server's own id, which changes when it restarts; empty where INFO may not be read."""

@@ -75,10 +75,10 @@ class RedisSubmitting(RedisReading):
 
     def _staging(self, run_id: str, addition: Addition) -> Iterator[Command]:
         for messages in _bounded(list(addition.messages.items())):
-            yield self.server.on_run(scripts.STAGE, run_id, len(messages), *_flat(messages))
+            yield self.server.on_run(scripts.STAGE, run_id, addition.first, len(messages), *_flat(messages))
         adopted = [(task, one.record) for task, one in addition.adopted.items()]
         for records in _bounded(adopted):
-            yield self.server.on_run(scripts.STAGE, run_id, 0, *_flat(records))
+            yield self.server.on_run(scripts.STAGE, run_id, addition.first, 0, *_flat(records))
 
     def activate(self, run_id: str) -> None:
         """Submission is complete; `wait` tells schedulers as of a change of the active runs."""

@@ -7,6 +7,6 @@ if not phase then return 'unknown' end
 if phase == 'submitting' then
   redis.call('HSET', META, 'phase', 'active')
   tell_change(ARGV[1])
-  keep_lifetimes()
+  keep_lifetimes({CONTROL})
 end
 return 'ok'

@@ -15,9 +15,13 @@ if other then return {'busy', other} end
 redis.call('HSET', SPECS, ARGV[2], ARGV[4])
 redis.call('SETRANGE', STATES, first * 2, ARGV[5])
 redis.call('SETRANGE', DIGESTS, first * 32, ARGV[6])
+for i = 0, redis.call('EXISTS', RESULTS) == 1 and count - 1 or -1 do
+  -- An addition that was staged and never made may have adopted what this one does not.
+  if string.sub(ARGV[5], 2 * i + 1, 2 * i + 1) == 'p' then redis.call('HDEL', RESULTS, first + i) end
+end
 redis.call('HSET', META, 'added', first + count)
 redis.call('HINCRBY', META, 'open', ARGV[8])
 if IS_OVER[meta[1]] then reopen(run_id) end
 tell('added', 't', ARGV[7])
-keep_lifetimes()
+keep_lifetimes({SPECS, STATES, DIGESTS, EVENTS, ACTIVE, GRAPHS, PLACES, CONTROL})
 return {'ok'}

@@ -29,6 +29,6 @@ end
 if #fresh > 0 then
   redis.call('HINCRBY', META, 'open', -#fresh)
   tell('settled', 'v', table.concat(told, ','))
-  keep_lifetimes()
+  keep_lifetimes({RESULTS, EVENTS})
 end
 return reply

@@ -4,5 +4,5 @@
 -- First write: HSETNX, which a full server refuses.
 if redis.call('EXISTS', META) == 0 then return 'unknown' end
 for i = 2, #ARGV, 2 do redis.call('HSETNX', BLOBS, ARGV[i], ARGV[i + 1]) end
-keep_lifetimes()
+keep_lifetimes({BLOBS})
 return 'ok'

@@ -36,7 +36,7 @@ if stopped and not holder then
   local back = put_back(tasks, batch, 'q')
   drop_batch(run_id, batch)
   tell('returned', 'b', batch, 't', table.concat(back, ','))
-  keep_lifetimes()
+  keep_lifetimes({HOLDS, LEASES, EVENTS})
   return {'refused', stopped}
 end
 
@@ -51,7 +51,7 @@ if not holder then
   redis.call('HSET', HOLDS, batch, instance .. '\n' .. sequence .. '\n' .. marks)
   write_cells(STATES, 2, mine, cells)
   tell('claimed', 'b', batch, 'i', instance, 't', table.concat(mine, ','))
-  keep_lifetimes()
+  keep_lifetimes({HOLDS, LEASES, EVENTS})
 end
 return {'claimed', redis.call('HGETALL', META), record, mine, cells, entries,
   redis.call('HMGET', MESSAGES, unpack(mine)), redis.call('GET', CONTEXT)}

@@ -131,5 +131,5 @@ if held then
 end
 if #events > 0 then tell('committed', 'b', batch, 'i', instance, 'c', table.concat(events)) end
 if #back > 0 then tell('returned', 'b', batch, 't', table.concat(back, ',')) end
-keep_lifetimes()
+keep_lifetimes({RESULTS, ERRORS, FACTS, EVENTS, LEASES})
 return reply

@@ -18,6 +18,8 @@ local RENEWAL_SECONDS = 3600
 local IS_OPEN = {p = true, q = true, x = true, t = true}
 local IS_OVER = {succeeded = true, failed = true, cancelled = true}
 local NO_DIGEST = string.rep('\0', 32)
+local IS_SHARED = {}
+for i = 1, 10 do IS_SHARED[KEYS[i]] = true end
 
 -- The server's clock in seconds.
 local time = redis.call('TIME')
@@ -43,28 +45,23 @@ local function tell_change(run_id)
   redis.call('XADD', CONTROL, 'MAXLEN', '~', 1000, '*', 'run', run_id)
 end
 
--- Give every key its lifetime: those without one at once, all of them once an hour while the run is not over.
-local function keep_lifetimes()
-  local life, due = UNTOUCHED_SECONDS, false
-  if META then
-    local meta = redis.call('HMGET', META, 'phase', 'touched')
-    if IS_OVER[meta[1]] then
-      life = math.max(redis.call('TTL', META), 1)
-    else
-      due = now - tonumber(meta[2] or 0) > RENEWAL_SECONDS
-    end
-    if due then
-      redis.call('HSET', META, 'touched', seconds_text(now))
-      redis.call('ZADD', RUNS, seconds_text(now + UNTOUCHED_SECONDS), ARGV[1])
-    end
-    for i = 11, #KEYS do
-      if due or redis.call('TTL', KEYS[i]) == -1 then redis.call('EXPIRE', KEYS[i], life) end
+-- Give those of `written` that have no lifetime one; and once an hour, while the run is not over, renew all.
+local function keep_lifetimes(written)
+  local life = UNTOUCHED_SECONDS
+  local meta = META and redis.call('HMGET', META, 'phase', 'touched') or {}
+  if IS_OVER[meta[1]] then
+    life = math.max(redis.call('TTL', META), 1)
+  elseif meta[1] and now - tonumber(meta[2]) > RENEWAL_SECONDS then
+    redis.call('HSET', META, 'touched', seconds_text(now))
+    redis.call('ZADD', RUNS, seconds_text(now + UNTOUCHED_SECONDS), ARGV[1])
+    for i, key in ipairs(KEYS) do
+      local left = redis.call('TTL', key)
+      if left >= -1 and left < UNTOUCHED_SECONDS then redis.call('EXPIRE', key, UNTOUCHED_SECONDS) end
     end
   end
-  for i = 1, 10 do
-    local left = redis.call('TTL', KEYS[i])
-    if left == -1 or (due and left >= 0 and left < UNTOUCHED_SECONDS) then
-      redis.call('EXPIRE', KEYS[i], UNTOUCHED_SECONDS)
+  for _, key in ipairs(written) do
+    if redis.call('TTL', key) == -1 then
+      redis.call('EXPIRE', key, IS_SHARED[key] and UNTOUCHED_SECONDS or life)
     end
   end
 end

@@ -54,5 +54,5 @@ for _, write in ipairs(writes) do
   redis.call('HSET', BATCHES, write[1], write[2])
   write_cells(STATES, 2, write[3], write[4])
 end
-if #writes > 0 then keep_lifetimes() end
+if #writes > 0 then keep_lifetimes({INFLIGHT, BATCHES}) end
 return reply

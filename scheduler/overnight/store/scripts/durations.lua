@@ -3,6 +3,5 @@
 -- Reply 'ok'
 -- First write: HSET, which a full server refuses.
 redis.call('HSET', DURATIONS, unpack(ARGV))
-redis.call('EXPIRE', DURATIONS, UNTOUCHED_SECONDS)
-keep_lifetimes()
+keep_lifetimes({DURATIONS})
 return 'ok'

@@ -16,5 +16,5 @@ pass_when_full()
 redis.call('HSET', SCHEDULER, 'number', number, 'holder', ARGV[1], 'description', description,
   'deadline', seconds_text(now + tonumber(ARGV[3])), 'schema', ARGV[4])
 redis.call('EXPIRE', SCHEDULER, UNTOUCHED_SECONDS)
-keep_lifetimes()
+keep_lifetimes({SCHEDULER})
 return {'taken', number}

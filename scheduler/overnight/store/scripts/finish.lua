@@ -23,5 +23,5 @@ redis.call('ZADD', RUNS, seconds_text(now + keep), run_id)
 if redis.call('TTL', RUNS) < keep then redis.call('EXPIRE', RUNS, math.max(keep, UNTOUCHED_SECONDS)) end
 redis.call('SREM', ACTIVE, run_id)
 tell_change(run_id)
-keep_lifetimes()
+keep_lifetimes({EVENTS, CONTROL})
 return 'ended'

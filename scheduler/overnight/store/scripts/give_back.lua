@@ -28,5 +28,5 @@ else
   drop_batch(run_id, batch)
 end
 tell('returned', 'b', batch, 't', table.concat(back, ','))
-keep_lifetimes()
+keep_lifetimes({EVENTS})
 return 'ok'

@@ -38,5 +38,5 @@ for _, key in ipairs({RESULTS, FACTS, CHARGES, INFLIGHT}) do redis.call('HDEL', 
 redis.call('HINCRBY', META, 'open', #tasks)
 if IS_OVER[phase] then reopen(run_id) end
 tell('invalidated', 't', table.concat(tasks, ','))
-keep_lifetimes()
+keep_lifetimes({EVENTS, ACTIVE, GRAPHS, PLACES, CONTROL})
 return reply

@@ -13,5 +13,5 @@ local back = record and put_back(cjson.decode(record).tasks, batch, 'x') or {}
 drop_batch(run_id, batch)
 if not record then return {'kept'} end
 tell('reaped', 'b', batch, 't', table.concat(back, ','))
-keep_lifetimes()
+keep_lifetimes({EVENTS})
 return {'reaped', back}

@@ -9,5 +9,5 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', seconds_text(
 end
 redis.call('ZADD', WORKERS, seconds_text(now + tonumber(ARGV[3])), ARGV[1])
 redis.call('HSET', WORKER_RECORDS, ARGV[1], seconds_text(now) .. ' ' .. ARGV[2])
-keep_lifetimes()
+keep_lifetimes({WORKERS, WORKER_RECORDS})
 return 'ok'

@@ -14,5 +14,5 @@ if IS_OVER[meta[1]] or not change[1] then return 'ok' end
 pass_when_full()
 redis.call('HSET', META, change[2], change[3])
 tell('requested', 'q', ARGV[2])
-keep_lifetimes()
+keep_lifetimes({EVENTS})
 return 'ok'

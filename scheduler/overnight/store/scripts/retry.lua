@@ -28,5 +28,5 @@ for _, key in ipairs({CHARGES, CAUSES, INFLIGHT}) do redis.call('HDEL', key, unp
 redis.call('HINCRBY', META, 'open', #tasks)
 if IS_OVER[phase] then reopen(run_id) end
 if #told > 0 then tell('requested', 'q', 'retry', 't', table.concat(told, ',')) end
-keep_lifetimes()
+keep_lifetimes({EVENTS, ACTIVE, GRAPHS, PLACES, CONTROL})
 return {'ok'}

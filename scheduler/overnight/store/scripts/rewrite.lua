@@ -8,5 +8,5 @@ local code = string.sub(read_cells(STATES, 2, {task})[1], 1, 1)
 if code ~= 'd' and code ~= 'c' then return 'other' end
 if read_cells(DIGESTS, 32, {task})[1] ~= ARGV[4] then return 'other' end
 redis.call('HSET', RESULTS, task, ARGV[3])
-keep_lifetimes()
+keep_lifetimes({RESULTS})
 return 'ok'

@@ -49,5 +49,5 @@ for i, task in ipairs(tasks) do
 end
 if opened ~= 0 then redis.call('HINCRBY', META, 'open', opened) end
 if #told > 0 then tell('settled', 'v', table.concat(told, ',')) end
-keep_lifetimes()
+keep_lifetimes({CHARGES, CAUSES, ERRORS, EVENTS})
 return 'ok'

@@ -33,5 +33,5 @@ for _, registry in ipairs({GRAPHS, PLACES}) do
   end
 end
 enter_active(run_id)
-keep_lifetimes()
+keep_lifetimes(KEYS)
 return {'created', run_id}

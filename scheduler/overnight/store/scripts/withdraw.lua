@@ -17,5 +17,5 @@ for i = 4, #ARGV do
     reply[#reply + 1] = batch
   end
 end
-keep_lifetimes()
+keep_lifetimes({EVENTS})
 return reply

@@ -1,0 +1,270 @@
+"""What only a server can do to a store: be full, forget scripts, restart, lose keys to their lifetimes, be unfit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from overnight.config import Settings
+from overnight.core.events import Charge
+from overnight.core.states import RunPhase, TaskState
+from overnight.errors import ServerUnfit, StoreFull, Unreachable, UsageError
+from overnight.store.connection import connect, hidden
+from overnight.store.keys import RUN_KEYS, SHARED_KEYS
+from overnight.store.records import Adopted, Batch, Reaped, Request, Verdict
+from overnight.store.redis import RedisStore
+from overnight.store.server_check import check_server, examine
+from tests.support.servers import KINDS, free_port, running_server, server_binary
+from tests.support.stores import (
+    ACCEPTED,
+    LEASE,
+    NO_TIME,
+    Night,
+    addition,
+    batch_of,
+    begin,
+    digest_of,
+    failure,
+    run_record,
+    success,
+    worker_record,
+)
+
+
+@contextmanager
+def full(store: RedisStore) -> Iterator[None]:
+    """The server's memory is full."""
+    store.server.client.script_flush()
+    store.server.client.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        store.server.client.config_set("maxmemory", 0)
+
+
+def test_a_full_server_refuses_what_would_grow(server_store: RedisStore) -> None:
+    """P13: that is the back-pressure."""
+    night = begin(server_store, 2)
+    night.start("b", [0])
+    night.commit("b", success(0))
+    before = server_store.load_run("r1")
+    with full(server_store):
+        for grow in (
+            lambda: server_store.open_run(run_record("r2", key="k", place=""), b""),
+            lambda: server_store.add_tasks("r1", addition(2, 1)),
+            lambda: server_store.add_tasks("r1", addition(2, 1, adopted=[2])),
+            lambda: server_store.put_blobs("r1", {"a": b"x"}),
+            lambda: server_store.adopt("r1", {1: Adopted(digest_of("x"), b"")}),
+            lambda: server_store.rewrite_result("r1", 0, b"elsewhere", digest_of("value 0")),
+            lambda: night.dispatch(batch_of("b2", [1])),
+            lambda: server_store.write_durations({"f": (1.0, 1)}),
+        ):
+            with pytest.raises(StoreFull, match="maxmemory"):
+                grow()
+    assert server_store.load_run("r1") == before
+    assert [run.run_id for run in server_store.runs()] == ["r1"]
+
+
+def test_a_full_server_takes_what_is_finished_and_sets_free_what_is_lost(server_store: RedisStore) -> None:
+    """P13."""
+    night = begin(server_store, 6)
+    night.start("b1", [0, 1])
+    night.start("b2", [2], seconds=NO_TIME)
+    night.dispatch(batch_of("b3", [3]), batch_of("b4", [4]))
+    with full(server_store):
+        assert night.commit("b1", success(0)).acceptances == (ACCEPTED,)
+        assert server_store.reap(night.epoch) == [Reaped("r1", "b2", (2,))]
+        assert not server_store.heartbeat(worker_record(), LEASE, [("r1", "b1")])[0].lost
+        server_store.give_back("r1", "b1", "w1", [1])
+        night.claim("b3")
+        assert night.commit("b3", failure(3)).acceptances == (ACCEPTED,)
+        assert server_store.withdraw(night.epoch, "r1", ["b4"]) == ["b4"]
+        night.settle(Verdict(3, TaskState.FAILED, Charge(1), error=b"e"))
+        assert server_store.take_epoch("scheduler 1", "", LEASE) == night.epoch
+        server_store.request("r1", Request.CANCEL)
+        night.settle(*(Verdict(task, TaskState.CANCELLED) for task in (1, 2, 4, 5)))
+        assert night.end(RunPhase.CANCELLED)
+        server_store.request("r1", Request.RETRY)
+        assert server_store.invalidate("r1", [0]) == [0]
+        server_store.unregister("w1")
+        server_store.leave_epoch(night.epoch)
+    assert night.states() == "pppppp"
+
+
+def test_scripts_that_the_server_forgot_are_loaded_again(server_store: RedisStore) -> None:
+    night = begin(server_store)
+    server_store.server.client.script_flush()
+    night.dispatch(*(batch_of(f"b{task}", [task]) for task in range(4)))
+    server_store.server.client.script_flush()
+    assert len(server_store.heartbeat(worker_record(), LEASE, [("r1", "b1")] * 3)) == 3
+
+
+def test_no_step_leaves_a_key_without_a_lifetime(server_store: RedisStore) -> None:
+    """P16. A key that ran empty and comes again gets its lifetime again."""
+    client = server_store.server.client
+    night = begin(server_store, 4, adopted=[3])
+    steps: list[Callable[[], object]] = [
+        lambda: server_store.put_blobs("r1", {"a": b"x"}),
+        lambda: night.start("b1", [0, 1, 2]),
+        lambda: night.commit("b1", success(0), failure(1)),
+        lambda: night.settle(Verdict(1, TaskState.FAILED, Charge(1)), Verdict(2, TaskState.CANCELLED, cause=1)),
+        lambda: server_store.register(worker_record(), LEASE),
+        lambda: server_store.write_durations({"f": (1.0, 1)}),
+        night.end,
+        lambda: server_store.request("r1", Request.RETRY),
+        lambda: night.start("b2", [1], 2),
+        lambda: server_store.give_back("r1", "b2", "w1", [1]),
+        lambda: night.settle(*(Verdict(task, TaskState.CANCELLED) for task in (1, 2))),
+        lambda: night.end(RunPhase.CANCELLED),
+    ]
+    for number, step in enumerate(steps):
+        step()
+        assert [key for key in client.scan_iter() if client.ttl(key) < 0] == [], f"after step {number}"
+
+
+def test_an_ended_run_expires_and_leaves_nothing(server_store: RedisStore) -> None:
+    night = begin(server_store, 1, adopted=[0], keep_seconds=100.0)
+    server_store.put_blobs("r1", {"a": b"x"})
+    night.end(RunPhase.SUCCEEDED)
+    client, keys = server_store.server.client, server_store.server.keys.for_run_script("r1")[10:]
+    lives = [client.ttl(key) for key in keys if client.exists(key)]
+    assert len(lives) >= 7
+    assert all(90 < life <= 100 for life in lives)
+    server_store.rewrite_result("r1", 0, b"moved", digest_of("flag 0"))
+    client.delete(*keys)
+    assert server_store.runs() == []
+
+
+def test_a_run_longer_than_its_first_lifetime_keeps_its_keys(server_store: RedisStore) -> None:
+    night = begin(server_store)
+    client, keys = server_store.server.client, server_store.server.keys
+    for key in client.scan_iter():
+        client.expire(key, 100)
+    night.start("b1", [0])
+    assert client.ttl(keys.of_run("r1", "specs")) <= 100, "renewed at most once an hour"
+    client.hset(keys.of_run("r1", "meta"), "touched", "0")
+    night.commit("b1", success(0))
+    assert min(client.ttl(key) for key in client.scan_iter()) > 1_000_000
+
+
+def test_runs_whose_client_vanished_are_forgotten_with_the_next_submission(server_store: RedisStore) -> None:
+    begin(server_store)
+    client, keys = server_store.server.client, server_store.server.keys
+    client.delete(*keys.for_run_script("r1")[10:])
+    client.zadd(keys.shared("runs"), {"r1": 1})
+    assert server_store.open_run(run_record("r2"), b"").run.run_id == "r2"
+    assert client.smembers(keys.shared("runs:active")) == {b"r2"}
+    assert client.zrange(keys.shared("runs"), 0, -1) == [b"r2"]
+
+
+def test_every_key_is_declared_with_its_type(server_store: RedisStore) -> None:
+    night = begin(server_store, 4, adopted=[3])
+    server_store.put_blobs("r1", {"a": b"x"})
+    server_store.register(worker_record(), LEASE)
+    server_store.write_durations({"f": (1.0, 1)})
+    night.start("b", [0, 1, 2])
+    night.commit("b", success(0), failure(1))
+    night.settle(Verdict(1, TaskState.PENDING, Charge(1)), Verdict(1, TaskState.SKIPPED, cause=0))
+    client, keys = server_store.server.client, server_store.server.keys
+    declared = {keys.shared(key.name): key.type for key in SHARED_KEYS}
+    declared |= {keys.of_run("r1", key.name): key.type for key in RUN_KEYS}
+    found = {}
+    for key in client.scan_iter():
+        kind = client.type(key)
+        found[key.decode()] = kind.decode() if isinstance(kind, bytes) else kind
+    assert found == declared
+
+
+def test_a_schema_of_another_version_is_refused(server_store: RedisStore) -> None:
+    """ADVERSITY 7, number 50."""
+    server_store.server.client.hset(server_store.server.keys.shared("scheduler"), "schema", "99")
+    with pytest.raises(ServerUnfit, match="schema 99"):
+        server_store.take_epoch("one", "", LEASE)
+    server_store.server.client.expire(server_store.server.keys.shared("scheduler"), 60)
+
+
+def test_a_server_that_went_away_is_unreachable_and_its_password_hidden(short_directory: Path) -> None:
+    """H4."""
+    binary = server_binary("valkey")
+    with running_server(binary, short_directory / "gone", tcp=True, password="canary") as url:
+        client = connect(url, settings=Settings())
+        store = RedisStore(client, "test")
+        night = begin(store)
+        check_server(client, url)
+    client.set_retry(redis.retry.Retry(redis.backoff.NoBackoff(), 0))
+    with pytest.raises(Unreachable, match="connection refused") as told:
+        night.states()
+    assert "canary" not in str(told.value)
+    with pytest.raises(Unreachable, match="connection refused") as told:
+        connect(url, settings=Settings(connect_seconds=0.1))
+    assert "canary" not in str(told.value)
+    client.close()
+
+
+def test_what_is_wrong_with_a_connection_is_named(short_directory: Path) -> None:
+    """ADVERSITY 7, numbers 47 and 48."""
+    impatient = Settings(connect_seconds=0.2)
+    with running_server(server_binary("valkey"), short_directory / "named", tcp=True, password="right") as url:
+        address = url.rpartition("@")[2]
+        cases = {
+            f"redis://:wrong@{address}": "password is wrong",
+            f"redis://{address}": "demands a password",
+            f"rediss://:right@{address}": "TLS",
+            f"redis://127.0.0.1:{free_port()}/0": "connection refused",
+            "redis://no-such-host.invalid:6379/0": "host name",
+            "unix:///no/such/socket": "does not exist",
+        }
+        for case, words in cases.items():
+            with pytest.raises(Unreachable, match=words):
+                connect(case, settings=impatient)
+        with connect(url, settings=impatient) as client:
+            client.acl_setuser("reader", enabled=True, passwords=["+x"], keys=["*"], commands=["+@all", "-evalsha"])
+            reader = connect(f"redis://reader:x@{address}", settings=impatient)
+            with reader, pytest.raises(Unreachable, match=r"access rules forbid .*evalsha"):
+                RedisStore(reader, "test").take_epoch("one", "", 1)
+    with pytest.raises(UsageError, match="redis://host"):
+        connect("http://:secret@host", settings=impatient)
+
+
+def test_a_password_is_hidden_wherever_it_stands() -> None:
+    assert hidden("redis://user:pw@host:1/0") == "redis://user:***@host:1/0"
+    assert hidden("unix:///tmp/s?db=1&password=pw") == "unix:///tmp/s?db=1&password=***"
+    assert hidden("rediss://host") == "rediss://host"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_would_lose_tasks_is_refused(kind: str, short_directory: Path) -> None:
+    """ADVERSITY 3, server requirements; ADVERSITY 7, number 49."""
+    with running_server(server_binary(kind), short_directory / f"unfit-{kind}") as url:
+        client = connect(url, settings=Settings())
+        report = check_server(client, url)
+        assert report.run_id == client.info()["run_id"]
+        assert report.version.startswith(kind)
+        assert ["append-only" in warning for warning in report.warnings] == [True]
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(ServerUnfit, match="maxmemory-policy noeviction"):
+            check_server(client, url)
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("appendonly", "yes")
+        assert check_server(client, url).warnings == ()
+        client.config_set("maxmemory", client.info()["used_memory"] + 1000)
+        assert "maxmemory" in check_server(client, url).warnings[0]
+        client.config_set("maxmemory", 0)
+        client.replicaof("127.0.0.1", str(free_port()))
+        with pytest.raises(ServerUnfit, match="replica"):
+            check_server(client, url)
+        assert examine(client, "redis://elsewhere:6379/0").refusals[-1].endswith("name it in the URL.")
+        client.close()
+
+
+def test_the_longest_lists_fit_one_call(server_store: RedisStore) -> None:
+    night: Night = begin(server_store, 500)
+    tasks = range(500)
+    assert night.dispatch(Batch("b", "q", tuple(tasks), (1,) * 500, (b"",) * 500)) == [True]
+    assert len(night.claim("b").messages) == 500
+    assert night.commit("b", *(success(task) for task in tasks)).acceptances == (ACCEPTED,) * 500
+    assert len(server_store.invalidate("r1", tasks)) == 500
