@@ -42,7 +42,10 @@ class Follower:
         self._stop = stop or threading.Event()
         self._cursor = "0"
         self._states = bytearray()
-        self._heard_at = 0.0
+        self._heard_at = float("-inf")
+        self._pause = 0.0
+        #: What was noted and not yet yielded, should the server go away while it is being read.
+        self._untold: list[tuple[int, TaskState]] = []
 
     def state(self, task: int) -> TaskState:
         """Return the state of a task as last heard."""
@@ -56,47 +59,43 @@ class Follower:
         """
         while not self._stop.is_set():
             changed = self._look(patience)
-            if changed is None:
-                continue
             yield changed
             if changed.over is not None:
                 return
 
-    def _look(self, patience: float) -> Changed | None:
+    def _look(self, patience: float) -> Changed:
         try:
-            events = self._store.follow(self._run_id, self._cursor, patience)
-            return self._digest(events)
+            changed = self._digest(self._store.follow(self._run_id, self._cursor, patience))
         except Unreachable as error:
-            self._wait_for_server(error)
-            return None
-
-    def _wait_for_server(self, error: Unreachable) -> None:
-        _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
-        pause = FIRST_PAUSE
-        while not self._stop.wait(pause):
-            pause = min(2 * pause, LONGEST_PAUSE)
-            try:
-                self._store.run(self._run_id)
-            except Unreachable:
-                continue
-            self._heard_at = 0.0
+            self._endure(error)
+            return Changed(())
+        if self._pause:
             _logger.warning("Redis is back")
-            return
+            self._pause = 0.0
+        return changed
+
+    def _endure(self, error: Unreachable) -> None:
+        """Pause before the next look at a server that is away; the first look after that reads the state."""
+        if not self._pause:
+            _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE) or FIRST_PAUSE
+        self._heard_at = float("-inf")
+        self._stop.wait(self._pause)
 
     def _digest(self, events: Sequence[RunEvent]) -> Changed:
-        tasks: list[tuple[int, TaskState]] = []
         over: RunPhase | None = None
         look_at_state = not events and time.monotonic() - self._heard_at > SILENCE_SECONDS
         for event in events:
             self._cursor = event.cursor
             look_at_state = look_at_state or event.what is Happening.GAP
             over = event.phase if event.what is Happening.ENDED else over
-            tasks += self._told(event)
+            self._untold += self._told(event)
         if look_at_state or over is not None:
-            tasks += self._missed()
+            self._untold += self._missed()
             over = over or self._phase_if_over()
         if events or look_at_state:
             self._heard_at = time.monotonic()
+        tasks, self._untold = self._untold, []
         return Changed(tasks, over)
 
     def _told(self, event: RunEvent) -> list[tuple[int, TaskState]]:
