@@ -1,12 +1,15 @@
-"""The contract of the store towards those who follow: events in order, gaps noticed, waiting that ends."""
+"""The contract of the store towards those who follow and read: events in order, gaps noticed, waiting that ends."""
 
 from __future__ import annotations
 
 import threading
 import time
 
+import pytest
+
 from overnight.core.states import RunPhase
-from overnight.store.records import Happening, Request
+from overnight.errors import UnknownRun
+from overnight.store.records import Adopted, Happening, Request
 from overnight.store.redis import RedisStore
 from tests.support.stores import Night, Store, addition, batch_of, begin, run_record, success
 
@@ -135,3 +138,44 @@ def test_a_server_that_was_rolled_back_is_a_gap(server_store: RedisStore) -> Non
         night.start(f"c{task}", [task])
     assert [event.what for event in server_store.follow("r1", seen, 0)][:1] == [Happening.GAP]
     assert server_store.follow("r1", night.cursor(), 0) == []
+
+
+def test_durations_are_kept(store: Store) -> None:
+    assert store.read_durations() == {}
+    store.write_durations({"f": (0.5, 3), "g.h": (2.0, 1)})
+    store.write_durations({"f": (0.25, 4)})
+    assert store.read_durations() == {"f": (0.25, 4), "g.h": (2.0, 1)}
+    store.write_durations({})
+
+
+def test_a_store_tells_its_clock_and_identity(store: Store) -> None:
+    assert store.now() <= store.now()
+    assert store.server_id() == store.server_id() != ""
+
+
+def test_an_unknown_run_is_named(store: Store) -> None:
+    for ask in (
+        lambda: store.run("nope"),
+        lambda: store.states("nope"),
+        lambda: store.specs("nope"),
+        lambda: store.context("nope"),
+        lambda: store.tasks("nope", [0]),
+        lambda: store.follow("nope", "0", 0),
+        lambda: store.read_results("nope", [0]),
+        lambda: store.read_blobs("nope", ["a"]),
+        lambda: store.read_digests("nope", [0]),
+        lambda: store.missing_blobs("nope", []),
+        lambda: store.put_blobs("nope", {"a": b""}),
+        lambda: store.add_tasks("nope", addition(0, 1)),
+        lambda: store.activate("nope"),
+        lambda: store.adopt("nope", {0: Adopted(bytes(32), b"")}),
+        lambda: store.rewrite_result("nope", 0, b"", bytes(32)),
+        lambda: store.invalidate("nope", [0]),
+        lambda: store.request("nope", Request.CANCEL),
+        lambda: store.request("nope", Request.RETRY),
+        lambda: store.load_run("nope"),
+        lambda: store.claim("nope", "b", "w", 1, 1),
+        lambda: store.give_back("nope", "b", "w", [0]),
+    ):
+        with pytest.raises(UnknownRun, match="nope"):
+            ask()

@@ -286,16 +286,3 @@ def test_a_snapshot_is_all_that_a_new_scheduler_needs(night: Night) -> None:
     assert snapshot.digests[64:96] == night.store.read_digests("r1", [2])[0]
     assert night.store.follow("r1", snapshot.cursor, 0) == []
     assert snapshot.run == night.store.run("r1")
-
-
-def test_durations_are_kept(store: Store) -> None:
-    assert store.read_durations() == {}
-    store.write_durations({"f": (0.5, 3), "g.h": (2.0, 1)})
-    store.write_durations({"f": (0.25, 4)})
-    assert store.read_durations() == {"f": (0.25, 4), "g.h": (2.0, 1)}
-    store.write_durations({})
-
-
-def test_a_store_tells_its_clock_and_identity(store: Store) -> None:
-    assert store.now() <= store.now()
-    assert store.server_id() == store.server_id() != ""

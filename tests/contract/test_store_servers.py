@@ -23,6 +23,7 @@ from tests.support.stores import (
     ACCEPTED,
     LEASE,
     NO_TIME,
+    Clock,
     Night,
     addition,
     batch_of,
@@ -259,6 +260,20 @@ def test_a_server_that_would_lose_tasks_is_refused(kind: str, short_directory: P
             check_server(client, url)
         assert examine(client, "redis://elsewhere:6379/0").refusals[-1].endswith("name it in the URL.")
         client.close()
+
+
+def test_a_moved_clock_of_the_server_costs_no_lease(server_store: RedisStore) -> None:
+    """P14: every lease gets one fresh term first, and runs out after that."""
+    clock = Clock()
+    store = RedisStore(server_store.server.client, "test", monotonic=clock)
+    night = begin(store)
+    assert store.reap(night.epoch) == []
+    night.start("b", [0], seconds=NO_TIME)
+    clock.time -= 3600
+    assert store.reap(night.epoch) == []
+    assert night.states() == "xppp"
+    assert not store.heartbeat(worker_record(), NO_TIME, [("r1", "b")])[0].lost
+    assert store.reap(night.epoch) == [Reaped("r1", "b", (0,))]
 
 
 def test_the_longest_lists_fit_one_call(server_store: RedisStore) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import Refused, UnknownRun
+from overnight.errors import Refused
 from overnight.store.records import Adopted, ClaimRefused, Happening, Opening, Request, Verdict
 from tests.support.stores import (
     ACCEPTED,
@@ -272,31 +272,3 @@ def test_a_run_that_is_being_cancelled_is_not_retried(night: Night) -> None:
     night.store.request("r1", Request.CANCEL)
     with pytest.raises(Refused, match="cancelled"):
         night.store.request("r1", Request.RETRY)
-
-
-def test_an_unknown_run_is_named(store: Store) -> None:
-    for ask in (
-        lambda: store.run("nope"),
-        lambda: store.states("nope"),
-        lambda: store.specs("nope"),
-        lambda: store.context("nope"),
-        lambda: store.tasks("nope", [0]),
-        lambda: store.follow("nope", "0", 0),
-        lambda: store.read_results("nope", [0]),
-        lambda: store.read_blobs("nope", ["a"]),
-        lambda: store.read_digests("nope", [0]),
-        lambda: store.missing_blobs("nope", []),
-        lambda: store.put_blobs("nope", {"a": b""}),
-        lambda: store.add_tasks("nope", addition(0, 1)),
-        lambda: store.activate("nope"),
-        lambda: store.adopt("nope", {0: Adopted(bytes(32), b"")}),
-        lambda: store.rewrite_result("nope", 0, b"", bytes(32)),
-        lambda: store.invalidate("nope", [0]),
-        lambda: store.request("nope", Request.CANCEL),
-        lambda: store.request("nope", Request.RETRY),
-        lambda: store.load_run("nope"),
-        lambda: store.claim("nope", "b", "w", 1, 1),
-        lambda: store.give_back("nope", "b", "w", [0]),
-    ):
-        with pytest.raises(UnknownRun, match="nope"):
-            ask()

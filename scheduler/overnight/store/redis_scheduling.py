@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import redis
 from redis.exceptions import NoPermissionError, RedisError
 
+from overnight.config import HEARTBEAT_SECONDS, LEASE_SECONDS
 from overnight.core.events import Flight
 from overnight.core.states import RunPhase
 from overnight.errors import ServerUnfit
@@ -33,7 +35,11 @@ from overnight.store.scripts import MOST_TASKS
 class RedisScheduling(RedisReading):
     """The `SchedulingStore` on a server."""
 
-    _control: str | None = None
+    def __init__(self, client: redis.Redis, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(client, prefix)
+        self._monotonic = monotonic
+        self._control: str | None = None
+        self._offset: float | None = None
 
     def take_epoch(self, holder: str, description: str, seconds: float) -> Epoch | EpochHeld:
         """Take or renew the scheduler lease; ServerUnfit if the keys there are of another schema."""
@@ -133,6 +139,7 @@ class RedisScheduling(RedisReading):
         """REAP: take back batches whose lease has run out by the server's clock, read again inside the script."""
         now = seconds_text(self.server.send(("TIME",)))
         leases = self.server.keys.shared("leases")
+        self._forgive_a_moved_clock(epoch, float(now))
         due = self.server.send(("ZRANGEBYSCORE", leases, "-inf", now, "LIMIT", 0, most))
         names = [tuple(lease.decode().split(" ", 1)) for lease in due]
         replies = self.server.send_all(
@@ -144,6 +151,17 @@ class RedisScheduling(RedisReading):
             if reply[0] == b"reaped":
                 reaped.append(Reaped(run_id, batch, tuple(reply[1])))
         return reaped
+
+    def _forgive_a_moved_clock(self, epoch: Epoch, now: float) -> None:
+        """Give every lease a fresh term if the server's clock moved against this host's monotonic one."""
+        offset = now - self._monotonic()
+        moved, self._offset = abs(offset - (self._offset or offset)), offset
+        if moved <= HEARTBEAT_SECONDS:
+            return
+        held = self.server.send(("ZRANGE", self.server.keys.shared("leases"), 0, -1))
+        for piece in chunks(held, MOST_TASKS):
+            reply = self.server.send(self.server.on_shared(scripts.GRACE, *fence(epoch), LEASE_SECONDS, *piece))
+            check_known(reply, "")
 
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
         """Wait for events or a change of the set of active runs since `active_runs` or the last such answer.
