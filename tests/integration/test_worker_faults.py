@@ -86,14 +86,13 @@ def test_a_long_task_keeps_its_lease_though_it_blocks_the_interpreter(
     assert run.state(0) is TaskState.DONE
 
 
-def test_a_result_that_is_ready_while_redis_is_away_is_committed_when_it_is_back(
+def test_a_result_that_is_ready_while_redis_is_away_is_committed_afterwards(
     tmp_path: Path, short_directory: Path
 ) -> None:
     """QX6, P8."""
     gate = tmp_path / "gate"
     data = short_directory / "outage"
-    config = {"appendonly": "yes", "appendfsync": "always"}
-    with server_process(server_binary("redis"), data, **config) as server:
+    with server_process(server_binary("redis"), data, appendonly="yes", appendfsync="always") as server:
         run = SmallScheduler(server.url)
         run.submit([Plan(tasks.wait_for_file, (str(gate),)), Plan(tasks.note, (str(tmp_path / "ledger"), 1))], tmp_path)
         with worker(server.url, tmp_path) as running:
@@ -105,7 +104,7 @@ def test_a_result_that_is_ready_while_redis_is_away_is_committed_when_it_is_back
             spool = tmp_path / "state" / "spool"
             assert wait_until(lambda: any(spool.glob("*.spool")), 30)
             assert running.process.poll() is None
-            with server_process(server_binary("redis"), data, **config):
+            with server_process(server_binary("redis"), data, appendonly="yes", appendfsync="always"):
                 run.wait_ended(seconds=30)
                 assert (run.result(0), run.result(1)) == ("waited", 1)
                 assert wait_until(lambda: not any(spool.glob("*.spool")), 10)
@@ -130,14 +129,11 @@ def test_an_idle_worker_outlives_an_outage(tmp_path: Path, short_directory: Path
             run.close()
 
 
-def test_what_a_dead_worker_left_in_the_spool_is_committed_by_the_next_one(
-    tmp_path: Path, short_directory: Path
-) -> None:
+def test_what_a_dead_worker_left_in_the_spool_is_committed_by_another(tmp_path: Path, short_directory: Path) -> None:
     """QX6."""
     gate = tmp_path / "gate"
     data = short_directory / "spool"
-    config = {"appendonly": "yes", "appendfsync": "always"}
-    with server_process(server_binary("redis"), data, **config) as server:
+    with server_process(server_binary("redis"), data, appendonly="yes", appendfsync="always") as server:
         run = SmallScheduler(server.url)
         run.submit([Plan(tasks.wait_for_file, (str(gate),))], tmp_path)
         with worker(server.url, tmp_path) as running:
@@ -149,7 +145,10 @@ def test_what_a_dead_worker_left_in_the_spool_is_committed_by_the_next_one(
             assert wait_until(lambda: any((tmp_path / "state" / "spool").glob("*.spool")), 30)
             running.process.kill()
             running.process.wait()
-        with server_process(server_binary("redis"), data, **config), worker(server.url, tmp_path) as other:
+        with (
+            server_process(server_binary("redis"), data, appendonly="yes", appendfsync="always"),
+            worker(server.url, tmp_path) as other,
+        ):
             run.wait_ended(0)
             assert run.result(0) == "waited"
             assert wait_until(lambda: other.said("delivered from the spool"), 10)
@@ -418,7 +417,7 @@ def test_the_last_signal_wins_a_second_one_gives_everything_back(
     assert run.state(0) is TaskState.PENDING
 
 
-def test_the_failure_of_a_dead_process_can_be_told_from_others(
+def test_the_facts_of_a_death_survive_the_way_through_the_server(
     run: SmallScheduler, tmp_path: Path, redis_url: str
 ) -> None:
     """P6: fields survive the way through the server."""

@@ -1,4 +1,4 @@
-"""What a worker makes of tasks that succeed, fail, die, hang, or return what cannot travel: real processes throughout."""
+"""What a worker makes of tasks that succeed, fail, die, hang, or return what cannot travel."""
 
 from __future__ import annotations
 

@@ -68,9 +68,11 @@ class ClaimedBatch:
     members: list[Member]
     digests: dict[int, bytes] = field(default_factory=dict)
     by_task: dict[int, Member] = field(init=False)
+    has_limits: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.by_task = {member.task: member for member in self.members}
+        self.has_limits = any(member.facts.timeout for member in self.members)
 
     @property
     def run_id(self) -> str:

@@ -232,7 +232,7 @@ class Supervisor(BaseWorker):
             self._foreman.run(entry)
 
     def _forget(self, job: Job, queue: Queue) -> None:
-        """Take the job out of RQ before its batch runs: a batch without a lease is pushed again, whatever is lost here."""
+        """Take the job out of RQ before its batch runs. Should the batch get no lease now, it is pushed again."""
         try:
             with self.connection.pipeline(transaction=False) as pipeline:
                 self.set_state(WorkerStatus.BUSY, pipeline=pipeline)

@@ -73,7 +73,7 @@ class Session:
         self._end()
 
     def _is_unfinished(self) -> bool:
-        if self._batch.open_members() or self._in_child:
+        if self._in_child or self._batch.open_members():
             return True
         return not self._delivery.is_empty and self._post.stopping.level < 2
 
@@ -321,7 +321,7 @@ class Session:
         timeout = self._batch.members[running[0]].facts.timeout
         if timeout is None:
             # A task of the batch that is to come may have a limit: look again then.
-            return time.monotonic() + 1.0 if any(m.facts.timeout for m in self._batch.open_members()) else None
+            return time.monotonic() + 1.0 if self._batch.has_limits else None
         return running[1] + timeout + TIMEOUT_GRACE_SECONDS
 
     def _return_open(self) -> None:
