@@ -13,6 +13,7 @@ from overnight.config import Settings
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import ServerUnfit, StoreFull, Unreachable, UsageError
+from overnight.store import scripts
 from overnight.store.connection import connect, hidden
 from overnight.store.keys import RUN_KEYS, SHARED_KEYS
 from overnight.store.records import Adopted, Batch, Reaped, Request, Verdict
@@ -260,6 +261,17 @@ def test_a_server_that_would_lose_tasks_is_refused(kind: str, short_directory: P
             check_server(client, url)
         assert examine(client, "redis://elsewhere:6379/0").refusals[-1].endswith("name it in the URL.")
         client.close()
+
+
+def test_the_reaper_looks_again_before_it_acts(server_store: RedisStore) -> None:
+    """ADVERSITY 3: the lease may have been renewed, or the batch finished, since it was found to have run out."""
+    night = begin(server_store)
+    night.start("b", [0])
+    reap = server_store.server.on_run(scripts.REAP, "r1", "b", night.epoch.number, night.epoch.holder)
+    assert server_store.server.send(reap) == [b"kept"]
+    night.commit("b", success(0))
+    assert server_store.server.send(reap) == [b"kept"]
+    assert night.states() == "dppp"
 
 
 def test_a_moved_clock_of_the_server_costs_no_lease(server_store: RedisStore) -> None:

@@ -37,7 +37,8 @@ def connect(url: str, *, settings: Settings) -> redis.Redis:
     deadline = time.monotonic() + settings.connect_seconds
     while True:
         try:
-            _client(url, Retry(NoBackoff(), 0), min(SOCKET_SECONDS, settings.connect_seconds)).ping()
+            with _client(url, Retry(NoBackoff(), 0), min(SOCKET_SECONDS, settings.connect_seconds)) as probe:
+                probe.ping()
             break
         except (RedisError, OSError) as error:
             if not _may_pass(error) or time.monotonic() + _PROBE_PAUSE_SECONDS > deadline:
