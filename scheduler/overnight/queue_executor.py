@@ -187,8 +187,9 @@ class _QueueRun:
             self._delivered.difference_update(findings.invalidated)
 
     def _deliver(self, changes: Sequence[tuple[int, TaskState]]) -> Iterator[tuple[Task, Any]]:
-        ended = [(number, state) for number, state in changes if number not in self._delivered]
-        ended.sort(key=lambda change: self._rank.get(self._tasks[change[0]], 0))
+        # One look may tell that a task started and that it ended: what it came to last counts, once.
+        latest = {number: state for number, state in changes if number not in self._delivered}
+        ended = sorted(latest.items(), key=lambda change: self._rank.get(self._tasks[change[0]], 0))
         done = [number for number, state in ended if state is TaskState.DONE]
         failed = [number for number, state in ended if state is TaskState.FAILED]
         outcomes = {**self._successes(done), **self._failures(failed)}
