@@ -244,6 +244,15 @@ def test_a_child_with_threads_left_in_it_is_replaced(run: SmallScheduler, tmp_pa
     assert run.result(0) != run.result(1)
 
 
+def test_shared_arguments_reach_each_of_their_tasks_afresh(run: SmallScheduler, tmp_path: Path) -> None:
+    """QX8."""
+    shared = run.share(["common"])
+    run.submit([Plan(tasks.append, (shared, number)) for number in range(2)], tmp_path)
+    run.dispatch(0, 1)
+    run.wait_ended()
+    assert [run.result(0), run.result(1)] == [["common", 0], ["common", 1]]
+
+
 def test_a_warm_child_is_kept_from_batch_to_batch(run: SmallScheduler, tmp_path: Path) -> None:
     run.submit([Plan(tasks.process_id), Plan(tasks.process_id)], tmp_path)
     run.dispatch(0)

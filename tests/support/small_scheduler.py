@@ -31,6 +31,7 @@ from overnight.messages import (
     sealed_blob,
 )
 from overnight.pickling import dumps, load_exception, loads
+from overnight.shared_arguments import SharedArgument
 from overnight.store.records import Addition, Batch, Epoch, RunRecord, TaskView
 from overnight.store.redis import RedisStore
 from overnight.task import Task
@@ -70,6 +71,7 @@ class SmallScheduler:
         self.transport = RqTransport(self.client, self.prefix)
         self.plans: list[Plan] = []
         self._attempts: dict[int, int] = {}
+        self._shared: dict[str, bytes] = {}
 
     def submit(
         self,
@@ -106,6 +108,8 @@ class SmallScheduler:
         )
         surroundings = replace(surroundings, **(context or {}))
         self.store.open_run(replace(run, **(record or {})), surroundings.sealed(self.run_id, self.keyring))
+        for digest, body in self._shared.items():
+            self.store.put_blobs(self.run_id, {digest: sealed_blob(self.run_id, digest, body, self.keyring)})
         messages = {index: self._message(index) for index in range(len(plans))}
         ids = [self.task_id(index) for index in range(len(plans))]
         spec = SpecChunk(0, ids, ["f"], [0] * len(plans), [list(plan.needs) for plan in plans])
@@ -123,9 +127,17 @@ class SmallScheduler:
         self.store.put_blobs(self.run_id, {digest: sealed_blob(self.run_id, digest, blob, self.keyring)})
         values = [int(arg.task_id) for arg in plan.args if isinstance(arg, Task)]
         args = [Task(self.task_id(int(arg.task_id))) if isinstance(arg, Task) else arg for arg in plan.args]
+        blobs = [arg.digest for arg in args if isinstance(arg, SharedArgument)]
         names = [self.task_id(need) for need in plan.needs]
-        facts = TaskFacts(self.task_id(index), "f", digest, plan.needs, names, values, (), plan.timeout)
+        facts = TaskFacts(self.task_id(index), "f", digest, plan.needs, names, values, blobs, plan.timeout)
         return TaskMessage(facts, dumps((args, {}))).sealed(self.run_id, index, self.keyring)
+
+    def share(self, value: Any) -> SharedArgument:
+        """Store an argument of several tasks once; return what stands for it. Call it before `submit`."""
+        body = dumps(value)
+        digest = hashlib.sha256(body).hexdigest()
+        self._shared[digest] = body
+        return SharedArgument(digest)
 
     def epoch(self) -> Epoch:
         """Take the epoch."""

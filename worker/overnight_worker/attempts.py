@@ -14,6 +14,7 @@ from overnight.arguments import resolve_arguments
 from overnight.invoke import Outcome, attempt
 from overnight.output_capture import OutputCapture
 from overnight.pickling import loads
+from overnight.shared_arguments import put_back
 from overnight.task import Task
 from overnight_worker.explain import arguments_of, function_of, loading, result_of
 from overnight_worker.frames import Frame
@@ -24,7 +25,8 @@ class Order:
     """One task of a batch, as the child is told to run it.
 
     `values` are (task index, task id) of the dependencies whose results the arguments take; `after` the positions of
-    members that must have succeeded before; `keeps` says that later members take its result.
+    members that must have succeeded before; `keeps` says that later members take its result; `blobs` are the digests of
+    its shared arguments.
     """
 
     position: int
@@ -37,6 +39,7 @@ class Order:
     values: Sequence[Sequence[Any]]
     after: Sequence[int]
     keeps: bool
+    blobs: Sequence[str]
     payload: bytes
 
 
@@ -109,6 +112,8 @@ class Attempts:
                 function = self._functions[order.digest] = loads(self.blobs[order.digest])
         with loading(arguments_of(order.task_id), self._worker):
             args, kwargs = loads(order.payload)
+            if order.blobs:
+                args, kwargs = put_back(args, kwargs, {digest: loads(self.blobs[digest]) for digest in order.blobs})
         if order.values:
             results = {Task(task_id): self._result(task, task_id) for task, task_id in order.values}
             args, kwargs = resolve_arguments((Task(order.task_id), args, kwargs), results)

@@ -20,14 +20,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from overnight.keyring import KEY_FILE_VARIABLE, KEY_VARIABLE
 from overnight.slots import how_it_ended
+from overnight.surroundings import OF_THE_HOST, passed_environment
 from overnight_worker.frames import Frame, FrameReader
 from overnight_worker.progress import Progress
 
 LAST_WORDS_BYTES = 4096
 _MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
-_PRIVATE = ("OVERNIGHT_REDIS_URL", "OVERNIGHT_SLOT_FD", "RQ_KEY_PREFIX", "RQ_REDIS_URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class ChildProcess:
             stdin=subprocess.DEVNULL,
             pass_fds=inherited,
             start_new_session=True,
-            env=environment_of_tasks(),
+            env=_environment(),
         )
         theirs.close()
         os.close(page)
@@ -177,10 +176,9 @@ def _is_readable(descriptor: int, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
-def environment_of_tasks() -> dict[str, str]:
-    """Return this process's environment without overnight's secrets and addresses (QX9)."""
-    hidden = {KEY_VARIABLE, KEY_FILE_VARIABLE, *_PRIVATE}
-    return {name: value for name, value in os.environ.items() if name not in hidden}
+def _environment() -> dict[str, str]:
+    """Return this process's environment without overnight's secrets and addresses."""
+    return passed_environment(also=OF_THE_HOST)
 
 
 def _oom_kills() -> int:

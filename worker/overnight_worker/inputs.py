@@ -6,20 +6,17 @@ from batch to batch. A result that lies elsewhere is read from there and must ha
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from overnight.errors import BadSeal, TaskError
-from overnight.files import is_url
-from overnight.flag_files import existing_valid, open_flag
-from overnight.flag_store import flag_store
+from overnight.flag_files import existing_valid
 from overnight.messages import StoredResult, opened_blob
 from overnight.naming import flag_name, shown
+from overnight.results import ResultLost, Results
 from overnight_worker.batch import NO_DIGEST, ClaimedBatch, Ended, Member, Stage
 from overnight_worker.post import Post
-from overnight_worker.report import digest_of, failure
+from overnight_worker.report import failure
 
 LARGEST_BLOB_CACHE_BYTES = 256 << 20
 
@@ -77,8 +74,9 @@ class Inputs:
         """Return the serialised results of tasks outside the batch, or why one cannot be had."""
         if not tasks:
             return {}
-        sealed = self._post.store.read_results(batch.run_id, tasks)
-        return {task: self._result(batch, task, sealed.get(task)) for task in tasks}
+        results = Results(self._post.store, batch.run_id, self._post.keyring)
+        stored = results.stored(tasks)
+        return {task: _body(results, batch, task, stored.get(task)) for task in tasks}
 
     def _blob(self, run_id: str, digest: str, sealed: bytes | None) -> bytes | TaskError:
         cached = self._cache.get((run_id, digest))
@@ -101,31 +99,21 @@ class Inputs:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= len(dropped)
 
-    def _result(self, batch: ClaimedBatch, task: int, sealed: bytes | None) -> bytes | TaskError:
-        name = shown(_name_of(batch, task))
-        if sealed is None:
-            return TaskError(f"The result of {name!r} is not on the server any more.")
-        try:
-            stored = StoredResult.opened(sealed, batch.run_id, task, self._post.keyring)
-            body = stored.body if stored.locator is None else self._located(batch, task, stored.locator, stored.digest)
-        except (BadSeal, OSError) as error:
-            return TaskError(f"The result of {name!r} cannot be read: {error}")
-        if body is None or stored.digest != batch.digests.get(task) or digest_of(body) != stored.digest:
-            return TaskError(f"The result of {name!r} is not the one on record.")
-        return body
 
-    def _located(self, batch: ClaimedBatch, task: int, locator: str, digest: bytes) -> bytes | None:
-        kind, _, place = locator.partition(":")
-        if kind == "redis":
-            found = self.blobs(batch.run_id, [digest.hex()])[digest.hex()]
-            return found if isinstance(found, bytes) else None
-        if kind == "file":
-            body = Path(place).read_bytes()
-            return body if hashlib.sha256(body).digest() == digest else None
-        if is_url(place):
-            directory, _, name = place.rpartition("/")
-            return flag_store(directory, self._post.keyring).open(name, _name_of(batch, task))[0].body
-        return open_flag(place, _name_of(batch, task), self._post.keyring).body
+def _body(
+    results: Results, batch: ClaimedBatch, task: int, stored: StoredResult | ResultLost | None
+) -> bytes | TaskError:
+    name = _name_of(batch, task)
+    if stored is None:
+        return TaskError(f"The result of {shown(name)!r} is not on the server any more.")
+    if isinstance(stored, ResultLost):
+        return TaskError(str(stored))
+    if stored.digest != batch.digests.get(task):
+        return TaskError(f"The result of {shown(name)!r} is not the one on record.")
+    try:
+        return results.body(stored, name)
+    except ResultLost as error:
+        return TaskError(str(error))
 
 
 def needed_by(member: Member, found: dict[str, bytes | TaskError]) -> Ended | None:

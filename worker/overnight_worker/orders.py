@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from overnight.errors import TaskError
 from overnight.messages import RunContext
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
-from overnight_worker.child_process import ChildProcess, environment_of_tasks
+from overnight_worker.child_process import ChildProcess
 from overnight_worker.frames import Kind, pack
 from overnight_worker.inputs import Inputs, needed_by
 from overnight_worker.post import Post
@@ -69,7 +69,7 @@ class Orders:
             "run": run_id,
             "directory": context.directory,
             "umask": context.umask,
-            "environment": environment_of_tasks() | context.environment,
+            "environment": context.environment,
             "import_paths": list(context.import_paths),
             "log_dir": context.log_dir,
             "verbosity": context.verbosity,
@@ -114,6 +114,7 @@ def _row(batch: ClaimedBatch, member: Member, consumed: set[int]) -> list[object
         [[task, names[task]] for task in facts.values],
         after,
         member.task in consumed,
+        list(facts.blobs),
         len(member.payload),
     ]
 

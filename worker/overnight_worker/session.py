@@ -15,19 +15,19 @@ import logging
 import select
 import time
 
-from overnight.errors import TaskDied, TaskTimedOut, UnknownRun, Unreachable
-from overnight.logging import task_log
-from overnight.messages import RunContext, StoredError
+from overnight.errors import UnknownRun, Unreachable
+from overnight.messages import RunContext
 from overnight.naming import shown
+from overnight_worker.answers import cause_of, ended_of, write_to_task_log
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
 from overnight_worker.child_process import ChildProcess, Death
 from overnight_worker.delivery import Delivery
-from overnight_worker.frames import Frame, Kind, success_of
+from overnight_worker.frames import Frame, Kind
 from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.nursery import Nursery
 from overnight_worker.orders import Orders
 from overnight_worker.post import Post
-from overnight_worker.report import digest_of, failure
+from overnight_worker.report import failure
 
 #: How long code that ignores the interruption of its time limit goes on.
 TIMEOUT_GRACE_SECONDS = 2.0
@@ -146,17 +146,9 @@ class Session:
 
     def _take(self, child: ChildProcess, frame: Frame) -> None:
         match frame.kind:
-            case Kind.SUCCESS:
-                success = success_of(frame)
-                ended = Ended(frame.body, started=success.started, seconds=success.seconds)
-                ended.digest, ended.peak_memory = digest_of(frame.body), success.peak_memory
-                self._ended(self._batch.members[success.position], ended)
-            case Kind.FAILURE:
-                fields = frame.fields()
-                error = StoredError(fields["type"], fields["message"], fields["traceback"], frame.body)
-                ended = Ended(error=error, hopeless=fields["hopeless"], started=fields["started"])
-                ended.seconds, ended.peak_memory = fields["seconds"], fields["peak_memory"]
-                self._ended(self._batch.members[fields["position"]], ended)
+            case Kind.SUCCESS | Kind.FAILURE:
+                position, ended = ended_of(frame)
+                self._ended(self._batch.members[position], ended)
             case Kind.ENDED:
                 self._in_child = False
                 for position in frame.fields()["unstarted"]:
@@ -204,43 +196,16 @@ class Session:
 
     def _charge(self, member: Member, death: Death, since: float | None) -> None:
         """Record the death of the child, or its kill at the time limit, as the failure of the task it ran."""
-        ended = failure(self._cause(member, death))
+        at_its_limit = self._timed_out == member.position
+        ended = failure(cause_of(member, death, self._post.name, at_its_limit=at_its_limit))
         ended.peak_memory = death.peak_memory
         if since is not None:
             ended.seconds = time.monotonic() - since
             ended.started = time.time() - ended.seconds
         self._timed_out = None
         _logger.warning("task %s of run %s: %s", shown(member.facts.task_id), self._batch.run_id, death.sentence())
-        self._write_to_task_log(member, death)
+        write_to_task_log(member, death, self._batch.run_id, self._context)
         self._ended(member, ended)
-
-    def _cause(self, member: Member, death: Death) -> TaskDied | TaskTimedOut:
-        if self._timed_out == member.position:
-            return TaskTimedOut(
-                f"The attempt ran longer than its limit of {member.facts.timeout:g} s, ignored its interruption and "
-                f"was killed on worker {self._post.name}."
-            )
-        words = f" Its last output:\n{death.last_words}" if death.last_words else ""
-        return TaskDied(
-            f"The process of the task on worker {self._post.name} {death.sentence()}.{words}",
-            signal=death.signal,
-            exit_code=death.exit_code,
-            worker=self._post.name,
-        )
-
-    def _write_to_task_log(self, member: Member, death: Death) -> None:
-        if self._context.log_dir is None:
-            return
-        log = task_log(
-            member.facts.task_id,
-            self._context.log_dir,
-            self._context.verbosity,
-            run_id=self._batch.run_id,
-            attempt=member.attempt,
-        )
-        with log:
-            log.write(f"{death.last_words}\n" if death.last_words else "")
-            log.write(f"{shown(member.facts.task_id)}: the process of the task: {death.sentence()}\n")
 
     # Duties.
 

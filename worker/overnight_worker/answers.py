@@ -1,0 +1,52 @@
+"""What the child's frames and the child's end say about a task, in the words of records."""
+
+from __future__ import annotations
+
+from overnight.errors import TaskDied, TaskTimedOut
+from overnight.logging import task_log
+from overnight.messages import RunContext, StoredError
+from overnight.naming import shown
+from overnight_worker.batch import Ended, Member
+from overnight_worker.child_process import Death
+from overnight_worker.frames import Frame, Kind, success_of
+from overnight_worker.report import digest_of
+
+
+def ended_of(frame: Frame) -> tuple[int, Ended]:
+    """Return the position in the batch and the outcome that a SUCCESS or FAILURE frame tells."""
+    if frame.kind is Kind.SUCCESS:
+        success = success_of(frame)
+        ended = Ended(frame.body, started=success.started, seconds=success.seconds)
+        ended.digest, ended.peak_memory = digest_of(frame.body), success.peak_memory
+        return success.position, ended
+    fields = frame.fields()
+    error = StoredError(fields["type"], fields["message"], fields["traceback"], frame.body)
+    ended = Ended(error=error, hopeless=fields["hopeless"], started=fields["started"])
+    ended.seconds, ended.peak_memory = fields["seconds"], fields["peak_memory"]
+    return fields["position"], ended
+
+
+def cause_of(member: Member, death: Death, worker: str, *, at_its_limit: bool) -> TaskDied | TaskTimedOut:
+    """Return the error of a task whose process has ended, by itself or killed at the task's time limit."""
+    if at_its_limit:
+        return TaskTimedOut(
+            f"The attempt ran longer than its limit of {member.facts.timeout:g} s, ignored its interruption and "
+            f"was killed on worker {worker}."
+        )
+    words = f" Its last output:\n{death.last_words}" if death.last_words else ""
+    return TaskDied(
+        f"The process of the task on worker {worker} {death.sentence()}.{words}",
+        signal=death.signal,
+        exit_code=death.exit_code,
+        worker=worker,
+    )
+
+
+def write_to_task_log(member: Member, death: Death, run_id: str, context: RunContext) -> None:
+    """Write the reason of a death, and what the process printed last, to the log of the task (N5)."""
+    if context.log_dir is None:
+        return
+    task_id = member.facts.task_id
+    with task_log(task_id, context.log_dir, context.verbosity, run_id=run_id, attempt=member.attempt) as log:
+        log.write(f"{death.last_words}\n" if death.last_words else "")
+        log.write(f"{shown(task_id)}: the process of the task {death.sentence()}\n")
