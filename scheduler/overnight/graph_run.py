@@ -1,8 +1,6 @@
 """One run of a graph in the driver: the core's decisions, in terms of tasks (BEHAVIOUR Y, O, G11).
 
-Tasks get their index in the core in the order in which they join the run. A task joins once each of its dependencies
-has an index, a result, or joins with it; until then it waits outside, and may be what blocks the run in the end (Y3).
-A task that depends on a failed or skipped one never joins: it is skipped at once (Y2).
+Tasks get their index in the core in the order in which they join the run; `joining` says which may.
 
 The run turns room into launches (`launches`), outcomes into pairs to be yielded (`record`), and knows when it is over,
 when it must wait for a backoff, and what blocks it. Retries, limits and priorities are the core's alone.
@@ -33,7 +31,7 @@ from overnight.core.events import (
 )
 from overnight.core.run_state import RunState
 from overnight.core.states import TaskState
-from overnight.errors import HOPELESS, BlockedTasks, OvernightError, TaskDied
+from overnight.errors import HOPELESS, OvernightError, TaskDied
 from overnight.graph import (
     DEFAULT_OPTIONS,
     Task,
@@ -44,10 +42,9 @@ from overnight.graph import (
     resolve_arguments,
 )
 from overnight.invoke import Outcome
+from overnight.joining import Joining
 from overnight.journal import Journal, Settled
 from overnight.naming import shown
-
-_MOST_BLOCKED_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +77,7 @@ class GraphRun:
         self._core = RunState(resource_limits=resource_limits)
         self._tasks: list[Task] = []
         self._indices: dict[Task, int] = {}
-        self._additions = 0
-        self._outside: list[Task] = []
+        self._joining = Joining(graph, journal)
         self._flying: dict[int, Launch] = {}
         self._batches = count()
         self._unfinished = 0
@@ -92,48 +88,8 @@ class GraphRun:
 
     def take_additions(self) -> None:
         """Let tasks join that were added since the last call. Raises CyclicGraph, or InvalidTask above a limit."""
-        if self._additions == self._graph.additions:
-            return
         with self._graph as nodes:
-            self._graph.check()
-            added = self._graph.added_after(self._additions)
-            self._additions = self._graph.additions
-            waiting = self._without_doomed([*self._outside, *added])
-            joining = self._joinable(waiting, nodes)
-            self._join([task for task in waiting if task in joining], nodes)
-            self._outside = [task for task in waiting if task not in joining]
-
-    def _without_doomed(self, tasks: Sequence[Task]) -> list[Task]:
-        """Skip the tasks that depend on a failed or skipped one; return the others."""
-        blame = self._journal.blame
-        if blame:
-            for task in tasks:
-                if task not in blame:
-                    deps = self._graph.get_task_deps(task)
-                    cause = next((blame[dep] for dep in deps if dep in blame), None)
-                    if cause is not None:
-                        self._journal.skip(task, cause)
-        return [task for task in tasks if task not in blame]
-
-    def _joinable(self, tasks: Sequence[Task], nodes: Mapping[Task, TaskNode]) -> set[Task]:
-        """Return the largest subset whose dependencies all have an index, a result, or are in the subset."""
-        joining = set(tasks)
-        waiting_for: dict[Task, list[Task]] = {}
-        leaving: list[Task] = []
-        for task in tasks:
-            for dep in nodes[task].remaining:
-                if dep in self._indices or dep in self._journal:
-                    continue
-                if dep in joining:
-                    waiting_for.setdefault(dep, []).append(task)
-                else:
-                    leaving.append(task)
-        while leaving:
-            task = leaving.pop()
-            if task in joining:
-                joining.remove(task)
-                leaving.extend(waiting_for.get(task, ()))
-        return joining
+            self._join(self._joining.take(self._indices), nodes)
 
     def _join(self, tasks: Sequence[Task], nodes: Mapping[Task, TaskNode]) -> None:
         if not tasks:
@@ -174,7 +130,7 @@ class GraphRun:
     @property
     def is_over(self) -> bool:
         """True once every task has ended."""
-        return not self._unfinished and not self._outside
+        return not self._unfinished and not self._joining.outside
 
     def seconds_to_wait(self) -> float | None:
         """Return the seconds until a backoff ends; None if none is under way."""
@@ -239,12 +195,7 @@ class GraphRun:
         """Raise BlockedTasks if nothing runs, nothing is ready, nothing waits for a time, and tasks are left (Y3)."""
         if self.in_flight or self._wake_at is not None or self.is_over:
             return
-        with self._graph as nodes:
-            left = self._outside or list(nodes)
-            sentences = [_blocked(nodes[task]) for task in left[:_MOST_BLOCKED_NAMED] if task in nodes]
-        more = len(left) - _MOST_BLOCKED_NAMED
-        rest = f"; and {more} more" if more > 0 else ""
-        raise BlockedTasks(f"The run is blocked: {'; '.join(sentences)}{rest}. Add what is missing.")
+        raise self._joining.blocked()
 
 
 def _event(launch: Launch, outcome: Outcome | None) -> TaskSucceeded | TaskFailed | BatchLost:
@@ -264,8 +215,3 @@ def _event(launch: Launch, outcome: Outcome | None) -> TaskSucceeded | TaskFaile
 def _lost_too_often(launch: Launch) -> Outcome:
     error = TaskDied(f"Task {shown(launch.task.task_id)!r} lost its worker too often in a row.")
     return Outcome(ok=False, value=error, started=time.time(), seconds=0.0)
-
-
-def _blocked(node: TaskNode) -> str:
-    waits = ", ".join(repr(shown(dep.task_id)) for dep in list(node.remaining)[:_MOST_BLOCKED_NAMED])
-    return f"{shown(node.task.task_id)!r} waits for {waits}"

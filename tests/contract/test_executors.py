@@ -479,6 +479,19 @@ def test_a_run_that_waits_for_a_task_nobody_adds_says_so(kind: ExecutorKind, gra
         assert dict(executor.execute(graph))[Task("late")] == "after all"
 
 
+def test_a_task_that_waits_outside_is_skipped_when_another_dependency_fails(
+    kind: ExecutorKind, graph: TaskGraph, tmp_path: Path
+) -> None:
+    """Y2, Y3, B8: nobody is told that the run is blocked."""
+    a = graph.create_task("a", tasks.give, args=[1])
+    bad = graph.create_task("bad", tasks.fail, args=[], deps=[a])
+    with kind.make(tmp_path) as executor:
+        for task, _ in executor.execute(graph):
+            if task == a:
+                graph.create_task("late", tasks.give, args=[Task("never added")], deps=[bad])
+    assert summary_of(executor).skipped == {"late": "bad"}
+
+
 def test_a_missing_dependency_may_be_added_later(kind: ExecutorKind, graph: TaskGraph, tmp_path: Path) -> None:
     """Y3."""
     a = graph.create_task("a", tasks.give, args=[1])
