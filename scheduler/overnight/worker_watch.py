@@ -7,6 +7,7 @@ import time
 
 from overnight.naming import shown
 from overnight.store.ports import ReadingStore
+from overnight.store.records import WorkerRecord
 from overnight.wire import PROTOCOL
 
 _logger = logging.getLogger(__name__)
@@ -51,10 +52,15 @@ class WorkerWatch:
                 f"No worker serves queue {shown(self._queue)}; the run waits. "
                 f"Start one with: overnight worker -q {shown(self._queue)}"
             )
-        if self._python is None or any((w.python, w.protocol) == (self._python, PROTOCOL) for w in serving):
+        if self._python is None or any(_fits(worker, self._python) for worker in serving):
             return None
         found = ", ".join(sorted({f"Python {worker.python}, protocol {worker.protocol}" for worker in serving}))
         return (
             f"No worker of queue {shown(self._queue)} has Python {self._python} and protocol {PROTOCOL} "
             f"(found: {found}); the run waits. Start one with that Python."
         )
+
+
+def _fits(worker: WorkerRecord, python: str) -> bool:
+    """Tell whether a worker runs the Python minor version `python`, such as "3.11", and speaks our protocol."""
+    return worker.python.split(".")[:2] == python.split(".")[:2] and worker.protocol == PROTOCOL
