@@ -1,0 +1,111 @@
+"""The group of all verbs, and the one place where errors become a sentence and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import click
+
+from overnight.commands.interrupts import Interrupted
+from overnight.commands.screen import steady_streams
+from overnight.errors import OvernightError, nearest
+
+VERBS = (
+    "run",
+    "submit",
+    "runs",
+    "status",
+    "follow",
+    "logs",
+    "cancel",
+    "pause",
+    "resume",
+    "retry",
+    "workers",
+    "scheduler",
+    "worker",
+    "doctor",
+    "demo",
+)
+DEBUG_VARIABLE = "OVERNIGHT_DEBUG"
+
+
+class Verbs(click.Group):
+    """Finds each verb in the module of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Return the verbs in the order in which people meet them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a verb's command, None if there is no such verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"overnight.commands.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb that was typed; the error for an unknown one names the nearest."""
+        if args and not args[0].startswith("-") and args[0] not in VERBS:
+            raise click.UsageError(f"There is no command {args[0]!r}{nearest(args[0], VERBS) or '.'}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExample:\n  overnight demo\n  overnight run flow.py:build -p year=2026\n\n"
+    "Exit status: 0 all succeeded; 1 tasks failed; 2 usage; 3 the graph is invalid; 4 server or workers cannot "
+    "be reached; 5 cancelled or refused; 130 and 143 stopped by a signal.",
+)
+@click.version_option(version("overnight"), prog_name="overnight")
+def overnight() -> None:
+    """Run graphs of Python tasks to their end, whatever dies on the way."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line and return the exit status; whatever goes wrong is one sentence on standard error."""
+    steady_streams()
+    try:
+        status = overnight.main(args=arguments, prog_name="overnight", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.ClickException as error:
+        return _told(_with_help(error), error.exit_code)
+    except Interrupted as interrupted:
+        return _told("Interrupted before anything was started.", interrupted.exit_status)
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except OvernightError as error:
+        _trace()
+        return _told(str(error), error.exit_status)
+    except Exception as error:  # a defect of overnight itself: one sentence for the user, the rest on request
+        _trace()
+        return _told(f"Unexpected {type(error).__name__}: {error}. {DEBUG_VARIABLE}=1 shows where it was raised.", 1)
+    finally:
+        sys.stdout.flush()
+
+
+def _with_help(error: click.ClickException) -> str:
+    if not isinstance(error, click.UsageError):
+        return error.format_message()
+    path = error.ctx.command_path if error.ctx else "overnight"
+    return f"{error.format_message()} '{path} --help' shows what can be given."
+
+
+def _told(sentence: str, status: int) -> int:
+    sys.stderr.write(f"overnight: {sentence}\n")
+    sys.stderr.flush()
+    return status
+
+
+def _trace() -> None:
+    if os.environ.get(DEBUG_VARIABLE) == "1":
+        sys.stderr.write(traceback.format_exc())

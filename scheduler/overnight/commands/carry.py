@@ -1,0 +1,124 @@
+"""Carry a command's work to its end: put the run in place or attach to it, watch it, tell how it ended."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+
+from overnight.commands.ending import Ending, exit_status, read_ending
+from overnight.commands.interrupts import Interrupts
+from overnight.commands.progress import Display, open_display
+from overnight.commands.screen import say
+from overnight.commands.watch import Left, Watch
+from overnight.commands.work import Work
+from overnight.core.states import RunPhase
+from overnight.deployment import Deployment
+from overnight.errors import UnknownRun
+from overnight.launch import Launched, launch
+from overnight.naming import shown
+from overnight.store.connection import hidden
+from overnight.store.records import Request
+
+_HUNG_UP_STATUS = 129
+
+
+def typed_command() -> str:
+    """Return the command line of this process, ready to be typed again, passwords hidden."""
+    return "overnight " + shlex.join(hidden(word) for word in sys.argv[1:])
+
+
+def nothing_to_do(work: Work) -> str:
+    """Say why nothing has to run."""
+    if work.graph.empty():
+        return "Nothing to do: the graph has no tasks."
+    return f"Nothing to do: all {len(work.graph)} tasks are finished; their records are in {shown(work.status_dir)}."
+
+
+def submit(work: Work, deployment: Deployment, display: Display) -> Launched:
+    """Put the run in place, or attach to it; a run that an interrupted command left paused goes on."""
+    launched = launch(
+        deployment.store,
+        work.descs,
+        work.decisions,
+        work.cache,
+        work.options,
+        deployment.settings,
+        deployment.keyring,
+    )
+    run = launched.run
+    if launched.attached:
+        display.line(f"Attached to run {run.run_id}, which this command started before.")
+    else:
+        display.line(f"Run {run.run_id}: {len(work.to_run)} of {run.total} tasks to run.")
+    if run.paused:
+        display.line("It was paused and goes on.")
+        deployment.store.request(run.run_id, Request.RESUME)
+    return launched
+
+
+class Carried:
+    """One invocation of `run`, from an open deployment to the exit status."""
+
+    def __init__(self, work: Work, deployment: Deployment, interrupts: Interrupts, *, as_json: bool) -> None:
+        self._work = work
+        self._deployment = deployment
+        self._interrupts = interrupts
+        self._as_json = as_json
+        self._own_runs: list[str] = []
+        self._display: Display = open_display(as_json=as_json)
+
+    def to_the_end(self) -> int:
+        """Watch until the run has ended, or a signal ended it; return the exit status."""
+        try:
+            ended = self._ended()
+        finally:
+            self._display.close()
+        if ended is None:
+            say(nothing_to_do(self._work))
+            return 0
+        run_id = self._own_runs[-1]
+        if ended is Left.HUNG_UP:
+            self._deployment.close(stop=False)
+            return _HUNG_UP_STATUS
+        if ended is Left.IMPATIENT:
+            say(f"The run may still be going on: overnight status {run_id}. This continues it: {typed_command()}")
+            return self._interrupts.exit_status
+        return self._tell(run_id, ended)
+
+    def _ended(self) -> RunPhase | Left | None:
+        """Return how the run ended; None if there is nothing left to run after all."""
+        while True:
+            try:
+                launched = submit(self._work, self._deployment, self._display)
+                self._own_runs.append(launched.run.run_id)
+                ids = [task.task_id for task in launched.submission.tasks]
+                watch = Watch(self._deployment, launched.run, ids, self._display, self._interrupts, steers=True)
+                return watch.until_proven()
+            except UnknownRun:
+                self._display.line("Redis no longer knows the run; what is recorded as finished is kept.")
+            self._work.read_again(self._own_runs)
+            if not self._work.to_run:
+                return None
+
+    def _tell(self, run_id: str, ended: RunPhase) -> int:
+        ids = [task.task_id for task in self._work.graph.tasks]
+        ending = read_ending(self._deployment, run_id, ids)
+        self._print(ending)
+        if ended is RunPhase.SUCCEEDED:
+            return 0
+        if self._interrupts.count:
+            say(f"Stopped by a signal; what is finished is kept. This continues: {typed_command()}")
+            return self._interrupts.exit_status
+        if ended is RunPhase.CANCELLED:
+            say(f"The run was cancelled from elsewhere. This continues: {typed_command()}")
+        elif not self._as_json:
+            say(f"What is finished is kept. When the cause is mended, this continues: {typed_command()}")
+        return exit_status(ended)
+
+    def _print(self, ending: Ending) -> None:
+        if self._as_json:
+            say(json.dumps(ending.as_json()))
+            return
+        for line in ending.lines(verbose=self._work.request.verbosity > 0):
+            say(line)

@@ -1,0 +1,160 @@
+"""`overnight doctor`: whether runs can work here, and what to do where they cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from overnight.commands.options import json_option, server_options, settings_of, verb
+
+if TYPE_CHECKING:
+    from overnight.config import Settings
+
+OK, WARNING, FAULT = "ok", "warning", "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `status` is what the command exits with if it is a fault."""
+
+    what: str
+    verdict: str
+    text: str
+    status: int = 0
+
+
+@verb("doctor", "overnight doctor -u redis://host:6379/0")
+@server_options
+@json_option
+def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> int:
+    """Look at settings, server, keys, directories and workers; say what to do where something is wrong."""
+    from overnight.commands.screen import say
+
+    findings = list(examine_all(settings_of(redis_url, state_dir)))
+    if as_json:
+        say(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            say(f"{finding.verdict:<8} {finding.what}: {finding.text}")
+    return max((finding.status for finding in findings if finding.verdict == FAULT), default=0)
+
+
+def examine_all(settings: Settings) -> Iterator[Finding]:
+    """Yield what was found, the cause of a fault before what follows from it."""
+    yield _versions()
+    yield _guarded("state directory", lambda: _state_dir(settings))
+    yield _guarded("key", lambda: _key(settings))
+    if settings.redis_url is None:
+        yield _guarded("server program", _server_program)
+    yield from _server(settings)
+
+
+def _guarded(what: str, look: Callable[[], Finding]) -> Finding:
+    from overnight.errors import OvernightError
+
+    try:
+        return look()
+    except OvernightError as error:
+        return Finding(what, FAULT, str(error), error.exit_status)
+
+
+def _versions() -> Finding:
+    from importlib.metadata import version
+
+    from overnight.wire import PROTOCOL
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    names = ", ".join(f"{name} {version(name)}" for name in ("redis", "rq", "cloudpickle"))
+    return Finding("versions", OK, f"overnight {version('overnight')}, protocol {PROTOCOL}, Python {python}, {names}")
+
+
+def _state_dir(settings: Settings) -> Finding:
+    from overnight.naming import shown
+    from overnight.state_dir import prepare_state_dir
+
+    place = settings.state_dir.expanduser().absolute()
+    if not place.exists():
+        near = next(parent for parent in place.parents if parent.exists())
+        if os.access(near, os.W_OK | os.X_OK):
+            return Finding("state directory", OK, f"{shown(str(place))} is made by the first run")
+        return Finding("state directory", FAULT, f"{shown(str(near))} cannot be written to: give --state-dir", 4)
+    prepare_state_dir(place)
+    if not os.access(place, os.W_OK | os.X_OK):
+        return Finding("state directory", FAULT, f"{shown(str(place))} cannot be written to: give --state-dir", 4)
+    return Finding("state directory", OK, shown(str(place)))
+
+
+def _key(settings: Settings) -> Finding:
+    from overnight.keyring import COMMAND_THAT_MAKES_A_KEY, KEY_VARIABLE, read_keyring
+    from overnight.store.server_check import is_remote
+
+    keyring = read_keyring()
+    if not keyring.is_empty:
+        return Finding("key", OK, f"records are signed with key {keyring.signing_id}")
+    if settings.redis_url is not None and is_remote(settings.redis_url):
+        text = (
+            f"a server beyond this host needs one: set {KEY_VARIABLE} to what this prints: {COMMAND_THAT_MAKES_A_KEY}"
+        )
+        return Finding("key", FAULT, text, 2)
+    return Finding("key", OK, "none is set; records carry checksums, which does for a server on this host")
+
+
+def _server_program() -> Finding:
+    from overnight.server_binary import find_server_binary
+
+    found = find_server_binary()
+    return Finding("server program", OK, f"{found.kind} {'.'.join(map(str, found.version))} at {found.path}")
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    from overnight.embedded import EmbeddedServer
+    from overnight.errors import OvernightError
+    from overnight.store.connection import connect, hidden
+    from overnight.store.server_check import examine
+
+    url = settings.redis_url
+    if url is None:
+        server = EmbeddedServer(settings.state_dir)
+        if not settings.state_dir.exists() or not server.is_running():
+            yield Finding("server", OK, "the embedded one is not running; it starts with a run")
+            return
+        url = server.url
+    try:
+        client = connect(url, settings=settings)
+        report = examine(client, url)
+    except OvernightError as error:
+        yield Finding("server", FAULT, str(error), error.exit_status)
+        return
+    yield Finding("server", OK, f"{report.version} answers at {hidden(url)}")
+    for refusal in report.refusals:
+        yield Finding("server", FAULT, refusal, 5)
+    for warning in report.warnings:
+        yield Finding("server", WARNING, warning)
+    from overnight.store.redis import RedisStore
+
+    yield from _workers(RedisStore(client, settings.prefix))
+    client.close()
+
+
+def _workers(store: object) -> Iterator[Finding]:
+    from overnight.naming import shown
+    from overnight.store.redis import RedisStore
+
+    if not isinstance(store, RedisStore):
+        return
+    queues: dict[str, list[str]] = {}
+    for worker in store.workers():
+        for queue in worker.queues:
+            queues.setdefault(queue, []).append(f"Python {worker.python}, protocol {worker.protocol}")
+    if not queues:
+        yield Finding("workers", WARNING, "there are none; runs wait until one is started: overnight worker -j 4")
+    for queue, kinds in sorted(queues.items()):
+        text = f"{len(kinds)} on queue {shown(queue)} ({'; '.join(sorted(set(kinds)))})"
+        here = f"Python {sys.version_info.major}.{sys.version_info.minor},"
+        fits = any(kind.startswith(here) for kind in kinds)
+        more = "" if fits else f"; none has {here[:-1]}, so runs started here wait"
+        yield Finding("workers", OK if fits else WARNING, text + more)

@@ -1,0 +1,86 @@
+"""`overnight follow [RUN]`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from overnight.commands.options import (
+    found_run,
+    json_option,
+    open_to_read,
+    run_argument,
+    server_options,
+    settings_of,
+    verb,
+    verbose_option,
+)
+
+if TYPE_CHECKING:
+    from overnight.commands.interrupts import Interrupts
+    from overnight.config import Settings
+    from overnight.deployment import Deployment
+
+
+@verb("follow", "overnight follow last")
+@run_argument
+@server_options
+@json_option
+@verbose_option
+def command(*, run: str, redis_url: str | None, state_dir: str | None, as_json: bool, verbosity: int) -> int:
+    """Watch a run until it is over; the exit status is the run's. Ctrl-C ends the watching, not the run."""
+    from overnight.commands.interrupts import Interrupts
+    from overnight.commands.screen import show_warnings
+
+    show_warnings(verbosity)
+    with Interrupts() as interrupts:
+        deployment = _opened(settings_of(redis_url, state_dir), run)
+        try:
+            with interrupts.deferring():
+                return _watch(deployment, run, interrupts, as_json=as_json, verbose=verbosity > 0)
+        finally:
+            deployment.close(stop=interrupts.count == 0 and not interrupts.hung_up)
+
+
+def _opened(settings: Settings, name: str) -> Deployment:
+    """Open the deployment as a client of its local processes, so that they stay until this has seen the end.
+
+    As many local workers are wanted as serve the run's queue now, or as many as there are CPUs if none does.
+    """
+    from overnight.client import Client
+    from overnight.deployment import Deployment
+
+    reading = open_to_read(settings)
+    run = found_run(Client.of(reading), name)
+    if settings.redis_url is not None or run.phase.is_over:
+        return reading
+    workers = [worker for worker in reading.store.workers() if run.queue in worker.queues]
+    reading.close(stop=False)
+    return Deployment(settings, workers=len(workers) or None, queue=run.queue)
+
+
+def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json: bool, verbose: bool) -> int:
+    from overnight.client import Client
+    from overnight.commands.ending import exit_status, read_ending
+    from overnight.commands.progress import open_display
+    from overnight.commands.screen import say
+    from overnight.commands.watch import Left, Watch
+
+    client = Client.of(deployment)
+    run = found_run(client, name)
+    ids = client.task_ids(run.run_id)
+    display = open_display(as_json=as_json)
+    try:
+        ended = Watch(deployment, run, ids, display, interrupts, steers=False).until_proven()
+    finally:
+        display.close()
+    if isinstance(ended, Left):
+        say(f"The run goes on. Watch it again: overnight follow {run.run_id}; stop it: overnight cancel {run.run_id}")
+        return interrupts.exit_status
+    ending = read_ending(deployment, run.run_id, ids)
+    if as_json:
+        say(json.dumps(ending.as_json()))
+    else:
+        for line in ending.lines(verbose=verbose):
+            say(line)
+    return exit_status(ended)

@@ -1,0 +1,42 @@
+"""`overnight retry [RUN]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from overnight.commands.options import (
+    found_run,
+    index_of,
+    open_to_read,
+    run_argument,
+    server_options,
+    settings_of,
+    verb,
+)
+
+
+@verb("retry", 'overnight retry last -t "fetch 2026-01"')
+@run_argument
+@click.option("-t", "--task-ids", multiple=True, metavar="ID", help="Only this task, and what was skipped for it.")
+@server_options
+def command(*, run: str, task_ids: Sequence[str], redis_url: str | None, state_dir: str | None) -> None:
+    """Run failed and cancelled tasks of a run again, with what was skipped for them."""
+    from overnight.client import Client
+    from overnight.commands.screen import say
+    from overnight.deployment import Deployment
+
+    settings = settings_of(redis_url, state_dir)
+    with open_to_read(settings) as reading:
+        client = Client.of(reading)
+        record = found_run(client, run)
+        for task_id in task_ids:
+            index_of(client, record.run_id, task_id)
+    # On an embedded server the local workers have ended with the run: this brings them back.
+    deployment = Deployment(settings, queue=record.queue)
+    try:
+        Client.of(deployment).retry(record.run_id, tuple(task_ids))
+    finally:
+        deployment.close(stop=False)
+    say(f"Run {record.run_id} goes on. Watch it: overnight follow {record.run_id}")

@@ -1,0 +1,167 @@
+"""`overnight run TARGET`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from overnight.commands.options import json_option, server_options, settings_of, verb, verbose_option
+
+if TYPE_CHECKING:
+    from overnight.commands.interrupts import Interrupts
+    from overnight.commands.work import Request, Work
+    from overnight.config import Settings
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+_WORK_OPTIONS = (
+    click.option("-j", "--jobs", type=click.IntRange(0), help="Local workers; default: one per CPU, none with a URL."),
+    click.option("-q", "--queue", default="default", show_default=True, help="The queue that its tasks go to."),
+    click.option("-k", "--keep-going", is_flag=True, help="After a failure, run all that does not depend on it."),
+    click.option("-f", "--force", is_flag=True, help="Run everything, also what is finished."),
+    click.option("-t", "--task-ids", multiple=True, metavar="ID", help="This task and what it needs; repeatable."),
+    click.option(
+        "-d",
+        "--task-status-dir",
+        metavar="DIR",
+        help="Where outcomes are recorded; default: in the state directory, by target and parameters.",
+    ),
+    click.option("--task-log-dir", metavar="DIR", help="Where tasks log; default: in the state directory."),
+)
+
+
+def work_options(command: Verb) -> Verb:
+    """Add the options that say how a graph is run."""
+    for option in reversed(_WORK_OPTIONS):
+        command = option(command)
+    return command
+
+
+def parameter_option(command: Verb) -> Verb:
+    """Add ``-p name=value``."""
+    return click.option(
+        "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the callable."
+    )(command)
+
+
+@verb("run", "overnight run flow.py:build -p year=2026 -j 8")
+@click.argument("target")
+@parameter_option
+@work_options
+@click.option("-n", "--dry-run", is_flag=True, help="List what would run, and why; run nothing.")
+@click.option("--detach", is_flag=True, help="Start it, print its id, and leave it running.")
+@server_options
+@json_option
+@verbose_option
+def command(
+    *,
+    target: str,
+    parameters: Sequence[str],
+    redis_url: str | None,
+    state_dir: str | None,
+    as_json: bool,
+    dry_run: bool,
+    detach: bool,
+    **options: Any,
+) -> int:
+    """Run the graph that TARGET makes, to its end.
+
+    TARGET is package.module:callable or path/to/file.py:callable; the callable returns a TaskGraph. What is recorded
+    as finished, and is not older than its inputs, does not run again. If this command dies the run goes on; the same
+    command attaches to it.
+    """
+    settings = settings_of(redis_url, state_dir)
+    return start(request_of(target, parameters, options), settings, as_json=as_json, dry_run=dry_run, detach=detach)
+
+
+def request_of(target: str, parameters: Sequence[str], options: dict[str, Any]) -> Request:
+    """Return what was typed, as `work` takes it."""
+    from overnight.commands.work import Request
+
+    return Request(
+        target=target,
+        parameters=tuple(parameters),
+        task_ids=tuple(options["task_ids"]),
+        jobs=options["jobs"],
+        queue=options["queue"],
+        keep_going=options["keep_going"],
+        force=options["force"],
+        status_dir=options["task_status_dir"],
+        log_dir=options["task_log_dir"],
+        verbosity=options["verbosity"],
+    )
+
+
+def start(request: Request, settings: Settings, *, as_json: bool, dry_run: bool = False, detach: bool = False) -> int:
+    """Do what `run` does for a request; return the exit status."""
+    from overnight.commands.interrupts import Interrupts
+    from overnight.commands.screen import show_warnings
+    from overnight.commands.work import Work
+
+    show_warnings(request.verbosity)
+    with Interrupts() as interrupts:
+        work = Work(request, settings)
+        if dry_run:
+            return _list(work, as_json=as_json)
+        if not work.to_run:
+            return _nothing(work, as_json=as_json)
+        work.make_directories()
+        return _detached(work, as_json=as_json) if detach else _carried(work, interrupts, as_json=as_json)
+
+
+def _list(work: Work, *, as_json: bool) -> int:
+    from overnight.commands.screen import say, table
+    from overnight.naming import shown
+
+    rows = [[task.task_id, reason] for task, reason in work.to_run]
+    if as_json:
+        would_run = [{"task": task_id, "reason": reason} for task_id, reason in rows]
+        say(json.dumps({"total": len(work.graph), "would_run": would_run}))
+        return 0
+    if rows:
+        table(["TASK", "REASON"], [[shown(task_id), shown(reason)] for task_id, reason in rows])
+    say(f"{len(rows)} of {len(work.graph)} tasks would run.")
+    return 0
+
+
+def _nothing(work: Work, *, as_json: bool) -> int:
+    from overnight.commands.carry import nothing_to_do
+    from overnight.commands.screen import say
+
+    say(json.dumps({"run": None, "total": len(work.graph)}) if as_json else nothing_to_do(work))
+    return 0
+
+
+def _carried(work: Work, interrupts: Interrupts, *, as_json: bool) -> int:
+    from overnight.commands.carry import Carried
+    from overnight.deployment import Deployment
+
+    with (
+        Deployment(work.settings, workers=work.request.jobs, queue=work.request.queue) as deployment,
+        interrupts.deferring(),
+    ):
+        return Carried(work, deployment, interrupts, as_json=as_json).to_the_end()
+
+
+def _detached(work: Work, *, as_json: bool) -> int:
+    from overnight.commands.carry import submit
+    from overnight.commands.progress import PlainDisplay
+    from overnight.commands.screen import say
+    from overnight.deployment import Deployment
+
+    deployment = Deployment(work.settings, workers=work.request.jobs, queue=work.request.queue)
+    try:
+        launched = submit(work, deployment, PlainDisplay(to_stderr=True))
+    finally:
+        deployment.close(stop=False)
+    run_id = launched.run.run_id
+    if as_json:
+        say(json.dumps({"run": run_id, "attached": launched.attached, "total": launched.run.total}))
+        return 0
+    say(run_id)
+    say(f"It runs by itself. Look at it: overnight status {run_id}; watch it: overnight follow {run_id}")
+    return 0

@@ -1,0 +1,52 @@
+"""`overnight runs`."""
+
+from __future__ import annotations
+
+import json
+
+from overnight.commands.options import json_option, open_to_read, server_options, settings_of, verb
+
+
+@verb("runs", "overnight runs")
+@server_options
+@json_option
+def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
+    """List the runs that are kept, newest first."""
+    from overnight.client import Client
+    from overnight.commands.screen import duration, moment, say, table
+    from overnight.naming import shown
+
+    with open_to_read(settings_of(redis_url, state_dir)) as deployment:
+        runs, now = Client.of(deployment).runs(), deployment.store.now()
+    if as_json:
+        facts = [
+            {
+                "run": run.run_id,
+                "name": run.name,
+                "phase": run.phase.value,
+                "paused": run.paused,
+                "total": run.total,
+                "created_at": run.created_at,
+                "ended_at": run.ended_at,
+                "owner": run.owner,
+                "command": run.command,
+            }
+            for run in runs
+        ]
+        say(json.dumps(facts))
+        return
+    if not runs:
+        say("There are no runs. Start one: overnight run TARGET")
+        return
+    rows = [
+        [
+            run.run_id,
+            "paused" if run.paused else run.phase.value,
+            str(run.total),
+            moment(run.created_at),
+            duration((run.ended_at or now) - run.created_at),
+            shown(run.name),
+        ]
+        for run in runs
+    ]
+    table(["RUN", "PHASE", "TASKS", "STARTED", "TOOK", "NAME"], rows)

@@ -1,0 +1,145 @@
+"""What people see: streams that survive their reader, a console without colours where none belong, warnings as lines.
+
+Every text from outside (ids, messages, names) passes `naming.shown` or is printed as a `rich.text.Text`, so that it
+is neither markup nor a control sequence.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from overnight.naming import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class SteadyStream:
+    """A text stream that falls silent, instead of failing, when its reader is gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_lost = False
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Write text as far as somebody reads it."""
+        if not self._is_lost:
+            try:
+                self._stream.write(text)
+            except OSError:
+                self._lose()
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what is buffered."""
+        if not self._is_lost:
+            try:
+                self._stream.flush()
+            except OSError:
+                self._lose()
+
+    def _lose(self) -> None:
+        """Send everything, also what the interpreter flushes at its end, to nowhere."""
+        self._is_lost = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def steady_streams() -> None:
+    """Make standard output and error survive a closed pipe and a terminal that is gone."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the descriptor was closed before the process began
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # lives as long as the process
+        if not isinstance(stream, SteadyStream):
+            setattr(sys, name, cast("TextIO", SteadyStream(stream)))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on standard output or error; colours only on a terminal, and not with NO_COLOR."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of one-line texts, each column as wide as it needs to be."""
+    from rich.cells import cell_len
+
+    widths = [max(cell_len(row[column]) for row in [titles, *rows]) for column in range(len(titles))]
+    for row in [titles, *rows]:
+        cells = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        say("  ".join(cells).rstrip())
+
+
+def say(text: str = "") -> None:
+    """Print one line on standard output."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+class _Lines(logging.Handler):
+    """Prints records as lines of the command, on standard error unless a display takes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._print_line: Callable[[str], None] = _to_stderr
+
+    def print_through(self, display: Callable[[str], None] | None) -> None:
+        """Hand lines to a display, or back to standard error."""
+        self._print_line = display or _to_stderr
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            word = record.levelname.lower()
+            self._print_line(f"overnight: {word}: {shown(record.getMessage())}")
+        except Exception:  # what cannot be printed must not end what is being told of
+            self.handleError(record)
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+WARNING_LINES = _Lines()
+
+
+def show_warnings(verbosity: int) -> None:
+    """Print what overnight logs: warnings; with `verbosity` 1 INFO too, with 2 all."""
+    logger = logging.getLogger("overnight")
+    if WARNING_LINES not in logger.handlers:
+        logger.addHandler(WARNING_LINES)
+    logger.propagate = False
+    logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as people say it: ``0.4 s``, ``12 s``, ``3:05``, ``2:03:05``, ``3 d 02:03``."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{hours // 24} d {hours % 24:02d}:{minutes:02d}"
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def moment(seconds: float) -> str:
+    """Return a time of the server's clock in this host's zone."""
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

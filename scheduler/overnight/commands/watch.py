@@ -1,0 +1,172 @@
+"""Follow one run until it is over and its results are proven, showing where it stands.
+
+The loop turns several times a second, also while Redis is away. Signals are acted on between two turns: the first lets
+nothing new start and gives running tasks ten seconds, the second (or the end of those) cancels, a third leaves. A
+hang-up leaves at once and the run goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import Enum
+
+from overnight.audit import Audit, Findings
+from overnight.commands.interrupts import Interrupts
+from overnight.commands.progress import Display, Pace, Running, Standing
+from overnight.core.states import RunPhase, TaskState
+from overnight.deployment import Deployment
+from overnight.errors import Unreachable
+from overnight.following import Changed, Follower
+from overnight.naming import shown
+from overnight.store.records import Request, RunRecord
+from overnight.worker_watch import WorkerWatch
+
+PATIENCE_SECONDS = 0.25
+GRACE_SECONDS = 10.0
+TEARDOWN_SECONDS = 30.0
+_LOOK_AT_WORKERS_SECONDS = 1.0
+
+
+class Left(Enum):
+    """Why the watching ended before the run did."""
+
+    HUNG_UP = "hung up"
+    IMPATIENT = "a signal came and the run could not be seen to end"
+
+
+class Watch:
+    """Watches one run. `steers`: signals stop the run itself, not only the watching of it."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        run: RunRecord,
+        task_ids: Sequence[str],
+        display: Display,
+        interrupts: Interrupts,
+        *,
+        steers: bool,
+    ) -> None:
+        self.run = run
+        self._deployment = deployment
+        self._store = deployment.store
+        self._task_ids = task_ids
+        self._display = display
+        self._interrupts = interrupts
+        self._steers = steers
+        self._follower = Follower(self._store, run.run_id, interrupts.wake)
+        self._workers = WorkerWatch(self._store, run.queue, run.python)
+        self._pace = Pace(time.monotonic())
+        self._running: list[Running] = []
+        self._look_at = 0.0
+        self._pause_until: float | None = None
+        self._leave_at: float | None = None
+
+    @property
+    def has_stopped_it(self) -> bool:
+        """Tell whether the run was stopped by a signal to this process."""
+        return self._interrupts.count > 0 and self._steers
+
+    def until_proven(self) -> RunPhase | Left:
+        """Follow until the run is over and its results are there. Raises UnknownRun if Redis forgets it."""
+        audit = Audit(self._store, self.run.run_id, self._deployment.keyring, self.run.status_dir)
+        while True:
+            ended = self._until_over()
+            if not isinstance(ended, RunPhase) or ended is RunPhase.CANCELLED:
+                return ended
+            try:
+                findings = audit.run()
+            except Unreachable as error:
+                self._display.line(f"The results cannot be checked yet: {error}")
+                self._interrupts.wake.wait(1.0)
+                continue
+            self._tell(findings)
+            if not findings.invalidated:
+                return ended
+
+    def _tell(self, findings: Findings) -> None:
+        if findings.rewritten:
+            self._display.line(f"{len(findings.rewritten)} records were missing and have been written again.")
+        if findings.unwritten:
+            ids = ", ".join(shown(self._task_ids[task]) for task in findings.unwritten[:5])
+            self._display.line(
+                f"{len(findings.unwritten)} records could not be written to {shown(self.run.status_dir or '')}; these "
+                f"tasks run again next time: {ids}{', ...' if len(findings.unwritten) > 5 else ''}"
+            )
+        if findings.invalidated:
+            self._display.line(f"{len(findings.invalidated)} results were lost; they are computed again.")
+
+    def _until_over(self) -> RunPhase | Left:
+        while True:
+            for changed in self._follower.changes(PATIENCE_SECONDS):
+                left = self._turn(changed)
+                if left is not None:
+                    return left
+                if changed.over is not None:
+                    return changed.over
+            self._interrupts.wake.clear()
+            left = self._on_signal()
+            if left is not None:
+                return left
+
+    def _turn(self, changed: Changed) -> Left | None:
+        self._deployment.check()
+        now = time.monotonic()
+        counts = self._follower.counts()
+        if now >= self._look_at and changed.over is None:
+            self._look_at = now + _LOOK_AT_WORKERS_SECONDS
+            self._look_at_workers()
+        rate, left = self._pace.note(now, counts, self.run.total)
+        self._display.show(Standing(counts, self.run.total, rate, left, self._running))
+        if self._leave_at is not None and now >= self._leave_at:
+            return Left.IMPATIENT
+        is_drained = self._pause_until is not None and not counts.get(TaskState.RUNNING)
+        if is_drained or now >= (self._pause_until or now + 1):
+            return self._cancel()
+        return None
+
+    def _look_at_workers(self) -> None:
+        """Read what runs where; Redis being away is told by the follower."""
+        try:
+            now, workers = self._store.now(), self._store.workers()
+            self._workers.look()
+        except Unreachable:
+            return
+        self._running = [
+            Running(self._task_ids[worker.task], max(0.0, now - (worker.task_since or now)), worker.host)
+            for worker in workers
+            if worker.run_id == self.run.run_id and worker.task is not None and worker.task < len(self._task_ids)
+        ]
+        self._running.sort(key=lambda running: -running.seconds)
+
+    # Signals.
+
+    def _on_signal(self) -> Left | None:
+        if self._interrupts.hung_up:
+            return Left.HUNG_UP
+        if not self._steers or self._interrupts.count > 2:
+            return Left.IMPATIENT
+        return self._pause() if self._interrupts.count == 1 else self._cancel()
+
+    def _pause(self) -> Left | None:
+        self._pause_until = time.monotonic() + GRACE_SECONDS
+        running = self._follower.counts().get(TaskState.RUNNING, 0)
+        self._display.line(
+            f"Stopping: nothing new starts; what runs ({running}) has {GRACE_SECONDS:.0f} s. "
+            "Press Ctrl-C again to stop it at once."
+        )
+        return self._ask(Request.PAUSE)
+
+    def _cancel(self) -> Left | None:
+        self._pause_until = None
+        self._leave_at = self._leave_at or time.monotonic() + TEARDOWN_SECONDS
+        return self._ask(Request.CANCEL)
+
+    def _ask(self, request: Request) -> Left | None:
+        try:
+            self._store.request(self.run.run_id, request)
+        except Unreachable as error:
+            self._display.line(f"The run could not be told to stop: {error}")
+            return Left.IMPATIENT
+        return None
