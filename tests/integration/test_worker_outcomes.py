@@ -262,6 +262,28 @@ def test_a_warm_child_is_kept_from_batch_to_batch(run: SmallScheduler, tmp_path:
     assert run.result(0) == run.result(1)
 
 
+def test_a_module_that_changed_between_two_runs_is_loaded_anew(
+    run: SmallScheduler, own_server: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "edited_module.py"
+
+    def call_it() -> Any:
+        import edited_module  # type: ignore[import-not-found]  # the test writes it
+
+        return edited_module.VALUE
+
+    found = []
+    for value in (1, 22):
+        source.write_text(f"VALUE = {value}\n")
+        one = SmallScheduler(own_server)
+        one.submit([Plan(call_it)], tmp_path, context={"import_paths": [str(tmp_path)]})
+        one.dispatch(0)
+        one.wait_ended(0)
+        found.append(one.result(0))
+        one.close()
+    assert found == [1, 22]
+
+
 def test_fork_tasks_gives_each_task_a_process_of_its_own(run: SmallScheduler, tmp_path: Path) -> None:
     """B17."""
     plans = [Plan(tasks.process_id), Plan(tasks.process_id), Plan(tasks.leave, (5,)), Plan(tasks.fail)]

@@ -10,7 +10,6 @@ The process dies with its supervisor: the kernel sends SIGKILL when the supervis
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import logging
 import os
@@ -27,12 +26,11 @@ from overnight.output_capture import OutputCapture
 from overnight_worker.attempts import Attempts, Order
 from overnight_worker.forked_attempt import run_forked
 from overnight_worker.frames import Frame, FrameReader, Kind, pack
+from overnight_worker.kinship import end_with_parent
 from overnight_worker.modules import LoadedModules
 from overnight_worker.outcomes import packed_failure, packed_outcome
 from overnight_worker.progress import Progress
 from overnight_worker.surroundings import Surroundings
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -47,13 +45,15 @@ class Child:
         self._surroundings: Surroundings | None = None
         self._obstacle: OSError | None = None
         self._isolated = False
+        self._is_stale = False
 
     def run(self) -> None:
         """Serve the supervisor until it closes the channel."""
         self._send(pack(Kind.READY, {"pid": os.getpid()}))
         while (frames := self._reader.receive()) is not None:
             for frame in frames:
-                self._handle(frame)
+                if not self._is_stale:
+                    self._handle(frame)
 
     def _handle(self, frame: Frame) -> None:
         match frame.kind:
@@ -70,6 +70,8 @@ class Child:
 
     def _enter(self, context: dict[str, Any]) -> None:
         if self._modules.have_changed():
+            # What follows was meant for this run: it must not run with old code.
+            self._is_stale = True
             self._send(pack(Kind.STALE))
             return
         self._isolated = context["isolated"]
@@ -85,14 +87,14 @@ class Child:
 
     def _run_batch(self, frame: Frame) -> None:
         orders = self._attempts.read_batch(frame)
-        unstarted = []
+        run = 0
         failed: set[int] = set()
         for order in orders:
             self._progress.start(order.position)
             if self._progress.is_stopped or not failed.isdisjoint(order.after):
                 failed.add(order.position)
-                unstarted.append(order.position)
                 continue
+            run += 1
             message, ok = self._perform(order)
             self._progress.clear()
             self._send(message)
@@ -102,7 +104,7 @@ class Child:
         self._progress.clear()
         self._attempts.end_batch()
         self._modules.note()
-        self._send(pack(Kind.ENDED, {"unstarted": unstarted, "tasks": len(orders) - len(unstarted), **_remains()}))
+        self._send(pack(Kind.ENDED, {"tasks": run, **_remains()}))
 
     def _perform(self, order: Order) -> tuple[bytes, bool]:
         if self._obstacle is not None:
@@ -137,14 +139,6 @@ def _remains() -> dict[str, int]:
     return {"threads": threading.active_count() - 1, "memory": memory}
 
 
-def _die_with_supervisor(supervisor: int) -> None:
-    """Have the kernel end this process with its parent, and end it now if that has happened already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:
-        os._exit(1)
-
-
 def _watch_channel(channel: socket.socket) -> None:
     """End the process group when the supervisor's end closes, where the kernel does not do it."""
     poll = select.poll()
@@ -156,7 +150,7 @@ def _watch_channel(channel: socket.socket) -> None:
 def main(arguments: list[str]) -> None:
     """Run a child. Arguments: descriptors of channel, page and output file; supervisor's pid; worker's name."""
     channel_fd, page_fd, output_fd, supervisor = (int(text) for text in arguments[:4])
-    _die_with_supervisor(supervisor)
+    end_with_parent(supervisor, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     for descriptor in (channel_fd, page_fd, output_fd):

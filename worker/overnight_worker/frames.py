@@ -29,7 +29,7 @@ class Kind(IntEnum):
     FORGET = 3
     """All blobs are to be forgotten."""
     BATCH = 4
-    """Tasks to run, in order. Header: see `child_orders`; body: payloads and dependency results."""
+    """Tasks to run, in order. Header: rows of `attempts.Order`; body: payloads and dependency results."""
     READY = 5
     """The child runs; header: its process id."""
     SUCCESS = 6
@@ -37,7 +37,7 @@ class Kind(IntEnum):
     FAILURE = 7
     """A task's failure. Header: position, texts, times; body: the pickled exception, or nothing."""
     ENDED = 8
-    """The batch is through. Header: positions not started, threads left over, resident memory."""
+    """The batch is through. Header: number of tasks run, threads left over, resident memory in bytes."""
     STALE = 9
     """The child cannot serve this run: modules that it has loaded have changed since."""
 

@@ -78,3 +78,8 @@ class Post:
     isolate_tasks: bool = False
     tasks_per_child: int = 10_000
     memory_limit_bytes: int | None = None
+
+    @property
+    def drain_seconds_left(self) -> float:
+        """How long running tasks and unanswered commits still have; 0 unless this worker drains."""
+        return self.stopping.seconds_left(self.settings.drain_seconds)

@@ -34,6 +34,7 @@ TIMEOUT_GRACE_SECONDS = 2.0
 #: After a request to start nothing more, the child is left this long to see it.
 STOP_SEEN_SECONDS = 0.005
 MOST_FRUITLESS_DEATHS = 3
+STORE_PAUSE_SECONDS = 0.5
 _logger = logging.getLogger("overnight.worker")
 
 
@@ -66,16 +67,18 @@ class Session:
     def run(self) -> None:
         """Run until every member has an outcome that the store has answered, or has gone back."""
         while self._is_unfinished():
-            if not self._in_child and self._batch.open_members():
+            if self._in_child or not self._batch.open_members():
+                self._turn()
+            elif self._post.stopping.level:
+                self._return_open()
+            else:
                 self._send_rest()
-                continue
-            self._turn()
         self._end()
 
     def _is_unfinished(self) -> bool:
         if self._in_child or self._batch.open_members():
             return True
-        return not self._delivery.is_empty and self._post.stopping.level < 2
+        return not self._delivery.is_empty and (not self._post.stopping.level or self._post.drain_seconds_left > 0)
 
     def _turn(self) -> None:
         if not self._in_child:
@@ -99,11 +102,11 @@ class Session:
         timers = [self._heartbeat.due_at]
         if self._delivery.due_at is not None:
             timers.append(self._delivery.due_at)
-        limit = self._kill_at()
+        limit = self._limit()
         if limit is not None:
-            timers.append(limit)
+            timers.append(limit[1])
         if self._in_child and self._post.stopping.level:
-            timers.append(now + max(STOP_SEEN_SECONDS, self._post.stopping.seconds_left(self._drain_seconds)))
+            timers.append(now + max(STOP_SEEN_SECONDS, self._post.drain_seconds_left))
             if self._drained_at is not None and any(self._returnable()):
                 timers.append(self._drained_at + STOP_SEEN_SECONDS)
         return timers
@@ -119,7 +122,8 @@ class Session:
         except Unreachable as error:
             _logger.warning("batch %s waits for the server: %s", self._batch.claim.batch, error)
             self._in_child = False
-            self._pause_for_store()
+            time.sleep(STORE_PAUSE_SECONDS)
+            self._do_duties()
             return
         except UnknownRun:
             self._in_child = False
@@ -129,12 +133,6 @@ class Session:
             self._in_child = False
             return
         self._child.send(frames)
-
-    def _pause_for_store(self) -> None:
-        poll = select.poll()
-        poll.register(self._post.stopping, select.POLLIN)
-        poll.poll(500)
-        self._do_duties()
 
     def _listen(self, child: ChildProcess) -> None:
         frames = child.receive()
@@ -151,8 +149,6 @@ class Session:
                 self._ended(self._batch.members[position], ended)
             case Kind.ENDED:
                 self._in_child = False
-                for position in frame.fields()["unstarted"]:
-                    self._unstarted(self._batch.members[position])
                 self._nursery.returned(child, frame.fields())
             case Kind.STALE:
                 self._in_child = False
@@ -169,10 +165,6 @@ class Session:
         if not ended.ok:
             self._batch.drop_dependants(member.position)
 
-    def _unstarted(self, member: Member) -> None:
-        if member.stage is Stage.OPEN and self._post.stopping.level:
-            member.stage = Stage.RETURNED
-
     # What happens to the child.
 
     def _child_died(self, child: ChildProcess) -> None:
@@ -182,17 +174,16 @@ class Session:
         if self._delivery.lease_lost or self._delivery.stop or self._post.stopping.level >= 2:
             return
         self._fruitless_deaths += 1
-        position = running[0] if running is not None else self._first_open()
-        if running is None and self._fruitless_deaths < MOST_FRUITLESS_DEATHS:
+        was_running = None if running is None else self._batch.members[running[0]]
+        if running is not None and was_running is not None and was_running.stage is Stage.OPEN:
+            if self._timed_out in (None, was_running.position):
+                self._charge(was_running, death, running[1])
+            # Otherwise the kill was meant for the task before: this one has just begun and begins again.
+        elif self._fruitless_deaths < MOST_FRUITLESS_DEATHS:
             _logger.warning("the child ended between two tasks: %s", death.sentence())
-            return
-        if position is None or self._batch.members[position].stage is not Stage.OPEN:
-            return
-        self._charge(self._batch.members[position], death, running[1] if running else None)
-
-    def _first_open(self) -> int | None:
-        members = self._batch.open_members()
-        return members[0].position if members else None
+        elif self._batch.open_members():
+            self._charge(self._batch.open_members()[0], death, None)
+        self._timed_out = None
 
     def _charge(self, member: Member, death: Death, since: float | None) -> None:
         """Record the death of the child, or its kill at the time limit, as the failure of the task it ran."""
@@ -202,7 +193,6 @@ class Session:
         if since is not None:
             ended.seconds = time.monotonic() - since
             ended.started = time.time() - ended.seconds
-        self._timed_out = None
         _logger.warning("task %s of run %s: %s", shown(member.facts.task_id), self._batch.run_id, death.sentence())
         write_to_task_log(member, death, self._batch.run_id, self._context)
         self._ended(member, ended)
@@ -234,22 +224,14 @@ class Session:
 
     def _obey(self, now: float) -> None:
         """Stop what must not go on: after a lost lease, a cancelled run, a signal, a time limit."""
-        if self._delivery.lease_lost or self._delivery.stop:
-            if self._batch.open_members() or self._in_child:
-                why = "lost its lease" if self._delivery.lease_lost else "is to stop"
-                _logger.info("batch %s %s: what runs is killed", self._batch.claim.batch, why)
-            self._return_open()
-            self._kill_child()
-        elif self._post.stopping.level >= 2:
+        if self._delivery.lease_lost or self._delivery.stop or self._post.stopping.level >= 2:
+            if self._in_child:
+                _logger.info("batch %s is not to go on: what runs is killed", self._batch.claim.batch)
             self._return_open()
             self._kill_child()
         elif self._post.stopping.level == 1:
             self._drain(now)
-        limit = self._kill_at()
-        if limit is not None and now >= limit and self._child is not None:
-            running = self._child.progress.running()
-            self._timed_out = running[0] if running is not None else None
-            self._child.kill()
+        self._enforce_limit()
 
     def _drain(self, now: float) -> None:
         if not self._in_child or self._child is None:
@@ -263,7 +245,7 @@ class Session:
             for member in returned:
                 member.stage = Stage.RETURNED
             self._give_back([member.task for member in returned])
-        if self._post.stopping.seconds_left(self._drain_seconds) <= 0:
+        if self._post.drain_seconds_left <= 0:
             self._return_open()
             self._kill_child()
 
@@ -272,22 +254,22 @@ class Session:
         running = self._child.progress.running() if self._child is not None and self._in_child else None
         return [m for m in self._batch.open_members() if running is None or m.position != running[0]]
 
-    @property
-    def _drain_seconds(self) -> float:
-        return self._post.settings.drain_seconds
-
-    def _kill_at(self) -> float | None:
-        """Return when the running task is to be killed for its time limit."""
-        if not self._in_child or self._child is None or self._timed_out is not None:
+    def _limit(self) -> tuple[int, float] | None:
+        """Return the position of the running task and when it is to be killed for its time limit."""
+        if not self._batch.has_limits or not self._in_child or self._child is None or self._timed_out is not None:
             return None
         running = self._child.progress.running()
-        if running is None:
-            return None
-        timeout = self._batch.members[running[0]].facts.timeout
-        if timeout is None:
-            # A task of the batch that is to come may have a limit: look again then.
-            return time.monotonic() + 1.0 if self._batch.has_limits else None
-        return running[1] + timeout + TIMEOUT_GRACE_SECONDS
+        timeout = self._batch.members[running[0]].facts.timeout if running is not None else None
+        if running is None or timeout is None:
+            # The next task of the batch may have a limit: look again then.
+            return -1, time.monotonic() + 1.0
+        return running[0], running[1] + timeout + TIMEOUT_GRACE_SECONDS
+
+    def _enforce_limit(self) -> None:
+        limit = self._limit()
+        if limit is not None and time.monotonic() >= limit[1] and self._child is not None:
+            self._timed_out = limit[0]
+            self._child.kill()
 
     def _return_open(self) -> None:
         for member in self._batch.open_members():
