@@ -15,14 +15,11 @@ from typing import Protocol
 from overnight.core.states import SUCCEEDED, TaskState
 from overnight.errors import BadSeal
 from overnight.flag_files import open_flag
-from overnight.flag_writing import write_flags
-from overnight.flags import AttemptFacts, encode_flag
 from overnight.keyring import Keyring
-from overnight.lineage import DependencyRecord
 from overnight.messages import StoredResult
 from overnight.naming import flag_name, shown
-from overnight.recording import TaskIdentity, record_header
 from overnight.results import ResultLost, Results
+from overnight.run_flags import RunFlags
 from overnight.store.ports import ReadingStore, SubmittingStore
 from overnight.structure import Structure
 
@@ -52,6 +49,7 @@ class Audit:
         self._run_id = run_id
         self._keyring = keyring
         self._directory = Path(status_dir) if status_dir and "://" not in status_dir else None
+        self._flags: RunFlags | None = None
         self._results = Results(store, run_id, keyring)
         self._structure = Structure(run_id, (), keyring)
         self._proven: set[int] = set()
@@ -59,6 +57,8 @@ class Audit:
     def run(self) -> Findings:
         """Look at every finished task; repair what can be repaired, invalidate the rest."""
         self._structure = Structure(self._run_id, self._store.specs(self._run_id), self._keyring)
+        if self._directory is not None:
+            self._flags = RunFlags(self._store, self._run_id, self._structure, self._keyring, self._directory)
         codes = self._store.states(self._run_id)[::2]
         finished = [task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED]
         findings = Findings()
@@ -67,6 +67,8 @@ class Audit:
         for task in pending:
             self._look_at(task, stored.get(task), findings)
         findings.proven = len(self._proven)
+        if self._flags is not None:
+            self._flags.write_failures([task for task, code in enumerate(codes) if code == TaskState.FAILED])
         if findings.lost:
             again = self._structure.with_descendants(findings.lost, set(finished))
             self._proven.difference_update(again)
@@ -91,8 +93,8 @@ class Audit:
             findings.lost.append(task)
             return
         self._proven.add(task)
-        if self._directory is not None:
-            (findings.rewritten if self._write_again(task, body) else findings.unwritten).append(task)
+        if self._flags is not None:
+            (findings.rewritten if self._flags.write_result(task, body) else findings.unwritten).append(task)
 
     def _is_proven(self, task: int, stored: StoredResult) -> bool:
         if self._directory is None:
@@ -104,29 +106,3 @@ class Audit:
         except (OSError, BadSeal):
             return False
         return flag.header.body_sha256 == stored.digest.hex()
-
-    def _write_again(self, task: int, body: bytes) -> bool:
-        """Write the flag of a task from its result; False if there is no room or no permission."""
-        dependencies = self._structure.dependencies(task)
-        records = self._results.stored(dependencies)
-        known = tuple(
-            [
-                DependencyRecord(None, None, record.digest.hex())
-                for record in (records.get(dependency) for dependency in dependencies)
-                if isinstance(record, StoredResult)
-            ]
-        )
-        identity = TaskIdentity(
-            self._structure.task_id(task),
-            self._structure.function(task),
-            tuple(self._structure.task_id(dependency) for dependency in dependencies),
-        )
-        facts = AttemptFacts(run_id=self._run_id, dependency_records=known if len(known) == len(dependencies) else None)
-        data = encode_flag(record_header(identity, "done", facts), body, self._keyring)
-        directory = self._directory
-        if directory is None:
-            return False
-        [written] = write_flags(directory, [(flag_name(identity.task_id), data)])
-        if written.error is not None:
-            _logger.warning("the flag of task %s could not be written: %s", shown(identity.task_id), written.error)
-        return written.error is None

@@ -7,6 +7,7 @@ its run again; the place (the status directory) is used by one active run at a t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,8 +22,10 @@ from typing import Any, Protocol
 
 from overnight.cache import FileTaskCache, TaskCache
 from overnight.config import KEEP_SECONDS, Settings
+from overnight.core.events import TaskRules
+from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase
-from overnight.errors import Refused
+from overnight.errors import Refused, UsageError
 from overnight.graph import function_name
 from overnight.inspection import Decisions
 from overnight.keyring import Keyring
@@ -32,7 +35,8 @@ from overnight.pickling import dumps
 from overnight.results import FLAG
 from overnight.shared_arguments import SharedArguments
 from overnight.store.ports import ReadingStore, SubmittingStore
-from overnight.store.records import Opening, RunRecord
+from overnight.store.records import Opening, Request, RunRecord
+from overnight.structure import Structure
 from overnight.submission import Submission
 from overnight.surroundings import current_umask, import_paths, passed_environment
 from overnight.task import Task, TaskDesc
@@ -40,6 +44,8 @@ from overnight.wire import PROTOCOL
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ENDING_POLL_SECONDS = 0.2
+#: Large results without a status directory, below the state directory.
+BLOBS = "blobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +119,25 @@ def launch(
 ) -> Launched:
     """Make the run of a whole graph, given in its insertion order, or attach to it.
 
-    `decisions` say which tasks are completed (None: none is). Raises Refused if the status directory is in use by
-    another run; what the store raises passes through.
+    `decisions` say which tasks are completed (None: none is). Raises InvalidTask above a resource limit, Refused if
+    the status directory is in use by another run; what the store raises passes through.
     """
-    key = graph_key(descs, options)
+    adopted = adopted_results(decisions, cache) if decisions else {}
+    return put_in_place(store, descs, adopted, graph_key(descs, options), options, settings, keyring)
+
+
+def put_in_place(
+    store: LaunchStore,
+    descs: Sequence[TaskDesc],
+    adopted: Mapping[Task, StoredResult],
+    key: str,
+    options: RunOptions,
+    settings: Settings,
+    keyring: Keyring,
+) -> Launched:
+    """Make the run of these tasks under `key`, or attach to the one that has it: it then goes on if it was paused,
+    and is given what it lacks. Errors: `launch`."""
+    check_resources(descs, options)
     while True:
         record = _new_record(len(descs), key, options)
         opened = store.open_run(record, context_of(options, settings).sealed(record.run_id, keyring))
@@ -125,19 +146,36 @@ def launch(
         if opened.run.phase is not RunPhase.CANCELLING:
             break
         _wait_for_end(store, opened.run.run_id)
-    submission = Submission(store, opened.run.run_id, keyring)
-    if opened.opening is Opening.ATTACHED and opened.run.phase is not RunPhase.SUBMITTING:
-        submission.known([desc.task for desc in descs])
+    run_id, attached = opened.run.run_id, opened.opening is Opening.ATTACHED
+    if attached and opened.run.phase is not RunPhase.SUBMITTING:
+        submission = submission_of(store, run_id, keyring)
+        submission.add([desc for desc in descs if desc.task not in submission.index], adopted)
+        if opened.run.paused:
+            store.request(run_id, Request.RESUME)
         return Launched(opened.run, submission, attached=True)
-    submission.add(descs, adopted_results(decisions, cache) if decisions else {})
-    store.activate(opened.run.run_id)
-    return Launched(store.run(opened.run.run_id), submission, opened.opening is Opening.ATTACHED)
+    submission = Submission(store, run_id, keyring)
+    submission.add(descs, adopted)
+    store.activate(run_id)
+    return Launched(store.run(run_id), submission, attached)
+
+
+def submission_of(store: LaunchStore, run_id: str, keyring: Keyring) -> Submission:
+    """Return the submission of a run that is in place: it knows the tasks that the run holds."""
+    submission = Submission(store, run_id, keyring)
+    submission.known([Task(task_id) for task_id in Structure(run_id, store.specs(run_id), keyring).ids()])
+    return submission
+
+
+def check_resources(descs: Sequence[TaskDesc], options: RunOptions) -> None:
+    """Raise InvalidTask for a task that needs more of a resource than there is (O6)."""
+    for resources in {desc.options.resources for desc in descs} if options.resource_limits else ():
+        demand_possible(TaskRules(resources=tuple(resources)), options.resource_limits)
 
 
 def adopted_results(decisions: Decisions, cache: TaskCache) -> dict[Task, StoredResult]:
     """Return where the results of completed tasks lie: their flags, or the values that a foreign cache gave."""
     if not isinstance(cache, FileTaskCache):
-        return {task: _inline(decisions.record(task).result) for task in decisions.completed}
+        return {task: stored_inline(decisions.record(task).result) for task in decisions.completed}
     adopted: dict[Task, StoredResult] = {}
     for task in decisions.completed:
         header = decisions.header(task)
@@ -145,6 +183,21 @@ def adopted_results(decisions: Decisions, cache: TaskCache) -> dict[Task, Stored
             digest = bytes.fromhex(header.body_sha256)
             adopted[task] = StoredResult(digest, header.body_bytes, locator=FLAG + cache.place(task))
     return adopted
+
+
+def _prepare_directories(options: RunOptions, settings: Settings) -> None:
+    """Make the directories that workers write to: a worker takes one that is missing for one that it cannot see."""
+    with contextlib.suppress(OSError):  # without it large results go through Redis
+        (settings.state_dir / BLOBS).mkdir(mode=0o700, exist_ok=True)
+    if options.status_dir is None or "://" in options.status_dir:
+        return
+    try:
+        Path(options.status_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"The status directory {shown(options.status_dir)} cannot be made: {error.strerror}. "
+            "Give a directory that can be written with -d."
+        ) from error
 
 
 def context_of(options: RunOptions, settings: Settings) -> RunContext:
@@ -157,7 +210,7 @@ def context_of(options: RunOptions, settings: Settings) -> RunContext:
         log_dir=options.log_dir,
         verbosity=options.verbosity,
         status_dir=options.status_dir,
-        blob_dir=str(settings.state_dir.absolute() / "blobs"),
+        blob_dir=str(settings.state_dir.absolute() / BLOBS),
         fork_tasks=options.fork_tasks,
     )
 
@@ -184,7 +237,8 @@ def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
     )
 
 
-def _inline(value: Any) -> StoredResult:
+def stored_inline(value: Any) -> StoredResult:
+    """Return the record of a result that travels inside it."""
     body = dumps(value)
     return StoredResult(hashlib.sha256(body).digest(), len(body), body=body)
 

@@ -1,0 +1,86 @@
+"""Write flags from what Redis holds of a run: failures, which are final only by the scheduler's verdict, and results
+whose flags are missing. Nothing is unpickled: bodies are copied, errors come with their text.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from overnight.error_text import bounded_error_text
+from overnight.errors import BadSeal
+from overnight.flag_writing import write_flags
+from overnight.flags import DONE, FAILED, AttemptFacts, encode_flag
+from overnight.keyring import Keyring
+from overnight.lineage import DependencyRecord
+from overnight.messages import StoredError, StoredResult
+from overnight.naming import flag_name, shown
+from overnight.recording import TaskIdentity, record_header
+from overnight.results import Results
+from overnight.store.ports import ReadingStore
+from overnight.store.records import TaskView
+from overnight.structure import Structure
+
+_logger = logging.getLogger(__name__)
+
+
+class RunFlags:
+    """The flags of one run in a local status directory."""
+
+    def __init__(
+        self, store: ReadingStore, run_id: str, structure: Structure, keyring: Keyring, directory: Path
+    ) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._structure = structure
+        self._keyring = keyring
+        self._directory = directory
+
+    def write_result(self, task: int, body: bytes) -> bool:
+        """Write the flag of a finished task from its serialised result; False if it could not be written."""
+        header = record_header(self._identity(task), DONE, self._facts(task))
+        return self._write([(flag_name(header.task_id), encode_flag(header, body, self._keyring))])
+
+    def write_failures(self, tasks: Sequence[int]) -> bool:
+        """Write the flags of failed tasks from their recorded errors; False if one could not be written."""
+        if not tasks:
+            return True
+        flags = [flag for view in self._store.tasks(self._run_id, tasks) if (flag := self._failure(view)) is not None]
+        return self._write(flags)
+
+    def _failure(self, view: TaskView) -> tuple[str, bytes] | None:
+        if view.error is None:
+            return None
+        try:
+            stored = StoredError.opened(view.error, self._run_id, view.task, self._keyring)
+        except BadSeal as error:
+            _logger.warning("the error of task %s cannot be believed: %s", self._shown(view.task), error)
+            return None
+        text = bounded_error_text(stored.type_name, stored.message, stored.traceback)
+        facts = AttemptFacts(run_id=self._run_id, attempt=view.attempt)
+        header = record_header(self._identity(view.task), FAILED, facts, error=text)
+        return flag_name(header.task_id), encode_flag(header, stored.body, self._keyring)
+
+    def _write(self, flags: Sequence[tuple[str, bytes]]) -> bool:
+        failed = [written.error for written in write_flags(self._directory, flags) if written.error is not None]
+        if failed:
+            _logger.warning("%d flags could not be written to %s: %s", len(failed), self._directory, failed[0])
+        return not failed
+
+    def _facts(self, task: int) -> AttemptFacts:
+        dependencies = self._structure.dependencies(task)
+        records = Results(self._store, self._run_id, self._keyring).stored(dependencies)
+        known = [record for dependency in dependencies if isinstance(record := records.get(dependency), StoredResult)]
+        if len(known) < len(dependencies):
+            return AttemptFacts(run_id=self._run_id)
+        names = tuple([DependencyRecord(None, None, record.digest.hex()) for record in known])
+        return AttemptFacts(run_id=self._run_id, dependency_records=names)
+
+    def _identity(self, task: int) -> TaskIdentity:
+        structure = self._structure
+        dependencies = tuple([structure.task_id(dependency) for dependency in structure.dependencies(task)])
+        return TaskIdentity(structure.task_id(task), structure.function(task), dependencies)
+
+    def _shown(self, task: int) -> str:
+        return shown(self._structure.task_id(task))
