@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from overnight.core.actions import Action
 from overnight.core.events import NewTask, TaskRules, TasksAdded, TasksAdopted
 from overnight.core.run_state import RunState
-from overnight.core.states import RunPhase
+from overnight.core.states import RunPhase, TaskState
 from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
 from overnight.service.learned import LearnedDurations
-from overnight.store.records import Batch, RunRecord
+from overnight.store.records import Batch, RunEvent, RunRecord
 
 DIGEST_BYTES = 32
 _NO_DEPENDENCIES: array[int] = array("I")
+_GIVEN_UP = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class ActiveRun:
         """How many tasks have been added so far; the next chunk starts here."""
         return len(self._dependencies)
 
-    def add(self, chunk: SpecChunk, adopted: Sequence[int] = ()) -> list[Action]:
+    def add(self, chunk: SpecChunk) -> list[Action]:
         """Add the tasks of a chunk; one that is known already changes nothing."""
         if chunk.first != self.known:
             return []
@@ -73,10 +74,21 @@ class ActiveRun:
             tasks.append(NewTask(dependencies, rules, numbers[chunk.function_of[offset]]))
             self._dependencies.append(array("I", dependencies) if dependencies else _NO_DEPENDENCIES)
         self._digests.extend(bytes(DIGEST_BYTES * len(tasks)))
-        actions = self.core.handle(TasksAdded(chunk.first, tasks))
-        if adopted:
-            actions += self.core.handle(TasksAdopted(adopted))
-        return actions
+        return self.core.handle(TasksAdded(chunk.first, tasks))
+
+    def adopt(self, tasks: Sequence[int], digests: Sequence[bytes]) -> list[Action]:
+        """Take over tasks that were finished when they were added, with the digests of their results."""
+        for task, digest in zip(tasks, digests, strict=True):
+            self.note_digest(task, digest)
+        return self.core.handle(TasksAdopted(tasks))
+
+    def gave_up_too_soon(self, entry: RunEvent) -> bool:
+        """Tell whether the entry brings the success of a task that the core has given up.
+
+        The store takes a success from an earlier attempt until the verdict is on record: what the core decided on
+        this task and those below it is then void.
+        """
+        return any(report.ok and self.core.state(report.task) in _GIVEN_UP for report in entry.reports)
 
     def _with_queue(self, rules: TaskRules) -> TaskRules:
         """Return rules that name their queue; one value per distinct rule, shared by its tasks."""

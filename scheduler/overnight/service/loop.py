@@ -123,30 +123,43 @@ class Scheduler:
             self._meet_new_runs(performer)
 
     def _take_in(self, performer: Performer, duties: Duties, run: ActiveRun, entries: list[RunEvent]) -> None:
-        """Feed one run's entries to its core and carry out what it wants."""
+        """Feed one run's entries to its core and carry out what it wants; where they do not tell all, read again."""
+        try:
+            actions = self._heard(duties, run, entries)
+        except UnknownRun:
+            self._forget(run.run_id, "Redis no longer knows it")
+        except BadSeal:
+            self._read_again(performer, run.run_id)
+        else:
+            if actions is None:
+                self._read_again(performer, run.run_id)
+            else:
+                self._perform(performer, duties, run, actions)
+
+    def _heard(self, duties: Duties, run: ActiveRun, entries: list[RunEvent]) -> list[Action] | None:
+        """Return what the core wants after these entries; None if its state is not the stored one."""
         now = self._now()
         actions: list[Action] = []
         for entry in entries:
             run.cursor = entry.cursor
             run.moved_at = now
-            if entry.what is Happening.GAP:
-                self._read_again(performer, run.run_id)
-                return
+            if entry.what is Happening.GAP or run.gave_up_too_soon(entry):
+                return None
             if entry.what is Happening.ADDED:
                 actions += self._add(run, entry)
             if entry.worker:
                 duties.saw(entry.worker)
             for event in events_of(run, entry, now, _jitter):
                 actions += run.core.handle(event)
-        self._perform(performer, duties, run, actions)
+        return actions
 
     def _add(self, run: ActiveRun, entry: RunEvent) -> list[Action]:
         run.over = None
         actions: list[Action] = []
-        adopted = list(entry.tasks)
         for sealed in self._store.read_specs(run.run_id, run.known):
-            chunk = SpecChunk.opened(sealed, run.run_id, self._keyring)
-            actions += run.add(chunk, [task for task in adopted if task >= chunk.first])
+            actions += run.add(SpecChunk.opened(sealed, run.run_id, self._keyring))
+        if entry.tasks:
+            actions += run.adopt(entry.tasks, self._store.read_digests(run.run_id, entry.tasks))
         return actions
 
     def _perform(self, performer: Performer, duties: Duties, run: ActiveRun, actions: list[Action]) -> None:

@@ -87,6 +87,9 @@ class SchedulingStore(Protocol):
     def read_specs(self, run_id: str, first: int) -> list[bytes]:
         """Return the sealed chunks from task index `first` on."""
 
+    def read_digests(self, run_id: str, tasks: Iterable[int]) -> list[bytes]:
+        """Return the digests of the tasks' results in the given order (zeros: none)."""
+
     def dispatch(self, epoch: Epoch, run_id: str, batches: Sequence[Batch]) -> list[bool]:
         """DISPATCH: PENDING tasks become QUEUED under their batch. A batch is refused whole if one of its tasks is
         not PENDING or its attempt is not the next one (a repeat of an accepted batch is accepted)."""
