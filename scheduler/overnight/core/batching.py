@@ -14,6 +14,8 @@ from typing import Final
 _LEAST_WEIGHT: Final = 0.2
 _LEAST_WEIGHT_FROM: Final = 4  # values known before, from which on the plain mean weighs the next one less
 _HIGHEST_FACTOR: Final = 5.0
+# Of tasks that take next to nothing, the handling is what takes time: about this many are little work.
+_FEW_TASKS: Final = 20
 # Means below this are noise of the clock; a value is never clipped below five times of it.
 _SHORTEST_SECONDS: Final = 50e-6
 
@@ -53,13 +55,23 @@ def fair_share(ready: int, offers: int) -> int:
 
 
 class Room:
-    """What is left of an offer: a number of tasks and an expected time in seconds."""
+    """What is left of an offer: a number of tasks and an expected time in seconds.
 
-    __slots__ = ("seconds", "tasks")
+    Up to `least_seconds` of work is little: to spread it over several batches would cost more than it saves.
+    """
 
-    def __init__(self, tasks: int, seconds: float) -> None:
+    __slots__ = ("_few_below", "_little_below", "seconds", "tasks")
+
+    def __init__(self, tasks: int, seconds: float, least_seconds: float = 0.0) -> None:
         self.tasks = tasks
         self.seconds = seconds
+        self._few_below = tasks - _FEW_TASKS
+        self._little_below = seconds - least_seconds
+
+    @property
+    def holds_little(self) -> bool:
+        """Tell whether what is seated so far is not worth a batch of its own."""
+        return self.tasks > self._few_below and self.seconds > self._little_below
 
     def seat(self, cost: float | None) -> bool:
         """Give a task of this expected duration a place if there is one. None, a task that goes alone, has none."""

@@ -55,13 +55,13 @@ def _collect(life: Lifecycle, offer: Offer, lane: int, offers: int) -> Sequence[
     if offer.most_tasks <= 1:
         readiness.take(lane, first)
         return (first,)
-    share = fair_share(readiness.lanes[lane].count, offers)
+    share = offer.most_ready or fair_share(readiness.lanes[lane].count, offers)
     readiness.take(lane, first)
-    room = Room(offer.most_tasks, offer.seconds)
+    room = Room(offer.most_tasks, offer.seconds, offer.least_seconds)
     if not room.seat(_cost(life, first)):
         return (first,)
     tasks = [first]
-    while len(tasks) < share:
+    while len(tasks) < share or room.holds_little:
         task = readiness.head(lane)
         if task == NOBODY or not room.seat(_cost(life, task)):
             break

@@ -53,13 +53,17 @@ class Offer:
     """Room for one batch: its id (fresh, random), the queue it would go to and how much it may hold.
 
     `queue` None takes tasks of every queue (in-process executors). `seconds` is the expected work that the batch may
-    hold; tasks of unknown duration go alone.
+    hold; tasks of unknown duration go alone. `most_ready` limits only tasks that are ready when the batch is made
+    (None: a fair share among the offers of the event); those that follow from them in the batch take nothing from
+    other workers. Below `least_seconds` of expected work no share is kept to.
     """
 
     batch: str
     queue: str | None = None
     most_tasks: int = 1
     seconds: float = 0.0
+    most_ready: int | None = None
+    least_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

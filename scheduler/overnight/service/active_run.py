@@ -45,6 +45,7 @@ class ActiveRun:
         self.cursor = "0"
         self.over: RunPhase | None = None
         self.moved_at = 0.0
+        self.look_first = record.look_first
         self.queues: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
         self._learned = learned
@@ -128,4 +129,4 @@ class ActiveRun:
         for task in tasks:
             lineages.append(self.lineage(task, before))
             before.add(task)
-        return Batch(batch, queue, tasks, attempts, lineages, look_first or self.record.look_first)
+        return Batch(batch, queue, tasks, attempts, lineages, self.look_first)

@@ -15,19 +15,20 @@ import time
 
 from overnight.config import Settings
 from overnight.core.actions import Action
-from overnight.core.events import Offer, SlotsOffered, Woken
+from overnight.core.events import SlotsOffered, Woken
 from overnight.errors import BadSeal, Fenced, StoreFull, UnknownRun, Unreachable
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun
 from overnight.service.duties import Duties
+from overnight.service.identity import is_provably_dead
 from overnight.service.intake import events_of
 from overnight.service.learned import LearnedDurations
 from overnight.service.perform import Diverged, Performer
 from overnight.service.recover import read_again, take_over
-from overnight.service.window import BATCH_SECONDS, Window
+from overnight.service.window import Window
 from overnight.store.ports import SchedulingStore
-from overnight.store.records import EpochHeld, Happening, RunEvent
+from overnight.store.records import Epoch, EpochHeld, Happening, RunEvent
 from overnight.transport.port import Transport
 
 _logger = logging.getLogger("overnight.scheduler")
@@ -59,8 +60,7 @@ class Scheduler:
         self._runs: dict[str, ActiveRun] = {}
         self._unreadable: set[str] = set()
         self._learned = LearnedDurations()
-        self._server = ""
-        self._rolled_back = False
+        self._leader = ""
         self._turn = 0
 
     def run(self) -> None:
@@ -78,23 +78,29 @@ class Scheduler:
 
     def _take_epoch(self) -> Performer | None:
         taken = self._store.take_epoch(self._holder, self._describe, self._settings.lease_seconds)
+        if isinstance(taken, EpochHeld) and is_provably_dead(taken.description):
+            _logger.info("scheduler %s is dead: taking its epoch", taken.description)
+            self._store.leave_epoch(Epoch(0, taken.holder))
+            return None
         if isinstance(taken, EpochHeld):
-            _logger.debug("standing by: %s holds the epoch", taken.description)
+            self._say_standing_by(taken)
             self._stop.wait(min(LONGEST_WAIT, max(0.05, taken.seconds)))
             return None
         _logger.info("took epoch %d as %s", taken.number, self._describe)
         return Performer(self._store, self._transport, self._keyring, taken)
 
+    def _say_standing_by(self, held: EpochHeld) -> None:
+        if held.holder != self._leader:
+            self._leader = held.holder
+            _logger.info("standing by: scheduler %s holds the epoch", held.description)
+
     def _reign(self, performer: Performer) -> None:
         """Dispatch under the epoch until stopped, fenced or cut off."""
-        server = self._store.server_id()
-        self._rolled_back = self._rolled_back or self._server not in ("", server)
-        self._server = server
         self._offset = self._store.now() - time.monotonic()
         self._learned.take(self._store.read_durations())
         self._runs.clear()
         duties = Duties(self._store, performer, self._settings, self._learned)
-        self._meet_new_runs(performer)
+        self._meet_new_runs(performer, inherited=True)
         while not self._stop.is_set():
             self._tick(performer, duties)
         self._store.write_durations(self._learned.given())
@@ -166,7 +172,7 @@ class Scheduler:
         if not actions:
             return
         try:
-            work = performer.perform(run, actions, self._now(), look_first=self._rolled_back)
+            work = performer.perform(run, actions, self._now())
         except Diverged:
             _logger.info("run %s: the store holds another truth, reading it again", run.run_id)
             self._read_again(performer, run.run_id)
@@ -202,8 +208,7 @@ class Scheduler:
             if chosen[run.run_id] >= ready[run.run_id]:
                 takers.remove(run)
         for run_id, number in chosen.items():
-            most = window.most_tasks(ready[run_id])
-            offers = [Offer(secrets.token_hex(16), queue, most, BATCH_SECONDS) for _ in range(number)]
+            offers = window.offers(queue, number, ready[run_id])
             run = self._runs[run_id]
             self._perform(performer, duties, run, run.core.handle(SlotsOffered(self._now(), offers)))
 
@@ -214,29 +219,33 @@ class Scheduler:
                 self._learned.learn(run.core.durations.export())
                 self._store.write_durations(self._learned.given())
 
-    def _meet_new_runs(self, performer: Performer) -> None:
-        """Take over every active run that is not in memory yet; forget those that are over."""
+    def _meet_new_runs(self, performer: Performer, *, inherited: bool = False) -> None:
+        """Take over every active run that is not in memory yet; forget those that are over.
+
+        Of an `inherited` run this instance does not know whether the server lost part of it: workers look for flags.
+        """
         active = self._store.active_runs()
         for run_id in [run_id for run_id in self._runs if run_id not in set(active)]:
             self._forget(run_id, "it is over")
         for run_id in active:
             if run_id not in self._runs and run_id not in self._unreadable:
-                self._read_again(performer, run_id)
+                self._read_again(performer, run_id, inherited=inherited)
 
-    def _read_again(self, performer: Performer, run_id: str) -> None:
+    def _read_again(self, performer: Performer, run_id: str, *, inherited: bool = False) -> None:
         """Read the run's stored truth and carry out what is due; also the way a run is met first."""
         try:
             snapshot = self._store.load_run(run_id)
             run = self._runs.get(run_id)
             if run is None:
                 run, actions = take_over(snapshot, self._keyring, self._learned, self._now())
+                run.look_first = inherited or run.record.look_first
                 self._runs[run_id] = run
                 _logger.info("run %s (%s): %d tasks", run_id, run.record.name, run.known)
             else:
                 for sealed in snapshot.specs:
                     run.add(SpecChunk.opened(sealed, run_id, self._keyring))
                 actions = read_again(run, snapshot, self._now())
-            work = performer.perform(run, actions, self._now(), look_first=self._rolled_back)
+            work = performer.perform(run, actions, self._now())
             if work.phase is not None:
                 _logger.debug("run %s: every task is terminal", run_id)
         except UnknownRun:

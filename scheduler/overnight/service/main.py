@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from types import FrameType
@@ -14,6 +13,7 @@ from overnight.config import Settings
 from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError
 from overnight.keyring import read_keyring
+from overnight.service.identity import describe
 from overnight.service.loop import Scheduler
 from overnight.slots import hold_slot
 from overnight.store.connection import connect
@@ -46,9 +46,8 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     for warning in check_server(client, url).warnings:
         _logger.warning("%s", warning)
     store = RedisStore(client, settings.prefix)
-    describe = f"{socket.gethostname()}:{os.getpid()}"
-    scheduler = Scheduler(store, RqTransport(client, settings.prefix), keyring, settings, describe, stop)
-    _logger.info("scheduler %s serves prefix %s", describe, settings.prefix)
+    scheduler = Scheduler(store, RqTransport(client, settings.prefix), keyring, settings, describe(), stop)
+    _logger.info("scheduler %d serves prefix %s", os.getpid(), settings.prefix)
     scheduler.run()
 
 

@@ -47,12 +47,12 @@ class Performer:
         self._keyring = keyring
         self.epoch = epoch
 
-    def perform(self, run: ActiveRun, actions: Iterable[Action], now: float, *, look_first: bool) -> Work:
+    def perform(self, run: ActiveRun, actions: Iterable[Action], now: float) -> Work:
         """Carry out `actions`; return what was gathered, so that the caller sees wake-up time and end.
 
         Raises Diverged if the store holds another truth than the core; StoreFull if there is no room to dispatch.
         """
-        work = self._gather(run, actions, look_first=look_first)
+        work = self._gather(run, actions)
         self._settle(run, work)
         self._withdraw(run, work)
         self._dispatch(run, work, now)
@@ -79,13 +79,13 @@ class Performer:
             run.waiting[batch] = Waiting(queue, now)
         return len(missing)
 
-    def _gather(self, run: ActiveRun, actions: Iterable[Action], *, look_first: bool) -> Work:
+    def _gather(self, run: ActiveRun, actions: Iterable[Action]) -> Work:
         work = Work()
         for action in actions:
             match action:
                 case Dispatch(batch, queue, tasks, attempts):
                     queue = queue or run.record.queue
-                    work.batches.append(run.batch(batch, queue, tasks, attempts, look_first=look_first))
+                    work.batches.append(run.batch(batch, queue, tasks, attempts))
                 case Ended(task, state, cause, lost) if state not in _RECORDED_BY_COMMIT:
                     error = self._death(run, task) if lost else None
                     work.verdicts.append(Verdict(task, state, cause=cause, error=error))
