@@ -1,0 +1,82 @@
+"""Print one table of figures: ``python -m tests.benchmarks [--only WIDE,CHAIN] [--rounds N] [--quick] [--json]``.
+
+Overnight beside plain RQ (two SimpleWorkers on a server of their own) and the standard library's process pool, on this
+machine, in one run. Each figure is the median of interleaved rounds; the spread is half of the range of the rounds.
+Peak memory is the sum over all processes of a system since it started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+from tests.benchmarks import local_systems, overnight_systems, peers
+from tests.benchmarks.measuring import Figure, System, Workload, measure, table
+from tests.benchmarks.workloads import FULL, LONG, ONCE, QUICK, WORKLOADS, Sizes
+
+FULL_ROUNDS = 5
+QUICK_ROUNDS = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
+    figures = run(_chosen(options), QUICK if options.quick else FULL, rounds, options.systems)
+    if options.json:
+        print(json.dumps([figure.as_json() for figure in figures], indent=1))
+    else:
+        print(table(figures))
+
+
+def run(chosen: Sequence[Workload], sizes: Sizes, rounds: int, names: Sequence[str] | None) -> list[Figure]:
+    """Measure the chosen workloads on the systems of these names (None: all); everything started is stopped."""
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="ob-", ignore_cleanup_errors=True) as directory, ExitStack() as stack:
+        makers = _makers(sizes, Path(directory))
+        systems = [stack.enter_context(make) for name, make in makers.items() if names is None or name in names]
+        for workload in chosen:
+            print(f"{workload.name} ...", file=sys.stderr, flush=True)
+            figures += measure(workload, systems, 1 if workload.name in ONCE else rounds, peers.RQ)
+    return figures
+
+
+def _makers(sizes: Sizes, place: Path) -> dict[str, AbstractContextManager[System]]:
+    return {
+        "queue": overnight_systems.queue(sizes, place),
+        "sequential": overnight_systems.sequential(sizes, place),
+        "rq": peers.plain_rq(sizes, place),
+        "pool": peers.process_pool(sizes),
+        "local": local_systems.local(sizes, place),
+    }
+
+
+def _chosen(options: argparse.Namespace) -> list[Workload]:
+    if options.only is None:
+        return [workload for workload in WORKLOADS if options.long or workload.name not in LONG]
+    known = {workload.name.upper(): workload for workload in WORKLOADS}
+    unknown = [name for name in options.only if name.upper() not in known]
+    if unknown:
+        sys.exit(f"There is no workload {unknown[0]!r}; there are {', '.join(known)}.")
+    return [known[name.upper()] for name in options.only]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=main.__doc__)
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,...", help="these workloads")
+    parser.add_argument("--systems", type=lambda text: text.split(","), metavar="NAME,...", help="queue,rq,...")
+    parser.add_argument("--rounds", type=int, help=f"default {FULL_ROUNDS}, with --quick {QUICK_ROUNDS}")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes where that changes little; minutes")
+    parser.add_argument("--long", action="store_true", help="also GRAPH: a million tasks")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
