@@ -120,9 +120,7 @@ class ActiveRun:
             return b""
         return lineage_digest([self.digest(dependency) for dependency in dependencies])
 
-    def batch(
-        self, batch: str, queue: str, tasks: Sequence[int], attempts: Sequence[int], *, look_first: bool
-    ) -> Batch:
+    def batch(self, batch: str, queue: str, tasks: Sequence[int], attempts: Sequence[int]) -> Batch:
         """Return a batch ready to be dispatched, with the lineage expected of each task."""
         before: set[int] = set()
         lineages = []
