@@ -1,6 +1,6 @@
 -- COMMIT: record the outcomes of attempts and renew the lease.
--- ARGV  run id, batch, instance, lease in seconds, then for each report: task, '+' or '-', record, digest, lineage,
---       facts, the report as events carry it
+-- ARGV  run id, batch, instance, lease in seconds, the reports as events carry them (45 bytes each: task, flags,
+--       seconds, digest), their lineages (33 bytes each: length, lineage, padding), then for each report: record, facts
 -- Reply {known, lease lost, stop, then 1 (accepted) or 0 (superseded) for each report}
 -- First write: `pass_when_full`: a result must not be lost because memory is full.
 --
@@ -24,8 +24,15 @@ if held then
   end
 end
 
-local tasks = {}
-for i = 5, #ARGV, 7 do tasks[#tasks + 1] = tonumber(ARGV[i]) end
+local reports, lineages = ARGV[5], ARGV[6]
+local tasks, successes = {}, {}
+for i = 1, #reports / 45 do
+  local flags
+  tasks[i], flags = struct.unpack('>I4B', reports, 45 * i - 44)
+  successes[i] = flags % 2 == 1
+end
+local function digest_of(i) return string.sub(reports, 45 * i - 31, 45 * i) end
+local function lineage_of(i) return string.sub(lineages, 33 * i - 31, 33 * i - 32 + string.byte(lineages, 33 * i - 32)) end
 local states, entries = {}, {}
 if #tasks > 0 then
   states = read_cells(STATES, 2, tasks)
@@ -50,8 +57,7 @@ local reply = {1, 0, (phase == 'cancelling' or phase == 'cancelled') and 1 or 0}
 local only_repeats = true
 local accepted, done, failed, back, cells, events = {}, {}, {}, {}, {}, {}
 for i, task in ipairs(tasks) do
-  local at = 5 + 7 * (i - 1)
-  local is_success, lineage = ARGV[at + 1] == '+', ARGV[at + 4]
+  local is_success = successes[i]
   local code, attempt = string.sub(states[i], 1, 1), string.sub(states[i], 2, 2)
   local owner, expected = split_entry(entries[i])
   local is_mine = held and owner == batch and code == 'x'
@@ -60,19 +66,19 @@ for i, task in ipairs(tasks) do
     if not is_success then
       is_new = is_mine
     elseif expected ~= '' then
-      is_new = lineage == expected
+      is_new = lineage_of(i) == expected
     else
       is_new = is_mine and follows_its_batch(position[task])
     end
   end
-  local answer = is_new or (not is_settled and is_repeat(task, code, is_success, ARGV[at + 3]))
+  local answer = is_new or (not is_settled and is_repeat(task, code, is_success, digest_of(i)))
   if is_new then
     only_repeats = false
     accepted[task] = true
     local list = is_success and done or failed
-    list[#list + 1] = at
+    list[#list + 1] = i
     cells[task] = (is_success and 'd' or 't') .. attempt
-    events[#events + 1] = ARGV[at + 6]
+    events[#events + 1] = string.sub(reports, 45 * i - 44, 45 * i)
   elseif not answer then
     only_repeats = false
     if code == '' or (IS_OPEN[code] and not owner) then reply[1] = 0 end
@@ -89,36 +95,41 @@ for i, task in ipairs(tasks) do
 end
 if not held and not (only_repeats and #tasks > 0) then reply[2] = 1 end
 
-local changed, changed_cells = {}, {}
-for task in pairs(cells) do changed[#changed + 1] = task end
-table.sort(changed)
-for i, task in ipairs(changed) do changed_cells[i] = cells[task] end
-local function record_all(key, list, make)
+local function in_order(cells_by_task)
+  local sorted, sorted_cells = {}, {}
+  for task in pairs(cells_by_task) do sorted[#sorted + 1] = task end
+  table.sort(sorted)
+  for i, task in ipairs(sorted) do sorted_cells[i] = cells_by_task[task] end
+  return sorted, sorted_cells
+end
+-- Write the argument at `offset` of each listed report, after `head`, under its task.
+local function record_all(key, list, offset, head)
   local pairs_ = {}
-  for _, at in ipairs(list) do
-    pairs_[#pairs_ + 1] = ARGV[at]
-    pairs_[#pairs_ + 1] = make(at)
+  for n, i in ipairs(list) do
+    pairs_[2 * n - 1] = tasks[i]
+    pairs_[2 * n] = head .. ARGV[5 + 2 * i + offset]
   end
   redis.call('HSET', key, unpack(pairs_))
 end
 
 pass_when_full()
-write_cells(STATES, 2, changed, changed_cells)
+write_cells(STATES, 2, in_order(cells))
 if #done > 0 then
-  local names = {}
-  for i, at in ipairs(done) do
-    names[i] = ARGV[at]
-    write_cells(DIGESTS, 32, {tonumber(ARGV[at])}, {ARGV[at + 3]})
+  local names, digests = {}, {}
+  for n, i in ipairs(done) do
+    names[n] = tasks[i]
+    digests[tasks[i]] = digest_of(i)
   end
-  record_all(RESULTS, done, function(at) return ARGV[at + 2] end)
-  record_all(FACTS, done, function(at) return batch .. '+\n' .. ARGV[at + 5] end)
+  write_cells(DIGESTS, 32, in_order(digests))
+  record_all(RESULTS, done, 0, '')
+  record_all(FACTS, done, 1, batch .. '+\n')
   redis.call('HDEL', INFLIGHT, unpack(names))
   redis.call('HDEL', ERRORS, unpack(names))
   redis.call('HINCRBY', META, 'open', -#done)
 end
 if #failed > 0 then
-  record_all(ERRORS, failed, function(at) return ARGV[at + 2] end)
-  record_all(FACTS, failed, function(at) return batch .. '-\n' .. ARGV[at + 5] end)
+  record_all(ERRORS, failed, 0, '')
+  record_all(FACTS, failed, 1, batch .. '-\n')
 end
 if held then
   local progress = table.concat(marks)
