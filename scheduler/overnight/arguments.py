@@ -70,6 +70,12 @@ def resolve_arguments(call: TaskDesc | Call, results: Mapping[Task, Any]) -> tup
     return walk.rebuilt({found.task_id: _result_of(found, results, task) for found in walk.tasks.values()})
 
 
+def refuse_misplaced(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise UnresolvedTask for a Task in a place where `resolve_arguments` would not replace it."""
+    if _all_direct_tasks(args, kwargs) is None:
+        _refuse_misplaced(task, _Walk(args, kwargs).misfits)
+
+
 def substitute_known(
     args: Sequence[Any], kwargs: Mapping[str, Any], known: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:

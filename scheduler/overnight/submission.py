@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from overnight.arguments import value_dependencies
+from overnight.arguments import refuse_misplaced, value_dependencies
 from overnight.core.events import DEFAULT_RULES, TaskRules
-from overnight.errors import TaskNotPicklable
+from overnight.errors import TaskError, TaskNotPicklable, UnresolvedTask
 from overnight.graph import function_name
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk, StoredResult, TaskFacts, TaskMessage, sealed_blob
@@ -26,9 +26,9 @@ from overnight.task import DEFAULT_OPTIONS, Task, TaskDesc
 CHUNK_TASKS = 1000
 
 
-def raise_not_picklable(message: str) -> None:
-    """Stand in for a task that cannot be sent: raise TaskNotPicklable."""
-    raise TaskNotPicklable(message)
+def raise_unsendable(error: TaskError) -> None:
+    """Stand in for a task that cannot be sent: raise what is wrong with it."""
+    raise error
 
 
 class Submission:
@@ -97,12 +97,13 @@ class Submission:
         where = f"task {shown(desc.task.task_id)!r}"
         taken = value_dependencies(desc.args, desc.kwargs)
         try:
+            refuse_misplaced(desc.task, desc.args, desc.kwargs)
             function = self._functions.digest(desc.func, f"The function of {where}")
             args, kwargs, blobs = self._shared.replaced(desc.args, desc.kwargs)
             payload = dump_input((args, kwargs), f"An argument of {where}")
-        except TaskNotPicklable as error:
-            function = self._functions.digest(raise_not_picklable, "The stand-in")
-            payload, blobs, taken = dump_input(([str(error)], {}), "The message"), [], []
+        except (TaskNotPicklable, UnresolvedTask) as error:
+            function = self._functions.digest(raise_unsendable, "The stand-in")
+            payload, blobs, taken = dump_input(([error], {}), "The message"), [], []
         facts = self._facts(desc, function, blobs, taken)
         return TaskMessage(facts, payload).sealed(self._run_id, number, self._keyring)
 
