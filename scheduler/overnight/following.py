@@ -92,7 +92,7 @@ class Follower:
             self._untold += self._told(event)
         if look_at_state or over is not None:
             self._untold += self._missed()
-            over = over or self._phase_if_over()
+            over = self._phase_if_over()  # not the event's: more tasks, or lost results, may have reopened the run
         if events or look_at_state:
             self._heard_at = time.monotonic()
         tasks, self._untold = self._untold, []

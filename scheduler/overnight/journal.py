@@ -7,7 +7,7 @@ The journal holds every result of the run until the run ends, so that tasks whic
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
@@ -35,11 +35,15 @@ class OutcomeStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The last attempt of a task: its desc as declared, with all `deps`, the number of the attempt, how it ended."""
+    """The last attempt of a task: its desc as declared, with all `deps`, the number of the attempt, how it ended.
+
+    `load` gets the result once more from where it lies: the journal then keeps no copy of it (B15).
+    """
 
     desc: TaskDesc
     attempt: int
     outcome: Outcome
+    load: Callable[[], Any] | None = None
 
 
 class Journal:
@@ -55,17 +59,18 @@ class Journal:
         self._store = cache if isinstance(cache, OutcomeStore) else None
         self._results: dict[Task, Any] = {}
         self._unloaded: dict[Task, TaskDesc] = {}
+        self._elsewhere: dict[Task, Callable[[], Any]] = {}
         self._records: dict[Task, DependencyRecord] = {}
         self._succeeded: list[Task] = []
         self._failed: list[Task] = []
         self._cached: list[Task] = []
 
     def __contains__(self, task: object) -> bool:
-        return task in self._results or task in self.blame or task in self._unloaded
+        return task in self._results or task in self.blame or task in self._unloaded or task in self._elsewhere
 
     def is_done(self, task: Task) -> bool:
         """Tell whether a task has a result, of this run or stored."""
-        return task in self._results or task in self._unloaded
+        return task in self._results or task in self._unloaded or task in self._elsewhere
 
     def adopt(self, preparation: Preparation) -> None:
         """Take over what is completed, and remove it from the graph."""
@@ -83,7 +88,7 @@ class Journal:
     def settle(self, batch: Sequence[Settled]) -> list[tuple[Task, Any]]:
         """Take in tasks that ended together; return their pairs, ready to be yielded."""
         for settled in batch:
-            self._remember(settled.desc.task, settled.outcome)
+            self._remember(settled)
         if not isinstance(self._cache, NoTaskCache):
             for settled in batch:
                 self._record(settled)
@@ -103,6 +108,8 @@ class Journal:
 
     def result(self, task: Task) -> Any:
         """Return the result of a finished task; KeyError if there is none, BadSeal if it cannot be loaded."""
+        if task in self._elsewhere:
+            return self._elsewhere[task]()
         if task not in self._results and task in self._unloaded:
             self._results[task] = self._loaded(self._unloaded[task])
         return self._results[task]
@@ -119,16 +126,20 @@ class Journal:
             skipped={task.task_id: cause.task_id for task, cause in self.blame.items() if task != cause},
         )
 
-    def _remember(self, task: Task, outcome: Outcome) -> None:
-        if outcome.ok:
-            self._results[task] = outcome.value
-            self._succeeded.append(task)
-        else:
+    def _remember(self, settled: Settled) -> None:
+        task = settled.desc.task
+        if not settled.outcome.ok:
             self.blame[task] = task
             self._failed.append(task)
+            return
+        self._succeeded.append(task)
+        if settled.load is not None:
+            self._elsewhere[task] = settled.load
+        else:
+            self._results[task] = settled.outcome.value
 
     def _tell_graph(self, task: Task) -> None:
-        if task in self._results:
+        if self.is_done(task):
             self._graph.mark_completed((task,))
         else:
             self.skip(task, task)

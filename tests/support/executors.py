@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from overnight.base_executor import TaskGraphExecutorBase
+from overnight.local_fleet import ensure_fleet
+from overnight.queue_executor import QueueExecutor
 from overnight.sequential_executor import SequentialExecutor
 
 Executor = AbstractContextManager[TaskGraphExecutorBase]
@@ -38,7 +43,25 @@ def make_forking(directory: Path, **keywords: Any) -> Executor:
     return make_sequential(directory, **{"fork_tasks": True, **keywords})
 
 
+def make_queue(directory: Path, **keywords: Any) -> Executor:
+    """Return a QueueExecutor on two workers that all of these share."""
+    return QueueExecutor(
+        **{"task_log_dir": str(directory / "logs"), "state_dir": shared_state_dir(), "workers": 2, **keywords}
+    )
+
+
+@cache
+def shared_state_dir() -> Path:
+    """Return a state directory whose processes run until this process ends."""
+    directory = tempfile.TemporaryDirectory(prefix="ov-shared-", ignore_cleanup_errors=True)
+    atexit.register(directory.cleanup)
+    lease = ensure_fleet(directory.name, workers=2)
+    atexit.register(lease.close, stop=True)
+    return Path(directory.name)
+
+
 EXECUTORS = [
     ExecutorKind("sequential", make_sequential, one_at_a_time=True),
     ExecutorKind("sequential-forked", make_forking, crosses_process=True, one_at_a_time=True),
+    ExecutorKind("queue", make_queue, crosses_process=True),
 ]

@@ -75,7 +75,7 @@ class Rulebook:
     def _number(self, rules: TaskRules) -> int:
         number = self._numbers.get(rules)
         if number is None:
-            self._demand_possible(rules)
+            demand_possible(rules, self._limits)
             number = self._numbers[rules] = len(self._known)
             self._known.append(rules)
             self._place_of.append(-rules.priority << INDEX_BITS)
@@ -88,10 +88,12 @@ class Rulebook:
             self.lanes.append(lane)
         return number
 
-    def _demand_possible(self, rules: TaskRules) -> None:
-        for name, amount in rules.resources:
-            if amount > self._limits.get(name, amount):
-                raise InvalidTask(
-                    f"A task needs {amount:g} of {name!r}, and there are only {self._limits[name]:g}. "
-                    "Raise the limit or lower the task's need."
-                )
+
+def demand_possible(rules: TaskRules, limits: Mapping[str, float]) -> None:
+    """Raise InvalidTask if a task asks for more of a resource than there is in all (BEHAVIOUR O6)."""
+    for name, amount in rules.resources:
+        if amount > limits.get(name, amount):
+            raise InvalidTask(
+                f"A task needs {amount:g} of {name!r}, and there are only {limits[name]:g}. "
+                "Raise the limit or lower the task's need."
+            )

@@ -1,0 +1,111 @@
+"""Fetch the outcomes of a run's tasks into the driver, and tell which recorded results are lost.
+
+A result that goes by reference is loaded to be yielded and then stays where it lies (BEHAVIOUR B15). What cannot be
+rebuilt in this process is a failure of that task alone (B18).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from overnight.core.states import SUCCEEDED, TaskState
+from overnight.error_text import ErrorText
+from overnight.errors import BadSeal, RemoteTaskError, ResultNotPicklable
+from overnight.invoke import Outcome
+from overnight.keyring import Keyring
+from overnight.launch import LaunchStore
+from overnight.messages import StoredError, StoredResult
+from overnight.naming import shown
+from overnight.outcome_message import rebuilt_exception
+from overnight.pickling import loads
+from overnight.results import ResultLost, Results
+from overnight.structure import Structure
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """How a task ended; `load` gets its result once more, where the driver is not to keep it."""
+
+    outcome: Outcome
+    attempt: int = 0
+    load: Callable[[], Any] | None = None
+
+
+class QueueOutcomes:
+    """Reads outcomes of one run. Tasks are given as index -> id. Methods raise UnknownRun and Unreachable."""
+
+    def __init__(self, store: LaunchStore, run_id: str, keyring: Keyring) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._keyring = keyring
+        self._results = Results(store, run_id, keyring)
+
+    def successes(self, tasks: Mapping[int, str]) -> dict[int, Fetched]:
+        """Return the results of tasks on record as done. Those that are lost are left out, and will run again."""
+        if not tasks:
+            return {}
+        fetched: dict[int, Fetched] = {}
+        lost: list[int] = []
+        stored = self._results.stored(tasks)
+        for number, task_id in tasks.items():
+            try:
+                fetched[number] = self._fetched(stored.get(number), task_id)
+            except ResultLost as error:
+                _logger.warning("run %s: %s", self._run_id, error)
+                lost.append(number)
+        if lost:
+            for number in self._computed_again(lost):
+                fetched.pop(number, None)
+        return fetched
+
+    def failures(self, tasks: Mapping[int, str]) -> dict[int, Fetched]:
+        """Return the errors of failed tasks."""
+        fetched: dict[int, Fetched] = {}
+        for view in self._store.tasks(self._run_id, list(tasks)) if tasks else ():
+            error = self._exception(view.task, view.error)
+            fetched[view.task] = Fetched(_ended(error, ok=False), view.attempt)
+        return fetched
+
+    def _fetched(self, stored: StoredResult | ResultLost | None, task_id: str) -> Fetched:
+        if stored is None:
+            raise ResultLost(f"The result of task {shown(task_id)!r} is not on the server any more.")
+        if isinstance(stored, ResultLost):
+            raise stored
+        body = self._results.body(stored, task_id)
+        try:
+            value = loads(body)
+        except Exception as error:  # a user's class may raise anything
+            reason = f"The result of task {shown(task_id)!r} cannot be rebuilt here: {type(error).__name__}: {error}"
+            return Fetched(_ended(ResultNotPicklable(reason), ok=False))
+        return Fetched(_ended(value, ok=True), load=partial(self._load, stored, task_id) if stored.locator else None)
+
+    def _load(self, stored: StoredResult, task_id: str) -> Any:
+        return loads(self._results.body(stored, task_id))
+
+    def _computed_again(self, lost: Sequence[int]) -> list[int]:
+        """Invalidate what is still on record as done, with what was computed from it; return all of these."""
+        codes = self._store.states(self._run_id)[::2]
+        finished = {task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED}
+        structure = Structure(self._run_id, self._store.specs(self._run_id), self._keyring)
+        again = structure.with_descendants([task for task in lost if task in finished], finished)
+        self._store.invalidate(self._run_id, again)
+        return again
+
+    def _exception(self, number: int, record: bytes | None) -> BaseException:
+        if record is None:
+            return RemoteTaskError("unknown error", "its record is missing")
+        try:
+            stored = StoredError.opened(record, self._run_id, number, self._keyring)
+        except BadSeal as error:
+            return RemoteTaskError("unknown error", f"its record cannot be believed: {error}")
+        return rebuilt_exception(stored.body, ErrorText(stored.type_name, stored.message, stored.traceback))
+
+
+def _ended(value: Any, *, ok: bool) -> Outcome:
+    return Outcome(ok=ok, value=value, started=0.0, seconds=0.0)

@@ -1,0 +1,273 @@
+"""One run on a queue as its client sees it: put in place, followed, added to, proven, put in place again if lost.
+
+What has finished is known by the journal alone: a task that is in it is never yielded again, whatever Redis tells.
+What the follower tells is kept until it has been fetched and each dependency has been yielded; so the outages and
+losses between two steps cost time and no pair. If Redis forgets the run, flags (without them: the results in the
+journal) are adopted by a new run under the same key, and what failed stays failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from graphlib import TopologicalSorter
+from typing import Any, TypeVar
+
+from overnight.arguments import substitute_known
+from overnight.audit import Audit
+from overnight.cache import TaskCache
+from overnight.core.states import RunPhase, TaskState
+from overnight.deployment import Deployment
+from overnight.errors import RunCancelled, UnknownRun, Unreachable
+from overnight.following import FIRST_PAUSE, LONGEST_PAUSE, Follower
+from overnight.graph import Task, TaskDesc
+from overnight.joining import Joining
+from overnight.journal import Settled
+from overnight.launch import (
+    Launched,
+    RunOptions,
+    adopted_results,
+    check_resources,
+    graph_key,
+    put_in_place,
+    submission_of,
+)
+from overnight.messages import StoredResult
+from overnight.preparation import Preparation
+from overnight.queue_journal import QueueJournal
+from overnight.queue_outcomes import Fetched, QueueOutcomes
+from overnight.recovered import recovered_results
+from overnight.store.records import Request
+from overnight.submission import Submission
+from overnight.worker_watch import WorkerWatch
+
+_logger = logging.getLogger(__name__)
+
+TEARDOWN_SECONDS = 30.0
+PATIENCE_SECONDS = 0.5
+_ENDED = frozenset({TaskState.DONE, TaskState.CACHED, TaskState.FAILED})
+
+Answer = TypeVar("Answer")
+
+
+class QueueRun:
+    """A run whose tasks are those of the journal's graph, from its launch until `leave`."""
+
+    def __init__(
+        self, deployment: Deployment, cache: TaskCache, journal: QueueJournal, options: RunOptions, *, force: bool
+    ) -> None:
+        self._deployment = deployment
+        self._store = deployment.store
+        self._cache = cache
+        self._journal = journal
+        self._options = options
+        self._force = force
+        self._key = graph_key(journal.descs, options)
+        self._descs = {desc.task: desc for desc in journal.descs}
+        self._rank: dict[Task, int] = {}
+        self._joining = Joining(journal.graph, journal, journal.additions)
+        self._watch = WorkerWatch(deployment.store, options.queue)
+        self._own_runs: list[str] = []
+        self._told: dict[int, TaskState] = {}
+        self._over: RunPhase | None = None
+
+    def launch(self, preparation: Preparation) -> None:
+        """Put the run in place, or attach to it. Raises what `launch.launch` does."""
+        self._order(self._journal.descs)
+        decisions = preparation.decisions
+        launched = self._put_in_place(adopted_results(decisions, self._cache) if decisions else {})
+        if launched.attached:
+            _logger.info("attached to run %s, which this command started before", self._run_id)
+
+    def pairs(self) -> Iterator[tuple[Task, Any]]:
+        """Yield each task that ended with its result, until the run is over and its results are proven.
+
+        Raises RunCancelled if somebody cancels it, BlockedTasks if tasks wait for one that was never added.
+        """
+        while True:
+            try:
+                yield from self._until_over()
+                if self._over is RunPhase.CANCELLED:
+                    raise RunCancelled(self._run_id)
+                if self._take_additions() or not self._endure(self._is_still_over):
+                    continue
+                if not self._endure(self._audit.run).invalidated:
+                    break
+            except UnknownRun:
+                self._launch_again()
+        if self._joining.outside:
+            raise self._joining.blocked()
+
+    def drain(self, seconds: float) -> None:
+        """Let nothing new start, and wait for running tasks, at most so long; a second interrupt ends the waiting."""
+        if self._over is not None:
+            return
+        deadline = time.monotonic() + seconds
+        with suppress(UnknownRun, Unreachable):
+            self._store.request(self._run_id, Request.PAUSE)
+            follower = Follower(self._store, self._run_id)
+            for _ in follower.changes(0.1):
+                if time.monotonic() >= deadline or not follower.counts().get(TaskState.RUNNING):
+                    return
+
+    def leave(self) -> None:
+        """Cancel the run unless it is over, and wait until nothing of it runs."""
+        if self._over is not None:
+            return
+        try:
+            self._store.request(self._run_id, Request.CANCEL)
+            deadline = time.monotonic() + TEARDOWN_SECONDS
+            for changed in Follower(self._store, self._run_id).changes(0.1):
+                self._note(changed.tasks)
+                self._journal.settle(self._fetch())  # recorded, though nobody sees them (B7)
+                if changed.over is not None or time.monotonic() >= deadline:
+                    return
+        except UnknownRun:
+            _logger.info("run %s is gone from Redis", self._run_id)
+        except Unreachable as error:
+            _logger.warning("run %s was not stopped: %s", self._run_id, error)
+
+    # In place.
+
+    @property
+    def _run_id(self) -> str:
+        return self._journal.run_id
+
+    def _put_in_place(self, adopted: dict[Task, StoredResult]) -> Launched:
+        """Make the run of all tasks that have not failed; one that the journal knows as failed stays so."""
+        deployment, blame = self._deployment, self._journal.blame
+        descs = [desc for task, desc in self._descs.items() if task not in blame]
+        launched = put_in_place(
+            self._store, descs, adopted, self._key, self._options, deployment.settings, deployment.keyring
+        )
+        run_id = self._journal.run_id = launched.run.run_id
+        self._own_runs.append(run_id)
+        self._submission: Submission = launched.submission
+        self._follower = Follower(self._store, run_id)
+        self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir)
+        self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
+        self._told.clear()
+        self._over = None
+        return launched
+
+    def _launch_again(self) -> None:
+        _logger.warning("Redis no longer knows run %s: what is recorded as finished is kept", self._run_id)
+        adopted = recovered_results(
+            [desc for task, desc in self._descs.items() if task not in self._journal.blame],
+            self._journal,
+            self._cache,
+            self._own_runs if self._force else None,
+        )
+        self._endure(lambda: self._put_in_place(adopted))
+        _logger.warning("it goes on as run %s: %d tasks are finished", self._run_id, len(adopted))
+
+    def _is_still_over(self) -> bool:
+        return self._store.run(self._run_id).phase.is_over
+
+    def _endure(self, action: Callable[[], Answer]) -> Answer:
+        """Repeat a step that may be repeated until the server can be used: an outage ends no run."""
+        pause = 0.0
+        while True:
+            try:
+                return action()
+            except Unreachable as error:
+                if not pause:
+                    _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
+                pause = min(2 * pause, LONGEST_PAUSE) or FIRST_PAUSE
+                time.sleep(pause)
+                self._deployment.check()
+
+    # Additions.
+
+    def _take_additions(self) -> bool:
+        """Send tasks that may join to the run; tell whether there were any."""
+        joining = self._joining.take(self._descs)
+        if not joining:
+            return False
+        descs = [self._as_things_stand(task) for task in joining]
+        check_resources(descs, self._options)
+        self._order(descs)
+        self._descs.update((desc.task, desc) for desc in descs)
+        self._journal.graph.mark_completed(
+            {dep for desc in descs for dep in desc.deps if self._journal.is_done(dep)},
+        )
+        self._endure(self._send)
+        return True
+
+    def _as_things_stand(self, task: Task) -> TaskDesc:
+        """Return a desc that holds what the graph held before the run; what the run computes goes by reference."""
+        desc, held = self._journal.graph.get_declared(task)
+        args, kwargs = substitute_known(desc.args, desc.kwargs, {dep.task_id: value for dep, value in held.items()})
+        return replace(desc, args=args, kwargs=kwargs, deps=[dep for dep in desc.deps if dep not in held])
+
+    def _send(self) -> None:
+        """Add what the run does not hold yet. After a failure the run itself tells what it holds."""
+        blame = self._journal.blame
+        try:
+            index = self._submission.index
+            self._submission.add(
+                [desc for task, desc in self._descs.items() if task not in index and task not in blame]
+            )
+        except Unreachable:
+            self._submission = submission_of(self._store, self._run_id, self._deployment.keyring)
+            raise
+
+    def _order(self, descs: Iterable[TaskDesc]) -> None:
+        """Rank tasks so that each comes after its dependencies."""
+        edges = {desc.task: desc.deps for desc in descs}
+        for task in TopologicalSorter(edges).static_order():
+            if task in edges:
+                self._rank[task] = len(self._rank)
+
+    # Pairs.
+
+    def _until_over(self) -> Iterator[tuple[Task, Any]]:
+        self._over = None
+        for changed in self._follower.changes(PATIENCE_SECONDS):
+            self._deployment.check()
+            with suppress(Unreachable):
+                self._watch.look()
+            self._note(changed.tasks)
+            yield from self._journal.settle(self._endure(self._fetch))
+            self._take_additions()
+            self._over = changed.over
+
+    def _note(self, changes: Sequence[tuple[int, TaskState]]) -> None:
+        for number, state in changes:
+            if state in _ENDED:
+                self._told[number] = state
+            else:
+                self._told.pop(number, None)
+
+    def _fetch(self) -> list[Settled]:
+        """Return the tasks that have ended and may be yielded now, dependencies first."""
+        due = self._due()
+        ids = {number: desc.task.task_id for number, desc in due.items()}
+        failed = {number: task_id for number, task_id in ids.items() if self._told[number] is TaskState.FAILED}
+        found: dict[int, Fetched] = self._outcomes.failures(failed)
+        found.update(self._outcomes.successes({n: task_id for n, task_id in ids.items() if n not in failed}))
+        for number in due:
+            del self._told[number]
+        return [
+            Settled(desc, found[number].attempt, found[number].outcome, found[number].load)
+            for number, desc in due.items()
+            if number in found
+        ]
+
+    def _due(self) -> dict[int, TaskDesc]:
+        """Return the told tasks of this graph whose dependencies have been, or are then, yielded, by rank."""
+        tasks, journal = self._submission.tasks, self._journal
+        mine = [number for number in self._told if number < len(tasks) and tasks[number] in self._descs]
+        due: dict[int, TaskDesc] = {}
+        chosen: set[Task] = set()
+        for number in sorted(mine, key=lambda number: self._rank[tasks[number]]):
+            desc = self._descs[tasks[number]]
+            if desc.task in journal:
+                del self._told[number]
+            elif all(dep in journal or dep in chosen or dep not in self._descs for dep in desc.deps):
+                due[number] = desc
+                chosen.add(desc.task)
+        return due
