@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import click
 
@@ -66,7 +65,7 @@ class Verbs(click.Group):
     "Exit status: 0 all succeeded; 1 tasks failed; 2 usage; 3 the graph is invalid; 4 server or workers cannot "
     "be reached; 5 cancelled or refused; 130 and 143 stopped by a signal.",
 )
-@click.version_option(version("overnight"), prog_name="overnight")
+@click.version_option(package_name="overnight", prog_name="overnight")
 def overnight() -> None:
     """Run graphs of Python tasks to their end, whatever dies on the way."""
 

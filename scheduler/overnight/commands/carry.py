@@ -24,8 +24,9 @@ _HUNG_UP_STATUS = 129
 
 
 def typed_command() -> str:
-    """Return the command line of this process, ready to be typed again, passwords hidden."""
-    return "overnight " + shlex.join(hidden(word) for word in sys.argv[1:])
+    """Return the command line of this process, ready to be typed again; passwords and control characters hidden."""
+    text = "overnight " + shlex.join(hidden(word) for word in sys.argv[1:])
+    return text if text.isprintable() else shown(text)
 
 
 def nothing_to_do(work: Work) -> str:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from overnight.commands.screen import WARNING_LINES, console, duration, say
-from overnight.core.states import SUCCEEDED, TERMINAL, TaskState
+from overnight.core.states import TERMINAL, TaskState
 from overnight.naming import shown
 
 PLAIN_SECONDS = 5.0
 LIVE_RUNNING = 8
 _WINDOW_SECONDS = 30.0
+_SHORTEST_WINDOW_SECONDS = 1.0
 _SHOWN_STATES = (
     TaskState.DONE,
     TaskState.CACHED,
@@ -33,11 +34,10 @@ _SHOWN_STATES = (
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A task that runs: its id, for how many seconds, and on which worker."""
+    """A task that runs: its id, and for how many seconds."""
 
     task_id: str
     seconds: float
-    worker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,13 @@ class Standing:
 
 
 class Pace:
-    """The rate over the last half minute. Cached tasks took no time and count for nothing."""
+    """The rate over the last half minute. Cached tasks took no time and count for nothing.
 
-    def __init__(self, started: float) -> None:
-        self._seen: deque[tuple[float, int]] = deque([(started, 0)])
+    What had ended before the first look, as in a run that was attached to, counts for nothing either.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
 
     def note(self, now: float, counts: Mapping[TaskState, int], total: int) -> tuple[float | None, float | None]:
         """Return tasks a second and seconds left (None: not known yet)."""
@@ -70,7 +73,7 @@ class Pace:
         while len(self._seen) > 2 and now - self._seen[1][0] > _WINDOW_SECONDS:
             self._seen.popleft()
         first, before = self._seen[0]
-        if now <= first or worked <= before:
+        if now - first < _SHORTEST_WINDOW_SECONDS or worked <= before:
             return None, None
         rate = (worked - before) / (now - first)
         return rate, (total - ended) / rate
@@ -130,11 +133,13 @@ class LiveDisplay:
     def show(self, standing: Standing) -> None:
         """Draw the block anew."""
         from rich.console import Group
+        from rich.padding import Padding
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
-        lines: list[ProgressBar | Text] = [
-            ProgressBar(total=max(1, standing.total), completed=standing.ended, width=60),
+        bar = ProgressBar(total=max(1, standing.total), completed=standing.ended, width=60)
+        lines: list[Padding | Text] = [
+            Padding(bar, 0),  # which ends its line; a bar alone does not
             Text(summary_line(standing), overflow="ellipsis", no_wrap=True),
         ]
         for running in standing.running[:LIVE_RUNNING]:
@@ -181,8 +186,3 @@ def summary_line(standing: Standing) -> str:
 def counts_text(counts: Mapping[TaskState, int]) -> str:
     """Return the number of tasks by state, without the states that have none and those that only wait."""
     return ", ".join(f"{counts[state]} {state.name.lower()}" for state in _SHOWN_STATES if counts.get(state))
-
-
-def succeeded(counts: Mapping[TaskState, int]) -> int:
-    """Return how many tasks have their result."""
-    return sum(number for state, number in counts.items() if state in SUCCEEDED)

@@ -52,13 +52,17 @@ def command(
 def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool) -> None:
     from overnight.commands.ending import MOST_FAILED, read_ending
     from overnight.commands.screen import duration, say
+    from overnight.core.states import TaskState
     from overnight.naming import shown
 
     deployment = client.deployment
     ids = client.task_ids(run.run_id)
     ending = read_ending(deployment, run.run_id, ids, len(ids) if as_json else MOST_FAILED)
+    codes = deployment.store.states(run.run_id)[::2]
     working = [
-        worker for worker in deployment.store.workers() if worker.run_id == run.run_id and worker.task is not None
+        worker
+        for worker in deployment.store.workers()
+        if worker.run_id == run.run_id and worker.task is not None and codes[worker.task] == TaskState.RUNNING
     ]
     if as_json:
         running = [_running_fact(worker, ids, ending.now) for worker in working]

@@ -56,9 +56,10 @@ class Watch:
         self._interrupts = interrupts
         self._steers = steers
         self._follower = Follower(self._store, run.run_id, interrupts.wake)
-        self._workers = WorkerWatch(self._store, run.queue, run.python)
-        self._pace = Pace(time.monotonic())
-        self._running: list[Running] = []
+        self._lacks = WorkerWatch(self._store, run.queue, run.python)
+        self._pace = Pace()
+        #: Since when each running task runs, by this host's monotonic clock: as its worker says, else as heard.
+        self._since: dict[int, float] = {}
         self._look_at = 0.0
         self._pause_until: float | None = None
         self._leave_at: float | None = None
@@ -113,12 +114,17 @@ class Watch:
     def _turn(self, changed: Changed) -> Left | None:
         self._deployment.check()
         now = time.monotonic()
+        for task, state in changed.tasks:
+            if state is TaskState.RUNNING:
+                self._since[task] = now
+            else:
+                self._since.pop(task, None)
         counts = self._follower.counts()
         if now >= self._look_at and changed.over is None:
             self._look_at = now + _LOOK_AT_WORKERS_SECONDS
             self._look_at_workers()
         rate, left = self._pace.note(now, counts, self.run.total)
-        self._display.show(Standing(counts, self.run.total, rate, left, self._running))
+        self._display.show(Standing(counts, self.run.total, rate, left, self._running(now)))
         if self._leave_at is not None and now >= self._leave_at:
             return Left.IMPATIENT
         is_drained = self._pause_until is not None and not counts.get(TaskState.RUNNING)
@@ -129,16 +135,18 @@ class Watch:
     def _look_at_workers(self) -> None:
         """Read what runs where; Redis being away is told by the follower."""
         try:
-            now, workers = self._store.now(), self._store.workers()
-            self._workers.look()
+            server_now, workers = self._store.now(), self._store.workers()
+            self._lacks.look()
         except Unreachable:
             return
-        self._running = [
-            Running(self._task_ids[worker.task], max(0.0, now - (worker.task_since or now)), worker.host)
-            for worker in workers
-            if worker.run_id == self.run.run_id and worker.task is not None and worker.task < len(self._task_ids)
-        ]
-        self._running.sort(key=lambda running: -running.seconds)
+        now = time.monotonic()
+        for worker in workers:
+            if worker.run_id == self.run.run_id and worker.task in self._since and worker.task_since is not None:
+                self._since[worker.task] = now - max(0.0, server_now - worker.task_since)
+
+    def _running(self, now: float) -> list[Running]:
+        oldest = sorted(self._since.items(), key=lambda item: item[1])
+        return [Running(self._task_ids[task], now - since) for task, since in oldest if task < len(self._task_ids)]
 
     # Signals.
 

@@ -1,0 +1,168 @@
+"""The verbs that look at runs and steer them: submit, status, runs, follow, logs, workers, pause, retry, doctor."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from overnight.local_fleet import ensure_fleet
+from tests.support.command import Desk, desk, finished
+from tests.support.servers import free_port, running_server, server_binary
+
+GRAPHS = "tests.support.graphs"
+
+
+@pytest.fixture(scope="module")
+def place(short_directory: Path) -> Iterator[Desk]:
+    """A desk whose local processes stay from command to command, because this process uses them too."""
+    with desk(short_directory / "reading") as given:
+        lease = ensure_fleet(given.state_dir, workers=2)
+        yield given
+        lease.close(stop=False)
+
+
+def test_a_submitted_run_goes_on_while_readers_come_and_go(short_directory: Path) -> None:
+    """QX7; a reader wants nothing of the local processes, and so takes none away."""
+    with desk(short_directory / "alone") as given:
+        fifo = given.directory / "fifo"
+        os.mkfifo(fifo)
+        gated = ["-p", f"fifo={fifo}", "-p", "ledger=ledger", "-p", "n=2"]
+        submitted = given.run("submit", f"{GRAPHS}:gated", *gated, "--json", "-j", "1")
+        assert submitted.facts["attached"] is False
+        run_id = submitted.facts["run"]
+        gate = os.open(fifo, os.O_WRONLY)
+        assert given.run("status", "--json").facts["counts"]["running"] == 1
+        assert given.run("runs", "--json").facts[0]["run"] == run_id
+        assert len(given.run("workers", "--json").facts) == 1
+        follower = given.start("follow", run_id[:-1])
+        os.close(gate)
+        followed = finished(follower)
+        assert (followed.status, "3 done" in followed.out) == (0, True)
+
+
+def test_status_logs_and_runs_tell_of_a_failed_run(place: Desk) -> None:
+    assert place.run("run", f"{GRAPHS}:raises", "-k").status == 1
+    told = place.run("status")
+    assert "failed: culprit: ValueError: on purpose" in told.out
+    assert "3 of 3 tasks ended: 1 done, 1 failed, 1 skipped" in told.out
+    task = place.run("status", "last", "dependant", "--json").facts
+    assert (task["state"], task["skipped_for"], task["dependencies"]) == ("skipped", "culprit", ["culprit"])
+    culprit = place.run("status", "last", "culprit")
+    assert "raise ValueError(message)" in culprit.out
+    assert "ValueError: on purpose" in place.run("logs", "last", "culprit").out
+    assert "failed" in place.run("runs").out
+    assert place.run("follow").status == 1
+
+
+def test_a_paused_run_starts_nothing_until_it_is_resumed(place: Desk) -> None:
+    fifo = place.directory / "pause.fifo"
+    os.mkfifo(fifo)
+    parameters = ["-p", f"fifo={fifo}", "-p", "ledger=pause.ledger", "-p", "n=1"]
+    run_id = place.run("submit", f"{GRAPHS}:gated", *parameters, "--json").facts["run"]
+    gate = os.open(fifo, os.O_WRONLY)
+    assert place.run("pause", run_id).status == 0
+    os.close(gate)
+    while (counts := place.run("status", run_id, "--json").facts["counts"]).get("done") != 1:
+        pass
+    assert counts["pending"] == 1
+    assert "paused" in place.run("status", run_id).out
+    assert place.run("resume", run_id).status == 0
+    assert place.run("follow", run_id).status == 0
+
+
+def test_retry_runs_what_failed_and_what_was_skipped_for_it(place: Desk) -> None:
+    flaky = [f"{GRAPHS}:flaky", "-p", "ledger=retry.ledger", "-p", "failures=1", "-p", "retries=0"]
+    assert place.run("run", *flaky, "-k").status == 1
+    assert place.run("retry").status == 0
+    assert place.run("follow").status == 0
+
+
+def test_ctrl_c_ends_following_and_not_the_run(place: Desk) -> None:
+    fifo = place.directory / "follow.fifo"
+    os.mkfifo(fifo)
+    parameters = ["-p", f"fifo={fifo}", "-p", "ledger=follow.ledger", "-p", "n=1"]
+    place.run("submit", f"{GRAPHS}:gated", *parameters)
+    gate = os.open(fifo, os.O_WRONLY)
+    follower = place.start("follow")
+    assert follower.stdout is not None
+    follower.stdout.readline()
+    follower.send_signal(signal.SIGINT)
+    ended = finished(follower)
+    assert (ended.status, "The run goes on." in ended.out) == (130, True)
+    os.close(gate)
+    assert place.run("follow").status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        (["status", "no-such-run"], 5, "There is no run 'no-such-run'"),
+        (["logs", "last", "culprti"], 2, "The run has no task 'culprti'; did you mean 'culprit'?"),
+        (["status", "last", "nothing-like-it"], 2, "The run has no task 'nothing-like-it'"),
+        (["cancel"], 5, "is over (failed)"),
+        (["pause"], 5, "is over (failed)"),
+        (["retry", "-t", "nobody"], 2, "The run has no task 'nobody'"),
+    ],
+)
+def test_what_cannot_be_read_or_steered_is_one_sentence(
+    place: Desk, words: list[str], status: int, sentence: str
+) -> None:
+    assert place.run("run", f"{GRAPHS}:raises").status == 1
+    found = place.run(*words)
+    assert found.status == status
+    assert sentence in found.sentence
+
+
+@pytest.mark.parametrize("verb", ["status", "runs", "workers", "follow", "cancel", "retry"])
+def test_where_nothing_was_ever_run_that_is_said_and_nothing_is_made(tmp_path: Path, verb: str) -> None:
+    given = Desk(tmp_path)
+    found = given.run(verb)
+    assert found.status == 5
+    assert "There are no runs here" in found.sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_tells_what_is_right(place: Desk) -> None:
+    told = place.run("doctor")
+    assert told.status == 0, told.out
+    assert {line.split()[0] for line in told.out.splitlines()} == {"ok"}
+    assert "2 on queue default" in told.out
+
+
+def test_doctor_tells_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    given = Desk(tmp_path)
+    given.environ["OVERNIGHT_CONNECT_SECONDS"] = "0.5"
+    told = given.run("doctor", "-u", f"redis://:secret@127.0.0.1:{free_port()}/0")
+    assert told.status == 4
+    assert "fault    server:" in told.out
+    assert "secret" not in told.out
+
+
+def test_doctor_tells_a_server_that_evicts(tmp_path: Path, short_directory: Path) -> None:
+    """ADVERSITY 7, row 49."""
+    with running_server(
+        server_binary("valkey"), short_directory / "evicts", maxmemory="100mb", maxmemory_policy="allkeys-lru"
+    ) as url:
+        told = Desk(tmp_path).run("doctor", "-u", url)
+    assert told.status == 5
+    assert "maxmemory-policy noeviction" in told.out
+
+
+def test_scheduler_and_worker_serve_a_run_on_a_server_of_ones_own(tmp_path: Path, short_directory: Path) -> None:
+    with running_server(server_binary("redis"), short_directory / "own") as url:
+        given = Desk(tmp_path)
+        given.environ["OVERNIGHT_REDIS_URL"] = url
+        processes = [given.start("scheduler", stderr=None), given.start("worker", "-j", "2", stderr=None)]
+        try:
+            assert given.run("run", f"{GRAPHS}:diamond").status == 0
+        finally:
+            for process in processes:
+                process.terminate()
+            statuses = [process.wait(30) for process in processes]
+            for process in processes:
+                process.communicate()
+    assert statuses == [0, 0]

@@ -1,0 +1,33 @@
+"""The help of the command and of its verbs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from overnight.commands.app import VERBS, overnight
+
+HEAVY = ("redis", "rq", "rich", "fsspec", "cloudpickle", "networkx", "psutil")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_each_verb_has_an_example(verb: str) -> None:
+    shown = CliRunner().invoke(overnight, [verb, "--help"])
+    assert shown.exit_code == 0
+    assert f"Example:\n    overnight {verb}" in shown.output
+
+
+def test_the_help_names_every_verb_and_the_exit_statuses() -> None:
+    shown = CliRunner().invoke(overnight, ["--help"]).output
+    assert [verb for verb in VERBS if f"  {verb} " not in shown] == []
+    assert "Exit status: 0 all succeeded; 1 tasks failed" in shown
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """It is quick because it loads click alone."""
+    code = "import sys; from overnight.commands import main; main(['--help']); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert [name for name in HEAVY if name in loaded] == []
