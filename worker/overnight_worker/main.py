@@ -14,6 +14,7 @@ import click
 from overnight.config import DEFAULT_QUEUE, Settings, read_settings
 from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError
+from overnight.garbage import rarely_collect
 from overnight.keyring import read_keyring
 from overnight.slots import hold_slot
 from overnight.store.connection import connect
@@ -43,7 +44,7 @@ _logger = logging.getLogger("overnight.worker")
     "--isolation", type=click.Choice(["warm", "task"]), default="warm", help="'task': a process for each task."
 )
 @click.option(
-    "--tasks-per-child", type=click.IntRange(1), default=10_000, help="Tasks after which the child is replaced."
+    "--tasks-per-child", type=click.IntRange(1), default=100_000, help="Tasks after which the child is replaced."
 )
 @click.option("--memory-limit", type=click.IntRange(1), help="MB of memory above which the child is replaced.")
 @click.option("--member-of", type=int, hidden=True)
@@ -86,7 +87,7 @@ def serve(
     *,
     name: str | None = None,
     isolate_tasks: bool = False,
-    tasks_per_child: int = 10_000,
+    tasks_per_child: int = 100_000,
     memory_limit_bytes: int | None = None,
 ) -> None:
     """Run one supervisor in this process until a signal stops it."""
@@ -100,6 +101,7 @@ def serve(
     from overnight_worker.daemon import Supervisor
 
     adopt_orphans()
+    rarely_collect()
     post = Post(
         store=RedisStore(client, settings.prefix),
         keyring=keyring,

@@ -76,7 +76,7 @@ class Post:
     started_at: float = field(default_factory=time.time)
     stopping: Stopping = field(default_factory=Stopping)
     isolate_tasks: bool = False
-    tasks_per_child: int = 10_000
+    tasks_per_child: int = 100_000
     memory_limit_bytes: int | None = None
 
     @property

@@ -12,6 +12,7 @@ from types import FrameType
 from overnight.config import Settings
 from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError
+from overnight.garbage import rarely_collect
 from overnight.keyring import read_keyring
 from overnight.service.identity import describe
 from overnight.service.loop import Scheduler
@@ -47,6 +48,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
         _logger.warning("%s", warning)
     store = RedisStore(client, settings.prefix)
     scheduler = Scheduler(store, RqTransport(client, settings.prefix), keyring, settings, describe(), stop)
+    rarely_collect()
     _logger.info("scheduler %d serves prefix %s", os.getpid(), settings.prefix)
     scheduler.run()
 
