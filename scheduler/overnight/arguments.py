@@ -34,6 +34,11 @@ def value_dependencies(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[T
 
     Raises InvalidTask if a container holds itself and a Task.
     """
+    if not kwargs:
+        if _ATOMS.issuperset(map(type, args)):
+            return []
+        if len(args) == 1 and type(args[0]) is Task:
+            return [bounded_task(args[0])]
     found = _all_direct_tasks(args, kwargs)
     if found is None:
         return list(_Walk(args, kwargs).tasks.values())
@@ -124,7 +129,8 @@ def _task_within(misfit: Any) -> Task | None:
     while waiting:
         value = waiting.pop()
         if issubclass(type(value), Task):
-            return value
+            found: Task = value
+            return found
         if issubclass(type(value), _CONTAINERS) and id(value) not in seen:
             seen.add(id(value))
             waiting.extend(element for element in _elements(value) if issubclass(type(element), _NOTEWORTHY))

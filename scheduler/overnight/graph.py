@@ -115,7 +115,7 @@ class TaskGraph:
 
     def empty(self) -> bool:
         """Check if the graph is empty."""
-        return len(self) == 0
+        return not self._content.nodes
 
     def has_task(self, task: Task) -> bool:
         """Check if the graph contains a task."""
@@ -162,7 +162,6 @@ class TaskGraph:
         if limit < 0:
             raise UsageError(f"The limit of ready_tasks must be 0 (all) or more, not {limit}.")
         with self._lock:
-            self._content.check()
             return self._content.ready(limit)
 
     def extract_tasks(self, selected_tasks: Sequence[Task]) -> list[TaskDesc]:

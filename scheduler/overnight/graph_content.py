@@ -7,6 +7,7 @@ locks: `TaskGraph` does.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,13 +47,12 @@ class GraphContent:
 
     def distinct_nodes(self, tasks: Iterable[Task]) -> list[TaskNode]:
         """Return the nodes of the tasks; raise UnknownTask, or DuplicateTask for one that is named twice."""
-        nodes: dict[TaskNode, None] = {}
-        for task in tasks:
-            node = self.node(task)
-            if node in nodes:
-                raise DuplicateTask(f"Task {node.task.task_id!r} is named twice.")
-            nodes[node] = None
-        return list(nodes)
+        known = self.nodes
+        nodes = [known.get(task.task_id) or self.node(task) for task in tasks]
+        if len(set(nodes)) < len(nodes):
+            twice = next(node for node, times in Counter(nodes).items() if times > 1)
+            raise DuplicateTask(f"Task {twice.task.task_id!r} is named twice.")
+        return nodes
 
     def added_after(self, additions: int) -> list[Task]:
         """Return the tasks in the graph that were added after the first `additions` ones, in order."""
@@ -76,7 +76,8 @@ class GraphContent:
 
     def add_one(self, node: TaskNode) -> None:
         """Add a node; raise DuplicateTask for an id that is taken."""
-        self._refuse_taken(node.task)
+        if self.finished or node.task.task_id in self.nodes:
+            self._refuse_taken(node.task)
         self._insert(node)
 
     def _refuse_taken(self, task: Task) -> None:
@@ -87,14 +88,13 @@ class GraphContent:
 
     def _insert(self, node: TaskNode) -> None:
         task_id = node.task.task_id
-        self.additions += 1
-        node.place(self.additions)
+        self.additions = additions = self.additions + 1
+        node.place(additions)
         self.nodes[task_id] = node
         if not node.unmet:
             self._ready.add(node)
             return
-        self.dependants.connect(node)
-        if task_id in self.dependants:
+        if self.dependants.connect(node):
             self._suspects.append(task_id)
 
     def check(self) -> None:
@@ -104,7 +104,9 @@ class GraphContent:
             self._suspects.clear()
 
     def ready(self, limit: int) -> list[Task]:
-        """Return up to `limit` (0: all) ready tasks in order."""
+        """Return up to `limit` (0: all) ready tasks in order. Raises CyclicGraph."""
+        if self._suspects:
+            self.check()
         return self._ready.first(limit)
 
     def remove(self, nodes: Iterable[TaskNode]) -> None:
@@ -128,7 +130,8 @@ class GraphContent:
     def complete(self, task: Task, value: Any = NOT_HELD) -> None:
         """Remove a task that succeeded and satisfy its dependants, with its value if it is given."""
         task_id = bounded_task(task).task_id
-        self._remove_if_there(task_id)
+        if task_id in self.nodes:
+            self._remove_if_there(task_id)
         for dependant in self.dependants.pop(task_id):
             dependant.settle(task_id, value)
             if not dependant.unmet:

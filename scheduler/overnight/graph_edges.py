@@ -7,8 +7,10 @@ treats its entries likewise. So each change costs what it touches, on average ov
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
+from itertools import islice
 
 from overnight.graph_node import TaskNode
 from overnight.task import Task
@@ -27,9 +29,6 @@ class Dependants:
         self._live = 0
         self._left_behind = 0
 
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._nodes_by_dependency
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes_by_dependency)
 
@@ -37,23 +36,26 @@ class Dependants:
         """Return the nodes of the graph that wait for the task, in insertion order."""
         return _alive(self._nodes_by_dependency.get(task_id, ()))
 
-    def connect(self, node: TaskNode) -> None:
-        """Add the edges from the node's remaining dependencies."""
+    def connect(self, node: TaskNode) -> bool:
+        """Add the edges from the node's remaining dependencies; tell whether a node waits for this one."""
         by_dependency = self._nodes_by_dependency
         for dep in node.remaining:
             task_id = dep.task_id
             waiting = by_dependency.get(task_id)
             if waiting is None:
                 by_dependency[task_id] = node
-            elif isinstance(waiting, TaskNode):
+            elif type(waiting) is TaskNode:
                 by_dependency[task_id] = [waiting, node]
             else:
                 waiting.append(node)
         self._live += node.unmet
+        return node.task.task_id in by_dependency
 
-    def pop(self, task_id: str) -> list[TaskNode]:
+    def pop(self, task_id: str) -> Sequence[TaskNode]:
         """Remove the edges from the task and return the nodes that waited for it."""
-        waiting = self._nodes_by_dependency.pop(task_id, ())
+        waiting = self._nodes_by_dependency.pop(task_id, None)
+        if waiting is None:
+            return ()
         alive = _alive(waiting)
         self._live -= len(alive)
         self._left_behind -= (1 if isinstance(waiting, TaskNode) else len(waiting)) - len(alive)
@@ -83,37 +85,61 @@ def _alive(waiting: TaskNode | Sequence[TaskNode]) -> list[TaskNode]:
 
 
 class ReadyTasks:
-    """The nodes without remaining dependencies: a heap of ranks, in which those that left are skipped."""
+    """The nodes without remaining dependencies, by rank.
 
-    __slots__ = ("_heap", "_nodes")
+    Ranks that come in order, as they mostly do, stand in `_ascending`, and all others in `_heap`. Those of nodes that
+    have left are skipped, and swept as edges are.
+    """
+
+    __slots__ = ("_ascending", "_heap", "_nodes")
 
     def __init__(self) -> None:
         self._nodes: dict[int, TaskNode] = {}
+        self._ascending: deque[int] = deque()
         self._heap: list[int] = []
 
     def add(self, node: TaskNode) -> None:
         """Add a node that has become ready."""
-        self._nodes[node.rank] = node
-        heappush(self._heap, node.rank)
+        rank = node.rank
+        self._nodes[rank] = node
+        if not self._ascending or rank > self._ascending[-1]:
+            self._ascending.append(rank)
+        else:
+            heappush(self._heap, rank)
 
     def discard(self, node: TaskNode) -> None:
         """Remove a node that leaves the graph."""
-        if self._nodes.pop(node.rank, None) is None:
+        rank = node.rank
+        if self._nodes.pop(rank, None) is None:
             return
-        if self._heap[0] == node.rank:
+        if self._ascending and self._ascending[0] == rank:
+            self._ascending.popleft()
+        elif self._heap and self._heap[0] == rank:
             heappop(self._heap)
-        elif len(self._heap) > 2 * len(self._nodes) + _SWEEP_ABOVE:
-            self._heap = sorted(self._nodes)
+        elif len(self._ascending) + len(self._heap) > 2 * len(self._nodes) + _SWEEP_ABOVE:
+            self._ascending, self._heap = deque(sorted(self._nodes)), []
 
     def first(self, limit: int) -> list[Task]:
         """Return the first `limit` tasks in order, all for 0."""
-        if not limit or limit >= len(self._nodes):
-            return [self._nodes[rank].task for rank in sorted(self._nodes)]
+        nodes = self._nodes
+        if limit and limit < len(nodes):
+            ranks = sorted([*self._first_ascending(limit), *self._first_of_heap(limit)])[:limit]
+        else:
+            ranks = sorted(nodes)
+        return [nodes[rank].task for rank in ranks]
+
+    def _first_ascending(self, limit: int) -> Iterator[int]:
+        ranks, nodes = self._ascending, self._nodes
+        while ranks and ranks[0] not in nodes:
+            ranks.popleft()
+        return islice((rank for rank in ranks if rank in nodes), limit)
+
+    def _first_of_heap(self, limit: int) -> list[int]:
         ranks: list[int] = []
-        while len(ranks) < limit:
+        while self._heap and len(ranks) < limit:
             rank = heappop(self._heap)
             if rank in self._nodes:
                 ranks.append(rank)
         for rank in ranks:
             heappush(self._heap, rank)
-        return [self._nodes[rank].task for rank in ranks]
+        return ranks

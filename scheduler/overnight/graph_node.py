@@ -14,7 +14,7 @@ from typing import Any
 
 from overnight.arguments import substitute_known, unique_tasks, value_dependencies
 from overnight.making import checked_dependencies, checked_list, named_task
-from overnight.task import Task, TaskDesc, TaskOptions
+from overnight.task import Task, TaskDesc, TaskOptions, new_desc
 
 
 class _Value(Enum):
@@ -25,6 +25,7 @@ class _Value(Enum):
 
 NOT_HELD = _Value.NOT_HELD
 _NO_IDS: frozenset[str] = frozenset()
+_NO_KWARGS: dict[str, Any] = {}
 _SEQUENCE_BITS = 48
 
 
@@ -70,11 +71,12 @@ class TaskNode:
         self.alive = True
 
     def _dependencies(self, explicit: Sequence[Task] | None) -> tuple[tuple[Task, ...], frozenset[str] | None]:
-        values = value_dependencies(self._args, self._kwargs or {})
+        values = value_dependencies(self._args, self._kwargs or _NO_KWARGS)
         if not explicit:
-            if len(values) == len(self._args) and all(map(is_, values, self._args)):
-                return self._args, None
-            return tuple(values), None
+            if not values:
+                return (), None
+            same = len(values) == len(self._args) and all(map(is_, values, self._args))
+            return self._args if same else tuple(values), None
         deps = unique_tasks([*checked_dependencies(explicit), *values])
         wanted = frozenset([task.task_id for task in values]) if values else _NO_IDS
         return tuple(deps), None if len(wanted) == len(deps) else wanted
@@ -119,7 +121,8 @@ class TaskNode:
 
     def place(self, sequence: int) -> None:
         """Take a place in the order of the graph; `sequence` grows with each addition."""
-        self.rank = sequence - (self.options.priority << _SEQUENCE_BITS)
+        priority = self.options.priority
+        self.rank = sequence - (priority << _SEQUENCE_BITS) if priority else sequence
 
     @property
     def sequence(self) -> int:
@@ -154,22 +157,34 @@ class TaskNode:
 
     def desc(self, graph_inputs: Sequence[str]) -> TaskDesc:
         """Return the description as it stands: held results put in, `deps` the remaining ones (G15)."""
-        args, kwargs = list(self._args), dict(self._kwargs or {})
-        if self._settled:
-            args, kwargs = substitute_known(args, kwargs, self.held_results)
-        return self._desc(args, kwargs, list(self.remaining), graph_inputs)
-
-    def declared_desc(self, graph_inputs: Sequence[str]) -> TaskDesc:
-        """Return the description as it was declared: Tasks in their places, all dependencies."""
-        return self._desc(list(self._args), dict(self._kwargs or {}), list(self.deps), graph_inputs)
-
-    def _desc(self, args: list[Any], kwargs: dict[str, Any], deps: list[Task], graph_inputs: Sequence[str]) -> TaskDesc:
-        return TaskDesc(
+        kwargs = dict(self._kwargs) if self._kwargs else {}
+        if not self._settled:
+            args = list(self._args)
+        elif self.deps is self._args:
+            held = self.held_results
+            args = [held.get(task.task_id, task) for task in self.deps]
+        else:
+            args, kwargs = substitute_known(list(self._args), kwargs, self.held_results)
+        return new_desc(
             self.task,
             self.func,
             args,
             kwargs,
-            deps,
+            list(self.remaining) if self.unmet else [],
+            [*graph_inputs, *(self._inputs or ())],
+            list(self._outputs) if self._outputs else [],
+            list(self._intermediates) if self._intermediates else [],
+            self.options,
+        )
+
+    def declared_desc(self, graph_inputs: Sequence[str]) -> TaskDesc:
+        """Return the description as it was declared: Tasks in their places, all dependencies."""
+        return new_desc(
+            self.task,
+            self.func,
+            list(self._args),
+            dict(self._kwargs or {}),
+            list(self.deps),
             [*graph_inputs, *(self._inputs or ())],
             list(self._outputs or ()),
             list(self._intermediates or ()),
