@@ -34,6 +34,7 @@ from tests.support.functions import noop, one_more, pause, total, total_size, va
 from tests.support.ledgers import (
     flaky,
     gated,
+    ledger_census,
     ledger_chain,
     ledger_edges,
     ledger_graph,
@@ -57,6 +58,7 @@ __all__ = [
     "gated",
     "large_results",
     "layers",
+    "ledger_census",
     "ledger_chain",
     "ledger_edges",
     "ledger_graph",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from overnight.examples.stdlib_census import build as build_census
 from overnight.graph import Task, TaskGraph
 from tests.support.functions import one_more
 
@@ -112,3 +115,21 @@ def fail_at_first(ledger: str, failures: int) -> int:
         raise RuntimeError(f"attempt {attempt} fails")
     write_line(ledger, "end flaky")
     return failures
+
+
+def ledger_census(*, root: str, out: str, ledger: str, slow: float = 0.0) -> TaskGraph:
+    """The census of the files under `root`, each task recorded in the ledger."""
+    path = str(Path(ledger).absolute())
+    graph = TaskGraph()
+    census = build_census(root=root, out=out, slow=slow)
+    for desc in [census.get_task_desc(task) for task in census.tasks]:
+        graph.add_task(replace(desc, func=recorded_call, args=[path, desc.task.task_id, desc.func, *desc.args]))
+    return graph
+
+
+def recorded_call(ledger: str, task_id: str, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function between a start line and an end line."""
+    write_line(ledger, f"start {task_id}")
+    value = func(*args, **kwargs)
+    write_line(ledger, f"end {task_id}")
+    return value
