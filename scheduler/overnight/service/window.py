@@ -15,7 +15,7 @@ BATCHES_PER_WORKER = 2
 #: A queue without a worker gets this many batches, so that the first worker finds something to do.
 UNATTENDED_WINDOW = 2
 #: Expected work in one batch, in seconds: long beside the cost of a round trip, short beside a lease.
-BATCH_SECONDS = 0.1
+BATCH_SECONDS = 0.25
 #: Less expected work than this is not spread over several batches.
 LITTLE_SECONDS = 0.005
 MOST_TASKS_IN_BATCH = 500
