@@ -11,7 +11,7 @@ from overnight.commands.target_parameters import converted, split_parameters
 from overnight.errors import UsageError
 
 
-def target(
+def target(  # type: ignore[no-untyped-def]  # users leave annotations out
     *,
     count: int = 3,
     share: float = 0.5,

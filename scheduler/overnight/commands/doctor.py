@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from overnight.commands.options import json_option, server_options, settings_of,
 
 if TYPE_CHECKING:
     from overnight.config import Settings
+    from overnight.store.records import WorkerRecord
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 
@@ -136,25 +137,23 @@ def _server(settings: Settings) -> Iterator[Finding]:
         yield Finding("server", WARNING, warning)
     from overnight.store.redis import RedisStore
 
-    yield from _workers(RedisStore(client, settings.prefix))
+    yield from _workers(RedisStore(client, settings.prefix).workers())
     client.close()
 
 
-def _workers(store: object) -> Iterator[Finding]:
+def _workers(workers: Sequence[WorkerRecord]) -> Iterator[Finding]:
+    """Yield what serves each queue, and whether that fits runs that are started with this Python."""
     from overnight.naming import shown
-    from overnight.store.redis import RedisStore
+    from overnight.wire import PROTOCOL
 
-    if not isinstance(store, RedisStore):
-        return
-    queues: dict[str, list[str]] = {}
-    for worker in store.workers():
-        for queue in worker.queues:
-            queues.setdefault(queue, []).append(f"Python {worker.python}, protocol {worker.protocol}")
-    if not queues:
+    if not workers:
         yield Finding("workers", WARNING, "there are none; runs wait until one is started: overnight worker -j 4")
-    for queue, kinds in sorted(queues.items()):
-        text = f"{len(kinds)} on queue {shown(queue)} ({'; '.join(sorted(set(kinds)))})"
-        here = f"Python {sys.version_info.major}.{sys.version_info.minor},"
-        fits = any(kind.startswith(here) for kind in kinds)
-        more = "" if fits else f"; none has {here[:-1]}, so runs started here wait"
-        yield Finding("workers", OK if fits else WARNING, text + more)
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for queue in sorted({queue for worker in workers for queue in worker.queues}):
+        serving = [worker for worker in workers if queue in worker.queues]
+        kinds = sorted({f"Python {worker.python}, protocol {worker.protocol}" for worker in serving})
+        text = f"{len(serving)} on queue {shown(queue)} ({'; '.join(kinds)})"
+        if any(worker.python.startswith(f"{here}.") and worker.protocol == PROTOCOL for worker in serving):
+            yield Finding("workers", OK, text)
+        else:
+            yield Finding("workers", WARNING, f"{text}; none has Python {here} and protocol {PROTOCOL}: runs wait")

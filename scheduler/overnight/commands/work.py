@@ -20,7 +20,7 @@ from overnight.cache import NO_TASK_CACHE, FileTaskCache
 from overnight.commands.target import Target, build_graph, parse_target
 from overnight.commands.target_parameters import split_parameters
 from overnight.config import DEFAULT_QUEUE, Settings
-from overnight.errors import UnknownTask, UsageError
+from overnight.errors import UnknownTask, Unreachable, UsageError
 from overnight.files import is_url
 from overnight.graph import TaskGraph, missing_dependencies
 from overnight.inspection import Decisions, decide
@@ -57,6 +57,8 @@ class Work:
     def __init__(self, request: Request, settings: Settings) -> None:
         """Build the graph and read its records. Raises UsageError, GraphError, Unreachable (remote records)."""
         target = parse_target(request.target)
+        if settings.state_dir.exists() and not settings.state_dir.is_dir():
+            raise UsageError(f"The state directory {shown(str(settings.state_dir))} is not a directory.")
         self.request = request
         self.settings = settings
         self.name = _typed(target)
@@ -73,7 +75,13 @@ class Work:
         """Decide what must run. In a forced run only what `own_runs` computed is finished."""
         if self.request.force and not own_runs:
             return decide(self.graph, NO_TASK_CACHE)
-        decisions = decide(self.graph, self.cache)
+        try:
+            decisions = decide(self.graph, self.cache)
+        except Unreachable:
+            raise
+        except OSError as error:
+            what = f"The status directory {shown(self.status_dir)} cannot be used"
+            raise UsageError(f"{what}: {error.strerror or error}.") from error
         for task in decisions.completed if self.request.force else ():
             header = decisions.header(task)
             if not decisions.runs(task) and (header is None or header.run_id not in own_runs):
