@@ -6,6 +6,7 @@ The structure comes from sealed chunks; digests of results arrive in events. Abo
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from overnight.service.learned import LearnedDurations
 from overnight.store.records import Batch, RunEvent, RunRecord
 
 DIGEST_BYTES = 32
+#: So many returned batches within `HOLD_SECONDS` hold a run back for as long.
+MOST_RETURNS = 20
+HOLD_SECONDS = 1.0
 _NO_DEPENDENCIES: array[int] = array("I")
 _GIVEN_UP = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 
@@ -46,6 +50,8 @@ class ActiveRun:
         self.over: RunPhase | None = None
         self.moved_at = 0.0
         self.look_first = record.look_first
+        self.held_until = 0.0
+        self._returned_at: deque[float] = deque(maxlen=MOST_RETURNS)
         self.queues: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
         self._learned = learned
@@ -62,6 +68,18 @@ class ActiveRun:
     def known(self) -> int:
         """How many tasks have been added so far; the next chunk starts here."""
         return len(self._dependencies)
+
+    def keeps_coming_back(self, now: float) -> bool:
+        """Note that a batch came back; tell whether so many did of late that the run is held back for a while.
+
+        Workers give back what does not fit what they find. Dispatching that again at once would never end.
+        """
+        self._returned_at.append(now)
+        if len(self._returned_at) < MOST_RETURNS or now - self._returned_at[0] > HOLD_SECONDS:
+            return False
+        self._returned_at.clear()
+        self.held_until = now + HOLD_SECONDS
+        return True
 
     def add(self, chunk: SpecChunk) -> list[Action]:
         """Add the tasks of a chunk; one that is known already changes nothing."""

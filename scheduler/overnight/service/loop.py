@@ -151,6 +151,9 @@ class Scheduler:
             run.moved_at = now
             if entry.what is Happening.GAP or run.gave_up_too_soon(entry):
                 return None
+            if entry.what is Happening.RETURNED and run.keeps_coming_back(now):
+                _logger.warning("run %s: workers give its batches back; it is read again and held back", run.run_id)
+                return None
             if entry.what is Happening.ADDED:
                 actions += self._add(run, entry)
             if entry.worker:
@@ -197,7 +200,8 @@ class Scheduler:
         window = Window(duties.workers_on(queue))
         runs = [run for run in self._runs.values() if queue in run.queues]
         room = window.batches - sum(run.core.outstanding(queue) for run in runs)
-        takers = [run for run in runs if run.core.ready_count(queue)]
+        now = self._now()
+        takers = [run for run in runs if run.core.ready_count(queue) and run.held_until <= now]
         chosen: dict[str, int] = {}
         ready = {run.run_id: run.core.ready_count(queue) for run in takers}
         while room > 0 and takers:

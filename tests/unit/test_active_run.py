@@ -1,0 +1,31 @@
+"""One run in the scheduler's memory."""
+
+from __future__ import annotations
+
+from overnight.core.run_state import RunState
+from overnight.service.active_run import HOLD_SECONDS, MOST_RETURNS, ActiveRun
+from overnight.service.learned import LearnedDurations
+from overnight.store.records import RunRecord
+
+
+def active_run() -> ActiveRun:
+    record = RunRecord("r", "", "", "", "", "", "3.11", 1, 1, "default", "")
+    return ActiveRun(record, RunState(), LearnedDurations())
+
+
+def test_batches_that_keep_coming_back_hold_the_run_back_for_a_while() -> None:
+    run = active_run()
+    now = 100.0
+
+    answers = [run.keeps_coming_back(now) for _ in range(MOST_RETURNS)]
+
+    assert answers == [False] * (MOST_RETURNS - 1) + [True]
+    assert run.held_until == now + HOLD_SECONDS
+
+
+def test_batches_that_come_back_now_and_then_hold_nothing_back() -> None:
+    run = active_run()
+    step = 2 * HOLD_SECONDS / MOST_RETURNS
+
+    assert not any(run.keeps_coming_back(100.0 + number * step) for number in range(10 * MOST_RETURNS))
+    assert run.held_until == 0.0
