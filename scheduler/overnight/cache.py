@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from overnight.chain import function_name
 from overnight.errors import BadSeal, OvernightError, RecordMismatch
@@ -74,8 +74,7 @@ class CacheRecord:
         return self.result_or_error
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFlag:
+class FoundFlag(NamedTuple):
     """A verified header and the modification time of its flag in ns, None where the store keeps no times."""
 
     header: FlagHeader

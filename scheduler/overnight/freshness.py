@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from overnight.lineage import Dependencies, same_dependencies
 
@@ -42,8 +43,7 @@ class TaskFiles:
     intermediates: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OwnRecord:
+class OwnRecord(NamedTuple):
     """A task's own record before files are compared.
 
     `reason` says why the record does not stand at all, None that it does. `flag_time_ns` is when it was written;
@@ -55,8 +55,7 @@ class OwnRecord:
     decided: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What makes a record that of a task as it is declared now. None is unknown and matches anything."""
 
     function: str | None

@@ -103,6 +103,13 @@ class TaskNode:
         return self._intermediates
 
     @property
+    def declared_files(self) -> tuple[Sequence[str], Sequence[str], Sequence[str]] | None:
+        """Inputs, outputs and intermediate outputs, to be read only; None if the task declares no file."""
+        if not (self._inputs or self._outputs or self._intermediates):
+            return None
+        return self._inputs or (), self._outputs or (), self._intermediates or ()
+
+    @property
     def remaining(self) -> Sequence[Task]:
         """The dependencies that have not completed, in declared order."""
         if not self.unmet:

@@ -7,7 +7,6 @@ headers, which are judged here; any other cache is asked for each record, which 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from overnight.cache import (
@@ -24,7 +23,7 @@ from overnight.errors import BadSeal, RecordMismatch
 from overnight.files import look_up
 from overnight.flags import FAILED, FlagHeader, record_of
 from overnight.freshness import NEVER_RAN, FileTime, OwnRecord, TaskFiles
-from overnight.graph import TaskGraph
+from overnight.graph import TaskGraph, TaskNode
 from overnight.lineage import DependencyRecord, changed_dependency
 from overnight.must_run import MustRun, TaskView
 from overnight.naming import shown
@@ -32,6 +31,7 @@ from overnight.recording import TaskIdentity, error_of_header
 from overnight.task import Task, TaskDesc
 
 _NO_FILES = TaskFiles()
+_Judge = Callable[[TaskNode], OwnRecord]
 _NEVER_RAN = OwnRecord(NEVER_RAN)
 
 
@@ -128,37 +128,39 @@ class _Known:
             return self.records[task].type is CacheRecordType.ERROR
         return task.task_id in self.errors
 
-    def identity(self, desc: TaskDesc) -> TaskIdentity:
-        """Return `identity_of` the desc; each function, which the graph holds, is named once."""
-        name = self._function_names.get(id(desc.func))
+    def identity(self, node: TaskNode) -> TaskIdentity:
+        """Return `identity_of` the node's desc; each function, which the graph holds, is named once."""
+        name = self._function_names.get(id(node.func))
         if name is None:
-            name = self._function_names[id(desc.func)] = function_name(desc.func)
-        return TaskIdentity(desc.task.task_id, name, tuple([dep.task_id for dep in desc.deps]))
+            name = self._function_names[id(node.func)] = function_name(node.func)
+        return TaskIdentity(node.task.task_id, name, tuple([dep.task_id for dep in node.deps]))
 
 
 def decide(graph: TaskGraph, cache: TaskCache) -> Decisions:
     """Decide which tasks of the graph must run (F). Raise CyclicGraph, or Unreachable for a remote store."""
     known = _Known(graph)
-    judge = _judge_of_flags(cache, known) if isinstance(cache, FlagReader) else _judge_of_records(cache, known)
+    judge = _judge_of_flags(cache, known) if isinstance(cache, FlagReader) else _judge_of_records(cache, graph, known)
     shared = list(graph.input_files)
-    views = [_view(graph.get_declared(task)[0], judge, len(shared), known) for task in known.order]
+    with graph as nodes:
+        ordered = [nodes[task] for task in known.order]
+    views = [_view(node, judge, known) for node in ordered]
     if isinstance(cache, NoTaskCache):
-        shared, views = [], [replace(view, files=_NO_FILES) for view in views]
+        shared, views = [], [view._replace(files=_NO_FILES) for view in views]
     return Decisions(graph, cache, MustRun(views, shared, _times(shared, views)), known)
 
 
-def _judge_of_flags(cache: FlagReader, known: _Known) -> Callable[[TaskDesc], OwnRecord]:
+def _judge_of_flags(cache: FlagReader, known: _Known) -> _Judge:
     known.flags = cache.read_flags(known.order)
     flags = known.flags.items()
     present = {task.task_id: record_of(found.header) for task, found in flags if isinstance(found, FoundFlag)}
-    return lambda desc: _own_record(desc, known, present)
+    return lambda node: _own_record(node, known, present)
 
 
-def _own_record(desc: TaskDesc, known: _Known, present: Mapping[str, DependencyRecord]) -> OwnRecord:
-    found = known.flags.get(desc.task)
+def _own_record(node: TaskNode, known: _Known, present: Mapping[str, DependencyRecord]) -> OwnRecord:
+    found = known.flags.get(node.task)
     if not isinstance(found, FoundFlag):
         return _NEVER_RAN if found is None else OwnRecord(str(found))
-    identity = known.identity(desc)
+    identity = known.identity(node)
     header = found.header
     reason = record_reason(identity, header)
     if reason is None:
@@ -173,9 +175,9 @@ def _dependency_reason(task: TaskIdentity, header: FlagHeader, present: Mapping[
     return None if changed is None else f"was computed from another result of {shown(changed)} than the present one"
 
 
-def _judge_of_records(cache: TaskCache, known: _Known) -> Callable[[TaskDesc], OwnRecord]:
-    def judge(desc: TaskDesc) -> OwnRecord:
-        record = known.records[desc.task] = cache.get_record(desc)
+def _judge_of_records(cache: TaskCache, graph: TaskGraph, known: _Known) -> _Judge:
+    def judge(node: TaskNode) -> OwnRecord:
+        record = known.records[node.task] = cache.get_record(graph.get_declared(node.task)[0])
         stands = record.type is CacheRecordType.COMPUTED
         return OwnRecord(None if stands else _record_text(record), decided=True)
 
@@ -187,15 +189,12 @@ def _record_text(record: CacheRecord) -> str:
     return reason or ("failed" if record.type is CacheRecordType.ERROR else "its cache says that it must run")
 
 
-def _view(desc: TaskDesc, judge: Callable[[TaskDesc], OwnRecord], shared: int, known: _Known) -> TaskView:
+def _view(node: TaskNode, judge: _Judge, known: _Known) -> TaskView:
     numbers = known.numbers
-    deps = tuple([numbers[dep.task_id] for dep in desc.deps if dep.task_id in numbers])
-    own_inputs = len(desc.input_files) > shared
-    if own_inputs or desc.output_files or desc.intermediate_output_files:
-        files = TaskFiles(desc.input_files[shared:], desc.output_files, desc.intermediate_output_files)
-    else:
-        files = _NO_FILES
-    return TaskView(desc.task.task_id, deps, files, judge(desc))
+    deps = tuple([numbers[dep.task_id] for dep in node.deps if dep.task_id in numbers])
+    declared = node.declared_files
+    files = _NO_FILES if declared is None else TaskFiles(*declared)
+    return TaskView(node.task.task_id, deps, files, judge(node))
 
 
 def _times(shared: Sequence[str], views: Sequence[TaskView]) -> dict[str, FileTime]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from overnight.freshness import Inputs, OwnRecord, TaskFiles, Times, file_reason
 from overnight.naming import shown
@@ -18,8 +18,7 @@ from overnight.naming import shown
 _PRODUCERS_AT_ONCE = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class TaskView:
+class TaskView(NamedTuple):
     """What the rule sees of one task; `deps` are the numbers of its dependencies, all smaller than its own."""
 
     name: str

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import platform
 import socket
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from overnight.error_text import bounded_error_text, error_text
 from overnight.errors import RemoteTaskError
@@ -20,8 +19,7 @@ PYTHON = platform.python_version()
 UNKNOWN = AttemptFacts()
 
 
-@dataclass(frozen=True, slots=True)
-class TaskIdentity:
+class TaskIdentity(NamedTuple):
     """A task as its header names it: id, function as ``module:qualified.name``, dependency ids. None is unknown."""
 
     task_id: str
