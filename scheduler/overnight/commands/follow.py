@@ -35,11 +35,11 @@ def command(*, run: str, redis_url: str | None, state_dir: str | None, as_json: 
     show_warnings(verbosity)
     with Interrupts() as interrupts:
         deployment = _opened(settings_of(redis_url, state_dir), run)
-        try:
-            with interrupts.deferring():
+        with interrupts.deferring():
+            try:
                 return _watch(deployment, run, interrupts, as_json=as_json, verbose=verbosity > 0)
-        finally:
-            deployment.close(stop=interrupts.count == 0 and not interrupts.hung_up)
+            finally:
+                deployment.close(stop=interrupts.count == 0 and not interrupts.hung_up)
 
 
 def _opened(settings: Settings, name: str) -> Deployment:

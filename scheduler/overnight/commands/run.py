@@ -140,10 +140,9 @@ def _carried(work: Work, interrupts: Interrupts, *, as_json: bool) -> int:
     from overnight.commands.carry import Carried
     from overnight.deployment import Deployment
 
-    with (
-        Deployment(work.settings, workers=work.request.jobs, queue=work.request.queue) as deployment,
-        interrupts.deferring(),
-    ):
+    deployment = Deployment(work.settings, workers=work.request.jobs, queue=work.request.queue)
+    # Signals are deferred until the deployment is closed, so that none tears its end apart.
+    with interrupts.deferring(), deployment:
         return Carried(work, deployment, interrupts, as_json=as_json).to_the_end()
 
 
