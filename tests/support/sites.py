@@ -68,6 +68,16 @@ class Site(Desk):
         with self.client() as client:
             yield RedisStore(client, read_settings({}).prefix)
 
+    def epoch(self) -> tuple[int, str]:
+        """The number of the scheduler's epoch, and what its holder says of itself."""
+        with self.client() as client:
+            number, description = client.hmget("{overnight}:scheduler", "number", "description")
+        return int(number or 0), str(description)
+
+    def start_scheduler(self) -> subprocess.Popen[str]:
+        """Start a scheduler of our own, beside the keeper's."""
+        return self.start("scheduler")
+
     def phase(self) -> str:
         """How the newest run stands."""
         with self.store() as store:
@@ -159,11 +169,11 @@ class Recorded:
 class Run:
     """A command on a site, repeatable; `words` are target and parameters."""
 
-    def __init__(self, site: Site, name: str, *words: str) -> None:
+    def __init__(self, site: Site, name: str, *words: str, jobs: int = 2) -> None:
         self.site = site
         self.flags = site.directory / f"flags-{name}"
         self.ledger = site.directory / f"ledger-{name}"
-        self._words = ("run", *words, "-p", f"ledger={self.ledger}", "-d", str(self.flags), "-j", "2")
+        self._words = ("run", *words, "-p", f"ledger={self.ledger}", "-d", str(self.flags), "-j", str(jobs))
 
     def start(self) -> subprocess.Popen[str]:
         """Start the command."""
@@ -203,6 +213,16 @@ class Run:
         assert len(starts) == tasks
         assert "Nothing to do" in self.again()
         assert self.starts() == starts, "a finished run was executed again"
+
+
+class Entries(Run):
+    """A random graph of 40 tasks of `seconds` each; `words` are further options."""
+
+    total = 40
+
+    def __init__(self, site: Site, name: str, *words: str, seconds: float = 0.1, jobs: int = 2) -> None:
+        parameters = ["-p", f"n={self.total}", "-p", f"seconds={seconds}"]
+        super().__init__(site, name, "tests.support.graphs:ledger_graph", *parameters, *words, jobs=jobs)
 
 
 class Census(Run):

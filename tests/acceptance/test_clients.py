@@ -1,0 +1,64 @@
+"""Clients that attach, are interrupted, or see the server lose everything (ADVERSITY P3, P9, P15; QX6, QX7)."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.support.sites import Census, Entries, Site, finish, killed
+
+
+def test_the_same_command_attaches_to_the_run_and_starts_nothing_twice(site: Site) -> None:
+    """QX7."""
+    entries = Entries(site, "attached")
+    first = entries.start()
+    entries.wait_for(ended=5)
+    second = entries.start()
+    assert "Attached to run" in finish(second)
+    finish(first)
+    assert set(entries.starts().values()) == {1}
+    entries.check_complete(entries.total)
+
+
+def test_an_attached_client_submits_again_what_the_server_forgot(site: Site) -> None:
+    """P9: no flag, no second start; the census is right."""
+    census = Census(site, "forgotten")
+    client = census.start()
+    census.wait_for(ended=8)
+    before = census.recorded()
+    with site.client() as connection:
+        connection.flushall()
+    assert "Redis no longer knows the run" in finish(client)
+    census.check_not_started_again(before)
+    census.check()
+
+
+def test_the_same_command_continues_after_client_and_data_are_gone(site: Site) -> None:
+    """P9, detached."""
+    census = Census(site, "forsaken")
+    client = census.start()
+    census.wait_for(ended=8)
+    killed(client)
+    before = census.recorded()
+    with site.client() as connection:
+        connection.flushall()
+    finish(census.start())
+    assert len(before.tasks) < census.total
+    census.check_not_started_again(before)
+    census.check()
+
+
+def test_an_interrupt_stops_the_run_and_the_same_command_continues(site: Site) -> None:
+    """P15, QX7: what ran was given time to finish, so nothing of it is lost."""
+    entries = Entries(site, "interrupted")
+    client = entries.start()
+    entries.wait_for(ended=5)
+    client.send_signal(signal.SIGINT)
+    assert "This continues: overnight run" in finish(client, status=130)
+    assert site.phase() == "cancelled"
+    before = entries.recorded()
+    assert len(before.tasks) < entries.total
+    assert len(before.tasks) == entries.ended()
+    finish(entries.start())
+    entries.check_not_started_again(before)
+    assert set(entries.starts().values()) == {1}
+    entries.check_complete(entries.total)
