@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from overnight.cache import NO_TASK_CACHE, FileTaskCache, TaskCache
+from overnight.cache import NO_TASK_CACHE, FileTaskCache, NoTaskCache, TaskCache
 from overnight.config import read_settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
@@ -77,7 +77,7 @@ class Client:
             task_cache = FileTaskCache(task_status_dir)
         graph.check()
         missing_dependencies(graph, ())
-        decisions = decide(graph, task_cache)
+        decisions = None if isinstance(task_cache, NoTaskCache) else decide(graph, task_cache)
         descs = [graph.get_task_desc(task) for task in graph.tasks]
         chosen = replace(RunOptions(name=name, status_dir=status_dir_of(task_cache)), **options)
         deployment = self.deployment

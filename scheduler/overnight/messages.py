@@ -22,6 +22,7 @@ from overnight.wire import Purpose, open_sealed, seal
 
 LARGEST_SPEC_CHUNK = 256 << 20
 _LENGTH = struct.Struct(">I")
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class SpecChunk:
             self.dependencies,
             {offset: asdict(rules) for offset, rules in self.rules.items()},
         ]
-        body = zlib.compress(json.dumps(content, separators=(",", ":")).encode("ascii"), 1)
+        body = zlib.compress(_encoded(content).encode("ascii"), 1)
         return seal(Purpose.SPEC, {"run": run_id, "first": self.first}, body, keyring)
 
     @classmethod
@@ -106,7 +107,7 @@ class TaskMessage:
 
     def sealed(self, run_id: str, task: int, keyring: Keyring) -> bytes:
         """Return the message as a record bound to its run and index."""
-        facts = json.dumps(asdict(self.facts), separators=(",", ":")).encode("ascii")
+        facts = _encoded({name: getattr(self.facts, name) for name in TaskFacts.__slots__}).encode("ascii")
         body = _LENGTH.pack(len(facts)) + facts + self.payload
         return seal(Purpose.TASK, {"run": run_id, "task": task}, body, keyring)
 

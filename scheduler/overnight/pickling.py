@@ -15,20 +15,36 @@ import cloudpickle
 
 from overnight.errors import RemoteTaskError, ResultNotPicklable, TaskNotPicklable
 from overnight.naming import shown
+from overnight.task import Task
 
 LARGEST_INPUT_BYTES = 512 * 1024 * 1024 - 1024 * 1024
 _PROTOCOL = 5
-_PLAIN_TYPES = frozenset({type(None), bool, int, float, complex, str, bytes})
+_PLAIN_TYPES = frozenset({type(None), bool, int, float, complex, str, bytes, Task})
+_MOST_PARTS_LOOKED_AT = 20
 _DEEPEST_SEARCH = 6
 _MOST_PARTS_SEARCHED = 200
 
 
 def dumps(value: Any) -> bytes:
     """Return `value` pickled. Raises whatever pickling it raises."""
-    if type(value) in _PLAIN_TYPES:
+    if _is_plain(value):
         return pickle.dumps(value, _PROTOCOL)
     data: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL)
     return data
+
+
+def _is_plain(value: Any, depth: int = 2) -> bool:
+    """Tell whether a value is made of plain types alone, as far as a short look shows."""
+    kind = type(value)
+    if kind in _PLAIN_TYPES:
+        return True
+    if kind is dict:
+        return _is_plain(list(value), depth) and _is_plain(list(value.values()), depth)
+    if kind is not list and kind is not tuple:
+        return False
+    if _PLAIN_TYPES.issuperset(map(type, value)):
+        return True
+    return depth > 0 and len(value) <= _MOST_PARTS_LOOKED_AT and all(_is_plain(part, depth - 1) for part in value)
 
 
 def loads(data: bytes) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 from overnight.arguments import refuse_misplaced, value_dependencies
@@ -80,7 +81,7 @@ class Submission:
 
     def _structure(self, first: int, descs: Sequence[TaskDesc]) -> SpecChunk:
         names: dict[str, int] = {}
-        function_of = [names.setdefault(function_name(desc.func), len(names)) for desc in descs]
+        function_of = [names.setdefault(self._functions.name(desc.func), len(names)) for desc in descs]
         return SpecChunk(
             first,
             [desc.task.task_id for desc in descs],
@@ -110,7 +111,7 @@ class Submission:
     def _facts(self, desc: TaskDesc, function: str, blobs: Sequence[str], taken: Sequence[Task]) -> TaskFacts:
         return TaskFacts(
             desc.task.task_id,
-            function_name(desc.func),
+            self._functions.name(desc.func),
             function,
             self._dependencies(desc),
             [dependency.task_id for dependency in desc.deps if dependency in self.index],
@@ -138,6 +139,16 @@ class _Functions:
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
         self._digests: dict[tuple[int, int], tuple[Any, str]] = {}
+        self._names: dict[FunctionType, str] = {}
+
+    def name(self, func: Callable[..., Any]) -> str:
+        """Return the `function_name` of a function; that of a plain one is made once."""
+        if type(func) is not FunctionType:
+            return function_name(func)
+        name = self._names.get(func)
+        if name is None:
+            name = self._names[func] = function_name(func)
+        return name
 
     def digest(self, func: Callable[..., Any], what: str) -> str:
         """Return the digest of a function's bytes. Raises TaskNotPicklable."""

@@ -29,6 +29,7 @@ PYTHON_MINOR = sys.version_info.minor
 LONGEST_HEADER = 1 << 20
 LARGEST_RECORD = 512 << 20
 
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 _MAGIC = b"ovnt"
 _FORMAT = 1
 _KEY_ID_LENGTH = 8
@@ -61,7 +62,7 @@ class Record:
 
 def seal(purpose: Purpose, header: Mapping[str, Any], body: bytes, keyring: Keyring) -> bytes:
     """Return a sealed record. `header` must be JSON and should bind the record to its place."""
-    head = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    head = _encoded(header).encode("ascii")
     if len(head) > LONGEST_HEADER:
         raise BadSeal(f"A record header may hold {LONGEST_HEADER} bytes, not {len(head)}.")
     key_id = keyring.signing_id.encode("ascii") if not keyring.is_empty else _NO_KEY
