@@ -108,9 +108,9 @@ class Attempts:
     def _call(self, order: Order) -> Any:
         function = self._functions.get(order.digest)
         if function is None:
-            with loading(function_of(order.task_id, order.function), self._worker):
+            with loading(self._worker, function_of, order.task_id, order.function):
                 function = self._functions[order.digest] = loads(self.blobs[order.digest])
-        with loading(arguments_of(order.task_id), self._worker):
+        with loading(self._worker, arguments_of, order.task_id):
             args, kwargs = loads(order.payload)
             if order.blobs:
                 args, kwargs = put_back(args, kwargs, {digest: loads(self.blobs[digest]) for digest in order.blobs})
@@ -120,5 +120,5 @@ class Attempts:
         return function(*args, **kwargs)
 
     def _result(self, task: int, task_id: str) -> Any:
-        with loading(result_of(task_id), self._worker):
+        with loading(self._worker, result_of, task_id):
             return loads(self._results[task])

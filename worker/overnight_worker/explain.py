@@ -7,26 +7,36 @@ is missing on this worker, so the message names the worker and where it looks fo
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from overnight.naming import shown
 
 
-@contextmanager
-def loading(what: str, worker: str) -> Iterator[None]:
-    """Say in a missing module's error what needs it, who lacks it, and where that one looks."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        message = (
-            f"{what} needs module {error.name!r}, which is missing on worker {worker}. "
-            f"Install it there or put its directory on the path. sys.path: {sys.path}"
-        )
-        raise ModuleNotFoundError(message, name=error.name, path=error.path) from error
-    except Exception as error:
-        error.add_note(f"This was raised while {what} was loaded on worker {worker}.")
-        raise
+class loading:  # noqa: N801  # used as a context, like those of contextlib
+    """Say in a missing module's error what needs it, who lacks it, and where that one looks.
+
+    `what` of `names` is that in words; they are made only when there is something to say.
+    """
+
+    __slots__ = ("_names", "_what", "_worker")
+
+    def __init__(self, worker: str, what: Callable[..., str], *names: str) -> None:
+        self._worker = worker
+        self._what = what
+        self._names = names
+
+    def __enter__(self) -> None:
+        """Nothing is said before something fails."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ModuleNotFoundError):
+            message = (
+                f"{self._what(*self._names)} needs module {error.name!r}, which is missing on worker {self._worker}. "
+                f"Install it there or put its directory on the path. sys.path: {sys.path}"
+            )
+            raise ModuleNotFoundError(message, name=error.name, path=error.path) from error
+        if isinstance(error, Exception):
+            error.add_note(f"This was raised while {self._what(*self._names)} was loaded on worker {self._worker}.")
 
 
 def function_of(task_id: str, function: str) -> str:

@@ -29,6 +29,8 @@ _SIGNALS = (
     signal.SIGUSR2,
 )
 
+#: Where the seed of each task comes from: of its own, so that no task sets that of the next.
+_seeds = random.Random(int.from_bytes(os.urandom(32)))  # noqa: S311  # seeds for simulations guard nothing
 _OWN_PATHS = tuple(sys.path)
 _HOST_ENVIRONMENT = host_environment(os.environ)
 
@@ -67,7 +69,7 @@ class Surroundings:
         for number, handler in self._handlers:
             if getsignal(number) is not handler and handler is not None:
                 signal.signal(number, handler)
-        random.seed(int.from_bytes(os.urandom(8)))
+        random.seed(_seeds.getrandbits(64))
 
     def _set_environment(self) -> None:
         for name in _live_environment().keys() - self._environment.keys():
