@@ -217,6 +217,6 @@ HOPELESS: tuple[type[TaskError], ...] = (TaskNotPicklable, ResultNotPicklable, U
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return a hint such as ``"; did you mean 'part-1'?"`` for a misspelt name, or an empty text."""
-    found = get_close_matches(name, known[:100_000], n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    """Return the end of a sentence about an unknown name: ``"; did you mean 'part-1'?"`` for a misspelt one, or "."."""
+    found = get_close_matches(name, known[:10_000], n=1)
+    return f"; did you mean {found[0]!r}?" if found else "."

@@ -19,6 +19,11 @@ class Demand:
     workers: Mapping[str, int] = field(default_factory=dict)
     scheduler: bool = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether no process is wanted."""
+        return not self.scheduler and not any(self.workers.values())
+
     def to_json(self) -> str:
         """Return the text that `demand_from_json` reads."""
         return json.dumps({"workers": dict(self.workers), "scheduler": self.scheduler})

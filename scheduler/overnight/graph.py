@@ -280,7 +280,7 @@ def missing_dependencies(graph: TaskGraph, completed: Container[Task]) -> None:
                     hint = nearest(dep.task_id, [task.task_id for task in nodes])
                     raise MissingDependency(
                         f"Task {node.task.task_id!r} depends on {dep.task_id!r}, which is neither in the graph nor "
-                        f"completed{hint}. Add it, or remove the dependency."
+                        f"completed{hint} Add it, or remove the dependency."
                     )
 
 

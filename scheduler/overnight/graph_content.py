@@ -42,7 +42,7 @@ class GraphContent:
         named = bounded_task(Task(task) if isinstance(task, str) else task)
         node = self.nodes.get(named.task_id)
         if node is None:
-            raise UnknownTask(f"No task {named.task_id!r} is in the graph{nearest(named.task_id, list(self.nodes))}.")
+            raise UnknownTask(f"No task {named.task_id!r} is in the graph{nearest(named.task_id, list(self.nodes))}")
         return node
 
     def distinct_nodes(self, tasks: Iterable[Task]) -> list[TaskNode]:

@@ -7,16 +7,20 @@ so nothing here knows of graphs, caches or queues.
 A time limit is a timer signal in the main thread. The timer repeats, so that code which swallows the first
 `TaskTimedOut` meets the next one; code that never returns to the interpreter is ended from outside, by whoever owns
 the process.
+
+A task that forks and forgets to end the copy comes back here twice. The copy ends here: one call, one outcome.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -64,14 +68,27 @@ def invoke(
     """
     started = time.time()
     begin = time.monotonic()
+    process = os.getpid()
     try:
-        value = func(*args, **kwargs) if timeout is None else _within(timeout, func, args, kwargs)
+        try:
+            value = func(*args, **kwargs) if timeout is None else _within(timeout, func, args, kwargs)
+        finally:
+            if os.getpid() != process:
+                _end_copy()
         return Outcome(not isinstance(value, BaseException), value, started, time.monotonic() - begin, peak_memory())
     except passing:
         raise
     except BaseException as error:
         seconds = time.monotonic() - begin
         return Outcome(False, _without_own_frame(error), started, seconds, peak_memory())  # noqa: FBT003  # the first field
+
+
+def _end_copy() -> None:
+    """End this process, which the task's own fork has made, as a program would that came to its end here."""
+    error = sys.exception()
+    if error is not None:
+        traceback.print_exception(error)
+    os._exit(0 if error is None else 1)
 
 
 def _without_own_frame(error: BaseException) -> BaseException:

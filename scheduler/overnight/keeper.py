@@ -101,8 +101,11 @@ class Keeper:
             slot.drain()
 
     def _follow_demand(self) -> None:
-        """Fit the slots to what the living clients want; what the last ones wanted stays when they are gone."""
-        demands = self._files.demands()
+        """Fit the slots to what the living clients want; what the last ones wanted stays when they are gone.
+
+        A client that only reads wants no process, and takes none away.
+        """
+        demands = [demand for demand in self._files.demands() if not demand.is_empty]
         if demands:
             self._demand = largest(demands)
         commands = self._plan.commands(self._demand)

@@ -2,16 +2,18 @@
 
 Descriptors 1 and 2 point to a file that only this process (and whoever handed it over) can see, so that output of
 native code and of child programs is captured too. After each attempt the file is drained into the task's log and
-emptied. A supervisor that hands over the file reads from it the last words of a process that died.
+emptied; it is in append mode, because whoever writes next would otherwise leave a hole where the former output was.
+A supervisor that hands over the file reads from it the last words of a process that died.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Self
+from typing import Self, TextIO
 
 STDOUT = 1
 STDERR = 2
@@ -21,7 +23,7 @@ _CHUNK_BYTES = 1 << 20
 class OutputCapture:
     """A context in which descriptors 1 and 2 write to a file; `drain` yields and removes what it holds.
 
-    `descriptor` is an open file (in append mode, for reading and writing) to use in place of an unnamed new one.
+    `descriptor` is an open file, for reading and writing, to use in place of an unnamed new one.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
@@ -30,10 +32,20 @@ class OutputCapture:
     def __enter__(self) -> Self:
         _flush_python_streams()
         self._file = self._given if self._given is not None else _unnamed_file()
+        fcntl.fcntl(self._file, fcntl.F_SETFL, fcntl.fcntl(self._file, fcntl.F_GETFL) | os.O_APPEND)
         self._former = (os.dup(STDOUT), os.dup(STDERR))
+        self._streams = (sys.stdout, sys.stderr)
+        self._redirect()
+        return self
+
+    def restore(self) -> None:
+        """Undo what a task did to descriptors 1 and 2 and to Python's streams over them: closed, replaced, dropped."""
+        self._redirect()
+        sys.stdout, sys.stderr = self._streams = (_usable(self._streams[0], STDOUT), _usable(self._streams[1], STDERR))
+
+    def _redirect(self) -> None:
         os.dup2(self._file, STDOUT)
         os.dup2(self._file, STDERR)
-        return self
 
     def __exit__(self, *_: object) -> None:
         _flush_python_streams()
@@ -59,6 +71,12 @@ class OutputCapture:
         """Drain to the standard error that this capture replaced: the output of what has no log."""
         for piece in self.drain():
             os.write(self._former[1], piece)
+
+
+def _usable(stream: TextIO | None, descriptor: int) -> TextIO:
+    if stream is not None and not stream.closed:
+        return stream
+    return open(descriptor, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _unnamed_file() -> int:

@@ -18,6 +18,8 @@ from overnight.naming import shown
 from overnight.task import Task
 
 LARGEST_INPUT_BYTES = 512 * 1024 * 1024 - 1024 * 1024
+#: An exception above this is told by its text alone, which is bounded.
+LARGEST_EXCEPTION_BYTES = 1024 * 1024
 _PROTOCOL = 5
 _PLAIN_TYPES = frozenset({type(None), bool, int, float, complex, str, bytes, Task})
 _MOST_PARTS_LOOKED_AT = 20
@@ -90,11 +92,12 @@ def dump_result(value: Any, task_id: str, *, limit_bytes: int | None = None) -> 
 
 
 def dump_exception(error: BaseException) -> bytes:
-    """Return an exception pickled, or nothing if it cannot be: its text then stands for it (`load_exception`)."""
+    """Return an exception pickled, or nothing if it cannot be or is above the limit: its text then stands for it."""
     try:
-        return dumps(error)
+        data = dumps(error)
     except Exception:  # a user's class may raise anything here, and the text remains
         return b""
+    return data if len(data) <= LARGEST_EXCEPTION_BYTES else b""
 
 
 def load_exception(data: bytes, text: RemoteTaskError) -> BaseException:

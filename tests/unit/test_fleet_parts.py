@@ -144,3 +144,11 @@ def test_a_log_that_has_grown_large_is_set_aside(tmp_path: Path) -> None:
 
 def test_a_path_of_any_bytes_is_one_word_of_the_servers_configuration() -> None:
     assert quoted(Path("/a b/\"c'\\é")) == '"/a\\x20b/\\x22c\\x27\\x5c\\xc3\\xa9"'
+
+
+def test_a_client_that_only_reads_wants_nothing() -> None:
+    """Such a demand takes no process away from a run that goes on."""
+    assert Demand().is_empty
+    assert Demand({"default": 0}).is_empty
+    assert not Demand({"default": 1}).is_empty
+    assert not Demand(scheduler=True).is_empty

@@ -54,7 +54,7 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb that was typed; the error for an unknown one names the nearest."""
         if args and not args[0].startswith("-") and args[0] not in VERBS:
-            raise click.UsageError(f"There is no command {args[0]!r}{nearest(args[0], VERBS) or '.'}", ctx)
+            raise click.UsageError(f"There is no command {args[0]!r}{nearest(args[0], VERBS)}", ctx)
         return super().resolve_command(ctx, args)
 
 

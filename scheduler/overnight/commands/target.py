@@ -146,7 +146,7 @@ def _callable(target: Target, module: ModuleType) -> Callable[..., Any]:
             known = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
             own = [name for name in known if getattr(vars(found)[name], "__module__", None) == module.__name__]
             offer = f" It has {', '.join(sorted(own)[:20])}." if own else ""
-            raise UsageError(f"{shown(target.place)} has no {part!r}{nearest(part, known) or '.'}{offer}")
+            raise UsageError(f"{shown(target.place)} has no {part!r}{nearest(part, known)}{offer}")
         found = getattr(found, part)
     if not callable(found):
         raise UsageError(

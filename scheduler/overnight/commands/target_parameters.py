@@ -43,7 +43,7 @@ def converted(function: Callable[..., Any], texts: Mapping[str, str], target: st
     unknown = [name for name in texts if name not in named]
     if unknown and not takes_any:
         hint = nearest(unknown[0], list(named))
-        raise UsageError(f"{target} has no parameter {shown(unknown[0])!r}{hint or '.'} {_offer(named)}")
+        raise UsageError(f"{target} has no parameter {shown(unknown[0])!r}{hint} {_offer(named)}")
     missing = [name for name, known in named.items() if known.default is known.empty and name not in texts]
     if missing:
         wanted = " ".join(f"-p {name}=..." for name in missing)
