@@ -138,6 +138,7 @@ def put_in_place(
     """Make the run of these tasks under `key`, or attach to the one that has it: it then goes on if it was paused,
     and is given what it lacks. Errors: `launch`."""
     check_resources(descs, options)
+    _prepare_directories(options, settings)
     while True:
         record = _new_record(len(descs), key, options)
         opened = store.open_run(record, context_of(options, settings).sealed(record.run_id, keyring))

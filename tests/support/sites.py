@@ -8,6 +8,7 @@ record before a fault must not start again after it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -51,6 +52,10 @@ class Site(Desk):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.environ = {**COMPRESSED, "TEST_SITE": str(directory)}
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a script of one's own on this site."""
+        return {**os.environ, **self.environ}
 
     @property
     def files(self) -> FleetFiles:
