@@ -40,6 +40,7 @@ class Child:
         self._channel = channel
         self._reader = FrameReader(channel)
         self._progress = progress
+        self._capture = capture
         self._attempts = Attempts(worker, capture)
         self._modules = LoadedModules()
         self._surroundings: Surroundings | None = None
@@ -120,6 +121,7 @@ class Child:
         return message, ok
 
     def _restore(self) -> None:
+        self._capture.restore()
         if self._surroundings is None or self._obstacle is not None:
             return
         try:
