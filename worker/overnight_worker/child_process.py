@@ -1,7 +1,9 @@
 """The supervisor's end of a child: starting it, talking to it without ever blocking, and telling how it died.
 
 The child is a program of its own (never a fork of the supervisor) in a session of its own, so that its whole process
-group can be killed. Its environment lacks overnight's secrets and addresses. Its standard output is a file that the
+group can be killed; what left the group becomes the supervisor's and is killed with the child. That the child has ended
+is told by its process descriptor where there is one: copies that a task has forked may hold the channel open. Its
+environment lacks overnight's secrets and addresses. Its standard output is a file that the
 supervisor holds too: the last words of a child that died are in it.
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from overnight.slots import how_it_ended
 from overnight.surroundings import OF_THE_HOST, passed_environment
 from overnight_worker.frames import Frame, FrameReader
+from overnight_worker.orphans import collect_orphans, end_orphans, own_children
 from overnight_worker.progress import Progress
 
 LAST_WORDS_BYTES = 4096
@@ -71,6 +74,8 @@ class ChildProcess:
         )
         theirs.close()
         os.close(page)
+        self._known = own_children()
+        self._handle = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         self._channel.setblocking(False)  # noqa: FBT003 - the method takes no keyword
         self._reader = FrameReader(self._channel)
         self._outbox: deque[memoryview] = deque()
@@ -80,14 +85,11 @@ class ChildProcess:
         """The child's process id, and that of its group."""
         return self._process.pid
 
-    def fileno(self) -> int:
-        """Return the descriptor to wait for."""
-        return self._channel.fileno()
-
-    @property
-    def has_unsent(self) -> bool:
-        """Tell whether frames wait to be written."""
-        return bool(self._outbox)
+    def watch(self, poll: select.poll) -> None:
+        """Have `poll` wait for frames from the child, for room for those to it, and for its end."""
+        poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+        if self._handle is not None:
+            poll.register(self._handle, select.POLLIN)
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Queue frames and write what the channel takes now."""
@@ -111,11 +113,12 @@ class ChildProcess:
                 self._outbox.popleft()
 
     def receive(self) -> list[Frame] | None:
-        """Return the frames that have arrived; None if the child is gone."""
+        """Return the frames that have arrived; None if the child is gone and has said nothing more."""
+        has_ended = self._handle is not None and _is_readable(self._handle, 0)
         try:
             return self._reader.receive()
         except BlockingIOError:
-            return []
+            return None if has_ended else []
 
     def memory(self) -> int:
         """Return the child's resident memory in bytes; 0 if it cannot be read."""
@@ -124,6 +127,10 @@ class ChildProcess:
         except OSError:
             return 0
         return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def collect_orphans(self) -> None:
+        """Collect what tasks have left behind and has ended since."""
+        collect_orphans(self._known)
 
     def kill(self) -> None:
         """Kill the child's process group."""
@@ -137,7 +144,10 @@ class ChildProcess:
         self.kill()
         if code is None:
             code, peak = self._collected(seconds=None)
+        end_orphans(self._known)
         words = self._last_words()
+        if self._handle is not None:
+            os.close(self._handle)
         self._channel.close()
         self._output.close()
         self.progress.close()
@@ -149,14 +159,8 @@ class ChildProcess:
         """Wait for the child; return its exit code (negative: signal) and peak memory, or (None, 0) in time."""
         if self._process.returncode is not None:
             return self._process.returncode, 0
-        try:
-            descriptor = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
-        except OSError:
-            descriptor = None
-        if descriptor is not None:
-            with os.fdopen(descriptor) as handle:
-                if seconds is not None and not _is_readable(handle.fileno(), seconds):
-                    return None, 0
+        if self._handle is not None and seconds is not None and not _is_readable(self._handle, seconds):
+            return None, 0
         try:
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:

@@ -41,6 +41,7 @@ class Nursery:
     def returned(self, child: ChildProcess, remains: Mapping[str, Any]) -> None:
         """A batch is through: replace the child if tasks left threads, it is too large, or has run its number."""
         child.tasks_run += remains["tasks"]
+        child.collect_orphans()
         limit = self._post.memory_limit_bytes
         if remains["threads"] > 0:
             self.replace(f"tasks left {remains['threads']} threads in it")

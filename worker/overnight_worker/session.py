@@ -93,7 +93,7 @@ class Session:
         poll = select.poll()
         poll.register(self._post.stopping, select.POLLIN)
         if self._child is not None and self._in_child:
-            poll.register(self._child, select.POLLIN | (select.POLLOUT if self._child.has_unsent else 0))
+            self._child.watch(poll)
         now = time.monotonic()
         poll.poll(max(0.0, min(due for due in self._timers(now)) - now) * 1000)
         self._post.stopping.clear_wakeup()
