@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
@@ -23,8 +24,7 @@ class Dispatch:
     attempts: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A task became terminal. For SKIPPED `cause` is the failed ancestor; for FAILED `lost` says that its worker
     was lost too often, so that the performer records a `TaskDied`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,7 @@ class TaskRules:
 DEFAULT_RULES = TaskRules()
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(NamedTuple):
     """One task to add: indices of its dependencies, its rules, and a number that stands for its function."""
 
     dependencies: Sequence[int]
@@ -81,8 +81,7 @@ class BatchClaimed:
     batch: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSucceeded:
+class TaskSucceeded(NamedTuple):
     """A success was accepted, from whatever attempt; `seconds` is how long the function ran, None if unknown."""
 
     task: int
