@@ -44,7 +44,7 @@ class Dependants:
             waiting = by_dependency.get(task_id)
             if waiting is None:
                 by_dependency[task_id] = node
-            elif type(waiting) is TaskNode:
+            elif isinstance(waiting, TaskNode):
                 by_dependency[task_id] = [waiting, node]
             else:
                 waiting.append(node)
