@@ -1,0 +1,127 @@
+"""The scheduler's loop against a real server, with the worker's part played by hand."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+import redis
+
+from overnight.config import Settings
+from overnight.keyring import read_keyring
+from overnight.lineage import lineage_digest
+from overnight.messages import SpecChunk
+from overnight.service.loop import Scheduler
+from overnight.state_dir import wait_until
+from overnight.store.records import Acceptance, Addition, Adopted, Claim, RunEvent
+from overnight.store.redis import RedisStore
+from overnight.transport.memory import MemoryTransport
+from overnight.transport.port import Entry
+from tests.support.servers import connect
+from tests.support.stores import digest_of, failure, run_record, success
+
+SECONDS = 20.0
+NO_LINEAGE = lineage_digest([])
+
+
+class GatedStore(RedisStore):
+    """A store at which the scheduler's next look for events can be held up."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(client, "test")
+        self.gate = threading.Event()
+        self.gate.set()
+        self.is_held = threading.Event()
+
+    def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
+        if not self.gate.is_set():
+            self.is_held.set()
+            assert self.gate.wait(SECONDS)
+        return super().wait(cursors, seconds)
+
+    def hold(self) -> None:
+        """Return when the scheduler hears nothing more until `gate` is set."""
+        self.gate.clear()
+        assert self.is_held.wait(SECONDS)
+
+
+class Stage:
+    """A running scheduler and what a worker sees of it."""
+
+    def __init__(self, url: str) -> None:
+        self.client = connect(url)
+        self.store = GatedStore(connect(url))
+        self.worker = RedisStore(self.client, "test")
+        self.transport = MemoryTransport()
+        self.stop = threading.Event()
+        settings = Settings(lease_seconds=1.5, heartbeat_seconds=0.5)
+        scheduler = Scheduler(self.store, self.transport, read_keyring(), settings, "here", self.stop)
+        self.thread = threading.Thread(target=scheduler.run)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.stop.set()
+        self.store.gate.set()
+        self.thread.join(SECONDS)
+        assert not self.thread.is_alive()
+        self.client.close()
+        self.store.server.client.close()
+
+    def add(self, dependencies: Sequence[Sequence[int]], adopted: Mapping[int, Adopted] | None = None) -> None:
+        """Add the tasks of run r1."""
+        count = len(dependencies)
+        chunk = SpecChunk(0, [f"t{n}" for n in range(count)], ["f"], [0] * count, [list(d) for d in dependencies], {})
+        messages = dict.fromkeys(range(count), b"message")
+        self.worker.add_tasks("r1", Addition(0, count, chunk.sealed("r1", read_keyring()), messages, adopted or {}))
+        self.worker.activate("r1")
+
+    def claim(self, instance: str, seconds: float = SECONDS) -> Claim:
+        """Take the next batch off the queue, as a worker does."""
+        entries: list[Entry] = []
+
+        def is_there() -> bool:
+            entry = self.transport.pop("default")
+            entries.extend([entry] if entry else [])
+            return bool(entries)
+
+        assert wait_until(is_there, SECONDS), "nothing was dispatched"
+        claim = self.worker.claim("r1", entries[0].batch, instance, 1, seconds)
+        assert isinstance(claim, Claim), claim
+        return claim
+
+
+@pytest.fixture
+def stage(redis_url: str) -> Iterator[Stage]:
+    stage = Stage(redis_url)
+    yield stage
+    stage.close()
+
+
+def test_a_task_below_an_adopted_one_is_dispatched_with_its_lineage(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ADVERSITY P4: also in a run that the scheduler met before its tasks were there."""
+    caplog.set_level(logging.INFO)
+    stage.worker.open_run(run_record(total=2), b"context")
+    assert wait_until(lambda: "run r1 (a run): 0 tasks" in caplog.text, SECONDS)
+    digest = digest_of("flag")
+    stage.add([[], [0]], {0: Adopted(digest, b"located")})
+    claim = stage.claim("w1")
+    assert (list(claim.tasks), list(claim.lineages)) == ([1], [lineage_digest([digest])])
+
+
+def test_a_success_that_comes_before_the_verdict_is_on_record_voids_the_verdict(stage: Stage) -> None:
+    """ADVERSITY P2: the core has judged by then that the task failed; its dependants must run all the same."""
+    stage.worker.open_run(run_record(total=2), b"context")
+    stage.add([[], [0]])
+    lost = stage.claim("w1", seconds=0.05)
+    again = stage.claim("w2")
+    assert list(lost.tasks) == list(again.tasks) == [0]
+    stage.store.hold()
+    failed = stage.worker.commit("r1", again.batch, "w2", [failure(0)], SECONDS)
+    late = stage.worker.commit("r1", lost.batch, "w1", [success(0, used=NO_LINEAGE)], SECONDS)
+    assert [*failed.acceptances, *late.acceptances] == [Acceptance.ACCEPTED, Acceptance.ACCEPTED]
+    stage.store.gate.set()
+    assert list(stage.claim("w3").tasks) == [1]
