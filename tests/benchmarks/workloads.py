@@ -41,4 +41,4 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(sleeps=200, rq_wide=1_000)
+QUICK = Sizes(sleeps=100, rq_wide=1_000)
