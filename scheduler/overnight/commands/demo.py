@@ -54,5 +54,6 @@ def _tell_census(out: Path) -> None:
     if not document.exists():  # only a part was asked for with -t
         return
     totals = json.loads(document.read_text(encoding="utf-8"))["totals"]
-    say("The census: " + ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in totals.items()))
+    words = {name: name.replace("_", " ") for name in totals} | {"failed": "that do not parse"}
+    say("The census: " + ", ".join(f"{number:,} {words[name]}" for name, number in totals.items()))
     say(f"It is in {shown(str(out.absolute()))}: census.html for people, census.json and census.csv for programs.")
