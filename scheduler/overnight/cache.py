@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from overnight.chain import function_name
 from overnight.errors import BadSeal, OvernightError, RecordMismatch
-from overnight.files import look_up
+from overnight.files import is_url, look_up
 from overnight.flag_store import flag_store
 from overnight.flags import DONE, FAILED, UNSTORED, AttemptFacts, Flag, FlagHeader, encode_flag, sealed_header
 from overnight.freshness import NEVER_RAN, FileTime, Inputs, TaskFiles, file_reason, identity_difference
@@ -172,6 +172,13 @@ class FileTaskCache(TaskCache):
             else:
                 found[task] = FoundFlag(*head)
         return found
+
+    def stamp(self) -> int | None:
+        """Return a number that changes whenever a flag is written; None where nothing tells."""
+        try:
+            return None if is_url(self.directory) else Path(self.directory).stat().st_mtime_ns
+        except OSError:
+            return None
 
     def read_headers(self, tasks: Iterable[Task]) -> dict[Task, FlagHeader]:
         """Return the believable ones of `read_flags`."""

@@ -45,6 +45,9 @@ class FlagReader(Protocol):
     def load(self, desc: TaskDesc) -> Any:
         """Return a recorded result. Raise BadSeal if it cannot be loaded."""
 
+    def stamp(self) -> int | None:
+        """Return what changes whenever a record is written; None where nothing tells."""
+
 
 class Decisions:
     """Which tasks of a graph must run, with reasons, and which are completed."""
@@ -105,6 +108,13 @@ class Decisions:
             return self._cache.load(self._graph.get_declared(task)[0])
         return self._known.records[task].result
 
+    def outdated(self) -> bool:
+        """Tell whether a task that must run has got another record since, as from a run that ended meanwhile."""
+        if not isinstance(self._cache, FlagReader) or self._cache.stamp() == self._known.stamp is not None:
+            return False
+        now = self._cache.read_flags(self.must_run).items()
+        return any(isinstance(found, FoundFlag) and found.header != self.header(task) for task, found in now)
+
     def also_run(self, task: Task, reason: str = "its result is needed and cannot be loaded") -> None:
         """Add a task that must run; the set closes itself again (F2 e)."""
         self._rule.also_run(self._known.numbers[task.task_id], reason)
@@ -120,6 +130,7 @@ class _Known:
         self.flags: Mapping[Task, FoundFlag | BadSeal] = {}
         self.records: dict[Task, CacheRecord] = {}
         self.errors: set[str] = set()
+        self.stamp: int | None = None
         self._function_names: dict[int, str] = {}
 
     def failed(self, task: Task) -> bool:
@@ -150,6 +161,7 @@ def decide(graph: TaskGraph, cache: TaskCache) -> Decisions:
 
 
 def _judge_of_flags(cache: FlagReader, known: _Known) -> _Judge:
+    known.stamp = cache.stamp()
     known.flags = cache.read_flags(known.order)
     flags = known.flags.items()
     present = {task.task_id: record_of(found.header) for task, found in flags if isinstance(found, FoundFlag)}

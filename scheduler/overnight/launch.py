@@ -15,7 +15,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +26,8 @@ from overnight.core.events import TaskRules
 from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase
 from overnight.errors import Refused, UsageError
-from overnight.graph import function_name
-from overnight.inspection import Decisions
+from overnight.graph import TaskGraph, function_name
+from overnight.inspection import Decisions, decide
 from overnight.keyring import Keyring
 from overnight.messages import RunContext, StoredResult
 from overnight.naming import shown
@@ -122,21 +122,24 @@ def launch(
     `decisions` say which tasks are completed (None: none is). Raises InvalidTask above a resource limit, Refused if
     the status directory is in use by another run; what the store raises passes through.
     """
-    adopted = adopted_results(decisions, cache) if decisions else {}
+
+    def adopted() -> Mapping[Task, StoredResult]:
+        return adopted_results(_up_to_date(decisions, descs, cache), cache) if decisions else {}
+
     return put_in_place(store, descs, adopted, graph_key(descs, options), options, settings, keyring)
 
 
 def put_in_place(
     store: LaunchStore,
     descs: Sequence[TaskDesc],
-    adopted: Mapping[Task, StoredResult],
+    adopted: Callable[[], Mapping[Task, StoredResult]],
     key: str,
     options: RunOptions,
     settings: Settings,
     keyring: Keyring,
 ) -> Launched:
     """Make the run of these tasks under `key`, or attach to the one that has it: it then goes on if it was paused,
-    and is given what it lacks. Errors: `launch`."""
+    and is given what it lacks. `adopted` is called when no other run can write records any more. Errors: `launch`."""
     check_resources(descs, options)
     _prepare_directories(options, settings)
     while True:
@@ -150,12 +153,12 @@ def put_in_place(
     run_id, attached = opened.run.run_id, opened.opening is Opening.ATTACHED
     if attached and opened.run.phase is not RunPhase.SUBMITTING:
         submission = submission_of(store, run_id, keyring)
-        submission.add([desc for desc in descs if desc.task not in submission.index], adopted)
+        submission.add([desc for desc in descs if desc.task not in submission.index], adopted())
         if opened.run.paused:
             store.request(run_id, Request.RESUME)
         return Launched(opened.run, submission, attached=True)
     submission = Submission(store, run_id, keyring)
-    submission.add(descs, adopted)
+    submission.add(descs, adopted())
     store.activate(run_id)
     return Launched(store.run(run_id), submission, attached)
 
@@ -171,6 +174,15 @@ def check_resources(descs: Sequence[TaskDesc], options: RunOptions) -> None:
     """Raise InvalidTask for a task that needs more of a resource than there is (O6)."""
     for resources in {desc.options.resources for desc in descs} if options.resource_limits else ():
         demand_possible(TaskRules(resources=tuple(resources)), options.resource_limits)
+
+
+def _up_to_date(decisions: Decisions, descs: Sequence[TaskDesc], cache: TaskCache) -> Decisions:
+    """Decide again if a run that ended in the meantime has recorded what was to run: it does not run twice."""
+    if not decisions.outdated():
+        return decisions
+    graph = TaskGraph()
+    graph.add_tasks(descs)
+    return decide(graph, cache)
 
 
 def adopted_results(decisions: Decisions, cache: TaskCache) -> dict[Task, StoredResult]:

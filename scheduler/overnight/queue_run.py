@@ -29,13 +29,12 @@ from overnight.journal import Settled
 from overnight.launch import (
     Launched,
     RunOptions,
-    adopted_results,
     check_resources,
     graph_key,
+    launch,
     put_in_place,
     submission_of,
 )
-from overnight.messages import StoredResult
 from overnight.preparation import Preparation
 from overnight.queue_journal import QueueJournal
 from overnight.queue_outcomes import Fetched, QueueOutcomes
@@ -77,8 +76,17 @@ class QueueRun:
     def launch(self, preparation: Preparation) -> None:
         """Put the run in place, or attach to it. Raises what `launch.launch` does."""
         self._order(self._journal.descs)
-        decisions = preparation.decisions
-        launched = self._put_in_place(adopted_results(decisions, self._cache) if decisions else {})
+        deployment = self._deployment
+        launched = launch(
+            self._store,
+            self._journal.descs,
+            preparation.decisions,
+            self._cache,
+            self._options,
+            deployment.settings,
+            deployment.keyring,
+        )
+        self._enter(launched)
         if launched.attached:
             _logger.info("attached to run %s, which this command started before", self._run_id)
 
@@ -136,13 +144,9 @@ class QueueRun:
     def _run_id(self) -> str:
         return self._journal.run_id
 
-    def _put_in_place(self, adopted: dict[Task, StoredResult]) -> Launched:
-        """Make the run of all tasks that have not failed; one that the journal knows as failed stays so."""
-        deployment, blame = self._deployment, self._journal.blame
-        descs = [desc for task, desc in self._descs.items() if task not in blame]
-        launched = put_in_place(
-            self._store, descs, adopted, self._key, self._options, deployment.settings, deployment.keyring
-        )
+    def _enter(self, launched: Launched) -> None:
+        """Follow this run from now on."""
+        deployment = self._deployment
         run_id = self._journal.run_id = launched.run.run_id
         self._own_runs.append(run_id)
         self._submission: Submission = launched.submission
@@ -151,18 +155,27 @@ class QueueRun:
         self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
         self._told.clear()
         self._over = None
-        return launched
 
     def _launch_again(self) -> None:
+        """Make a run of all tasks that have not failed: what the journal knows as failed stays so."""
         _logger.warning("Redis no longer knows run %s: what is recorded as finished is kept", self._run_id)
-        adopted = recovered_results(
-            [desc for task, desc in self._descs.items() if task not in self._journal.blame],
-            self._journal,
-            self._cache,
-            self._own_runs if self._force else None,
-        )
-        self._endure(lambda: self._put_in_place(adopted))
-        _logger.warning("it goes on as run %s: %d tasks are finished", self._run_id, len(adopted))
+        deployment, journal = self._deployment, self._journal
+        descs = [desc for task, desc in self._descs.items() if task not in journal.blame]
+        only_of = self._own_runs if self._force else None
+
+        def again() -> Launched:
+            return put_in_place(
+                self._store,
+                descs,
+                lambda: recovered_results(descs, journal, self._cache, only_of),
+                self._key,
+                self._options,
+                deployment.settings,
+                deployment.keyring,
+            )
+
+        self._enter(self._endure(again))
+        _logger.warning("it goes on as run %s", self._run_id)
 
     def _is_still_over(self) -> bool:
         return self._store.run(self._run_id).phase.is_over

@@ -9,7 +9,7 @@ from tests.support.sites import Census, Entries, Site, finish, killed
 
 def test_the_same_command_attaches_to_the_run_and_starts_nothing_twice(site: Site) -> None:
     """QX7."""
-    entries = Entries(site, "attached")
+    entries = Entries(site, "attached", seconds=0.3)
     first = entries.start()
     entries.wait_for(ended=5)
     second = entries.start()
