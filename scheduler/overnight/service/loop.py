@@ -218,7 +218,12 @@ class Scheduler:
 
     def _finish(self, performer: Performer) -> None:
         for run in [run for run in self._runs.values() if run.over is not None]:
-            if performer.finish(run):
+            try:
+                has_ended = performer.finish(run)
+            except UnknownRun:
+                self._forget(run.run_id, "Redis no longer knows it")
+                continue
+            if has_ended:
                 del self._runs[run.run_id]
                 self._learned.learn(run.core.durations.export())
                 self._store.write_durations(self._learned.given())
