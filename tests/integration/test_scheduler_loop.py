@@ -10,12 +10,13 @@ import pytest
 import redis
 
 from overnight.config import Settings
+from overnight.core.states import RunPhase
 from overnight.keyring import read_keyring
 from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
 from overnight.service.loop import Scheduler
 from overnight.state_dir import wait_until
-from overnight.store.records import Acceptance, Addition, Adopted, Claim, RunEvent
+from overnight.store.records import Acceptance, Addition, Adopted, Claim, Epoch, RunEvent
 from overnight.store.redis import RedisStore
 from overnight.transport.memory import MemoryTransport
 from overnight.transport.port import Entry
@@ -34,6 +35,12 @@ class GatedStore(RedisStore):
         self.gate = threading.Event()
         self.gate.set()
         self.is_held = threading.Event()
+        self.forgets_at_the_end: list[str] = []
+
+    def finish(self, epoch: Epoch, run_id: str, phase: RunPhase) -> bool:
+        if run_id in self.forgets_at_the_end:
+            self.server.client.delete(self.server.keys.of_run(run_id, "meta"))
+        return super().finish(epoch, run_id, phase)
 
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
         if not self.gate.is_set():
@@ -69,13 +76,15 @@ class Stage:
         self.client.close()
         self.store.server.client.close()
 
-    def add(self, dependencies: Sequence[Sequence[int]], adopted: Mapping[int, Adopted] | None = None) -> None:
-        """Add the tasks of run r1."""
+    def add(
+        self, dependencies: Sequence[Sequence[int]], adopted: Mapping[int, Adopted] | None = None, run_id: str = "r1"
+    ) -> None:
+        """Add the tasks of a run."""
         count = len(dependencies)
         chunk = SpecChunk(0, [f"t{n}" for n in range(count)], ["f"], [0] * count, [list(d) for d in dependencies], {})
         messages = dict.fromkeys(range(count), b"message")
-        self.worker.add_tasks("r1", Addition(0, count, chunk.sealed("r1", read_keyring()), messages, adopted or {}))
-        self.worker.activate("r1")
+        self.worker.add_tasks(run_id, Addition(0, count, chunk.sealed(run_id, read_keyring()), messages, adopted or {}))
+        self.worker.activate(run_id)
 
     def claim(self, instance: str, seconds: float = SECONDS) -> Claim:
         """Take the next batch off the queue, as a worker does."""
@@ -87,7 +96,7 @@ class Stage:
             return bool(entries)
 
         assert wait_until(is_there, SECONDS), "nothing was dispatched"
-        claim = self.worker.claim("r1", entries[0].batch, instance, 1, seconds)
+        claim = self.worker.claim(entries[0].run_id, entries[0].batch, instance, 1, seconds)
         assert isinstance(claim, Claim), claim
         return claim
 
@@ -125,3 +134,16 @@ def test_a_success_that_comes_before_the_verdict_is_on_record_voids_the_verdict(
     assert [*failed.acceptances, *late.acceptances] == [Acceptance.ACCEPTED, Acceptance.ACCEPTED]
     stage.store.gate.set()
     assert list(stage.claim("w3").tasks) == [1]
+
+
+def test_a_run_that_is_gone_when_it_ends_does_not_end_the_scheduler(stage: Stage) -> None:
+    """ADVERSITY P9: the next run is served."""
+    stage.store.forgets_at_the_end.append("r1")
+    stage.worker.open_run(run_record(total=1), b"context")
+    stage.add([[]])
+    claim = stage.claim("w1")
+    stage.worker.commit("r1", claim.batch, "w1", [success(0, used=NO_LINEAGE)], SECONDS)
+    stage.worker.open_run(run_record("r2", key="another", place="/elsewhere", total=1), b"context")
+    stage.add([[]], run_id="r2")
+    assert stage.claim("w1").run.run_id == "r2"
+    assert stage.thread.is_alive()
