@@ -1,4 +1,4 @@
-"""Say once in a while that no worker serves the queue of a run that waits (BEHAVIOUR QX2)."""
+"""Say once in a while what a run that waits lacks: a scheduler, or a worker that serves its queue (BEHAVIOUR QX2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOK_SECONDS = 5.0
 
 
 class WorkerWatch:
-    """Looks at the workers of a queue from time to time; a run without one only waits."""
+    """Looks from time to time at the scheduler and the workers of a queue; a run without either only waits."""
 
     def __init__(self, store: ReadingStore, queue: str, python: str | None = None) -> None:
         self._store = store
@@ -29,7 +29,7 @@ class WorkerWatch:
         self._warn_at = now + FIRST_WARNING_SECONDS
 
     def look(self) -> str | None:
-        """Return, and log, a sentence if it is time to say that no worker takes this run's tasks."""
+        """Return, and log, a sentence if it is time to say that nobody takes this run's tasks."""
         now = time.monotonic()
         if now < min(self._look_at, self._warn_at):
             return None
@@ -45,7 +45,9 @@ class WorkerWatch:
         return lack
 
     def _lack(self) -> str | None:
-        """Return what is missing, or None if some worker fits."""
+        """Return what is missing, or None if there is a scheduler and some worker fits."""
+        if self._store.scheduler() is None:
+            return "No scheduler serves this server; the run waits. Start one with: overnight scheduler"
         serving = [worker for worker in self._store.workers() if self._queue in worker.queues]
         if not serving:
             return (

@@ -34,6 +34,19 @@ def test_one_scheduler_holds_the_epoch_and_may_renew_it(store: Store) -> None:
     assert 0 < held.seconds <= LEASE
 
 
+def test_readers_see_who_holds_the_epoch(store: Store) -> None:
+    """QX2."""
+    assert store.scheduler() is None
+    epoch = store.take_epoch("one", "host:1", LEASE)
+    assert isinstance(epoch, Epoch)
+    held = store.scheduler()
+    assert held is not None
+    assert (held.holder, held.description) == ("one", "host:1")
+    assert 0 < held.seconds <= LEASE
+    store.leave_epoch(epoch)
+    assert store.scheduler() is None
+
+
 def test_an_epoch_that_ran_out_is_taken_over_with_the_next_number(store: Store) -> None:
     """P7."""
     first = store.take_epoch("one", "", NO_TIME)

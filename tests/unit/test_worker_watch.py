@@ -14,9 +14,11 @@ from overnight.worker_watch import WorkerWatch
 WORKER = WorkerRecord("w", "host", 1, ["default"], "3.11.7", PROTOCOL, started_at=0.0)
 
 
-def told(*workers: WorkerRecord, monkeypatch: pytest.MonkeyPatch) -> str | None:
+def told(*workers: WorkerRecord, monkeypatch: pytest.MonkeyPatch, scheduler: bool = True) -> str | None:
     """Return what a client of a Python 3.11 run says after a long wait beside these workers."""
     store = MemoryStore(now=lambda: 0.0)
+    if scheduler:
+        store.take_epoch("s", "host:1", 60.0)
     for worker in workers:
         store.register(worker, 60.0)
     watch = WorkerWatch(store, "default", "3.11")
@@ -49,3 +51,8 @@ def test_workers_of_another_python_or_protocol_are_named_with_both_sides(
     sentence = told(other, monkeypatch=monkeypatch) or ""
     assert "3.11" in sentence
     assert other.python in sentence
+
+
+def test_without_a_scheduler_the_command_that_starts_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QX2: workers alone dispatch nothing."""
+    assert "overnight scheduler" in (told(WORKER, monkeypatch=monkeypatch, scheduler=False) or "")

@@ -13,7 +13,7 @@ from overnight.commands.options import json_option, server_options, settings_of,
 
 if TYPE_CHECKING:
     from overnight.config import Settings
-    from overnight.store.records import WorkerRecord
+    from overnight.store.records import EpochHeld, WorkerRecord
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 
@@ -137,8 +137,17 @@ def _server(settings: Settings) -> Iterator[Finding]:
         yield Finding("server", WARNING, warning)
     from overnight.store.redis import RedisStore
 
-    yield from _workers(RedisStore(client, settings.prefix).workers())
+    store = RedisStore(client, settings.prefix)
+    yield _scheduler(store.scheduler())
+    yield from _workers(store.workers())
     client.close()
+
+
+def _scheduler(held: EpochHeld | None) -> Finding:
+    """Tell which scheduler dispatches."""
+    if held is None:
+        return Finding("scheduler", WARNING, "there is none; runs wait until one is started: overnight scheduler")
+    return Finding("scheduler", OK, f"{held.description.split(' ')[0]} dispatches")
 
 
 def _workers(workers: Sequence[WorkerRecord]) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermission
 from redis.retry import Retry
 
 from overnight.config import Settings
-from overnight.errors import StoreFull, Unreachable, UsageError
+from overnight.errors import DamagedRun, StoreFull, Unreachable, UsageError
 
 SOCKET_SECONDS = 5.0
 HEALTH_CHECK_SECONDS = 30
@@ -99,6 +99,8 @@ def translated(error: Exception, url: str) -> Unreachable:
         return StoreFull(f"The memory of the server {url} is full: raise its maxmemory or let runs end.")
     if "MISCONF" in text:
         return StoreFull(f"The server {url} cannot write to its disk and refuses changes: {text}")
+    if any(words in text for words in _FAULTS_OF_A_SCRIPT):
+        return DamagedRun(f"The server {url} holds records that contradict each other: {text.rstrip('.')}.")
     reason = _reason(error, text)
     if reason == _SILENT and url.startswith("rediss:"):
         reason += "; perhaps it does not speak TLS"
@@ -120,6 +122,8 @@ def _reason(error: Exception, text: str) -> str:
     return found[0].format(text=text.rstrip(".")) if found else text.rstrip(".") or type(error).__name__
 
 
+#: What a script says of records of another type or form than it wrote; not what the server says through a script.
+_FAULTS_OF_A_SCRIPT = ("attempt to ", "WRONGTYPE", "but found invalid token")
 _SILENT = "it does not answer in time"
 _SENTENCES = (
     ("WRONGPASS", "the user name or password is wrong"),

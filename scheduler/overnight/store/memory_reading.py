@@ -13,7 +13,7 @@ from overnight.errors import Fenced, Refused, UnknownRun
 from overnight.store.codec import NO_CHARGE, NO_DIGEST
 from overnight.store.keys import UNTOUCHED_SECONDS
 from overnight.store.memory_data import MemoryData, MemoryRun
-from overnight.store.records import Epoch, RunEvent, RunRecord, TaskView, WorkerRecord
+from overnight.store.records import Epoch, EpochHeld, RunEvent, RunRecord, TaskView, WorkerRecord
 
 
 class MemoryReading:
@@ -138,6 +138,13 @@ class MemoryReading:
         with self._step() as now:
             found = [worker for deadline, worker in self.data.workers.values() if deadline > now]
         return sorted(found, key=lambda worker: (worker.host, worker.started_at, worker.instance))
+
+    def scheduler(self) -> EpochHeld | None:
+        """Return who holds the right to dispatch, None if no scheduler does."""
+        with self._step() as now:
+            lease = self.data.scheduler
+        left = lease.deadline - now
+        return EpochHeld(lease.holder, lease.description, left) if lease.holder and left > 0 else None
 
     def follow(self, run_id: str, cursor: str, seconds: float) -> list[RunEvent]:
         """Return events after `cursor` ("0": from the first kept one), waiting up to `seconds` for one."""

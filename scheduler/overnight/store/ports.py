@@ -198,5 +198,8 @@ class ReadingStore(Protocol):
     def context(self, run_id: str) -> bytes:
         """Return the run's sealed context."""
 
+    def scheduler(self) -> EpochHeld | None:
+        """Return who holds the right to dispatch, None if no scheduler does."""
+
     def workers(self) -> list[WorkerRecord]:
         """Return the workers whose registration is alive."""

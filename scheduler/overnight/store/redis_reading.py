@@ -21,7 +21,7 @@ from overnight.store.codec import (
     without_head,
 )
 from overnight.store.connection import SOCKET_SECONDS
-from overnight.store.records import Happening, RunEvent, RunRecord, TaskView, WorkerRecord
+from overnight.store.records import EpochHeld, Happening, RunEvent, RunRecord, TaskView, WorkerRecord
 from overnight.store.redis_server import Command, Server, check_known
 from overnight.store.scripts import MOST_TASKS
 
@@ -148,6 +148,13 @@ class RedisReading:
         alive = set(self.server.send(("ZRANGEBYSCORE", keys.shared("workers"), later, "+inf")))
         found = [unpacked_worker(record) for instance, record in records.items() if instance in alive]
         return sorted(found, key=lambda worker: (worker.host, worker.started_at, worker.instance))
+
+    def scheduler(self) -> EpochHeld | None:
+        """Return who holds the right to dispatch, None if no scheduler does."""
+        lease = ("HMGET", self.server.keys.shared("scheduler"), "holder", "description", "deadline")
+        time_read, (holder, description, deadline) = self.server.send_all([("TIME",), lease])
+        left = float(deadline or 0) - float(seconds_text(time_read))
+        return EpochHeld(holder.decode(), (description or b"").decode(), left) if holder and left > 0 else None
 
     def follow(self, run_id: str, cursor: str, seconds: float) -> list[RunEvent]:
         """Return events after `cursor` ("0": from the first kept one), waiting up to `seconds` for one."""
