@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from graphlib import TopologicalSorter
@@ -228,12 +228,10 @@ class QueueRun:
             self._submission = submission_of(self._store, self._run_id, self._deployment.keyring)
             raise
 
-    def _order(self, descs: Iterable[TaskDesc]) -> None:
+    def _order(self, descs: Sequence[TaskDesc]) -> None:
         """Rank tasks so that each comes after its dependencies."""
-        edges = {desc.task: desc.deps for desc in descs}
-        for task in TopologicalSorter(edges).static_order():
-            if task in edges:
-                self._rank[task] = len(self._rank)
+        for task in _dependencies_first(descs):
+            self._rank[task] = len(self._rank)
 
     # Pairs.
 
@@ -284,3 +282,16 @@ class QueueRun:
                 due[number] = desc
                 chosen.add(desc.task)
         return due
+
+
+def _dependencies_first(descs: Sequence[TaskDesc]) -> list[Task]:
+    """Return the tasks in their given order if that will do, as it mostly does; sorted otherwise."""
+    to_come = {desc.task for desc in descs}
+    for desc in descs:
+        if not to_come.isdisjoint(desc.deps):
+            break
+        to_come.discard(desc.task)
+    else:
+        return [desc.task for desc in descs]
+    edges = {desc.task: desc.deps for desc in descs}
+    return [task for task in TopologicalSorter(edges).static_order() if task in edges]
