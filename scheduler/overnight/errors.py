@@ -140,6 +140,10 @@ class InvariantBroken(OvernightError):
     """The core's own bookkeeping contradicts itself: a defect of overnight, never of a task."""
 
 
+class DamagedRun(Unreachable):
+    """What the server holds of a run contradicts itself, so that one of overnight's scripts failed on it."""
+
+
 class BadSeal(OvernightError):
     """A stored record is damaged, of another format, of another place, or not signed by a known key."""
 

@@ -16,7 +16,7 @@ import time
 from overnight.config import Settings
 from overnight.core.actions import Action
 from overnight.core.events import SlotsOffered, Woken
-from overnight.errors import BadSeal, Fenced, StoreFull, UnknownRun, Unreachable
+from overnight.errors import BadSeal, DamagedRun, Fenced, OvernightError, StoreFull, UnknownRun, Unreachable
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun
@@ -35,6 +35,8 @@ _logger = logging.getLogger("overnight.scheduler")
 
 LONGEST_WAIT = 1.0
 OUTAGE_PAUSE = 0.2
+#: What reading a damaged run raises. One such run must not keep the scheduler from all others.
+_DAMAGED = (BadSeal, DamagedRun, ValueError, LookupError)
 FULL_PAUSE = 1.0
 
 
@@ -134,7 +136,7 @@ class Scheduler:
             actions = self._heard(duties, run, entries)
         except UnknownRun:
             self._forget(run.run_id, "Redis no longer knows it")
-        except BadSeal:
+        except _DAMAGED:
             self._read_again(performer, run.run_id)
         else:
             if actions is None:
@@ -259,11 +261,17 @@ class Scheduler:
                 _logger.debug("run %s: every task is terminal", run_id)
         except UnknownRun:
             self._forget(run_id, "Redis no longer knows it")
-        except BadSeal as error:
-            self._unreadable.add(run_id)
-            _logger.error("run %s cannot be read and is left alone: %s", run_id, error)
         except (Diverged, StoreFull) as error:
             _logger.warning("run %s: will be read again: %s", run_id, error)
+        except _DAMAGED as error:
+            self._leave_alone(run_id, error)
+
+    def _leave_alone(self, run_id: str, error: Exception) -> None:
+        """Serve the other runs without this one, whose record is damaged; the next scheduler looks at it again."""
+        self._runs.pop(run_id, None)
+        self._unreadable.add(run_id)
+        trace = None if isinstance(error, OvernightError) else error
+        _logger.error("run %s cannot be read and is left alone: %s", run_id, error, exc_info=trace)
 
     def _forget(self, run_id: str, why: str) -> None:
         if self._runs.pop(run_id, None) is not None:
