@@ -107,7 +107,9 @@ def main() -> None:
         steps = dict(timed(build, ids))
         prune, fail = seconds_to_prune(build, ids), seconds_to_fail(build, ids)
         row = [steps["build"], steps["order"], steps["drain"], sum(steps.values()), prune, fail]
-        print(f"{build.__name__:9}" + "".join(f" {value:6.2f}" for value in row) + f" {bytes_per_task(build, ids):6.0f}")
+        print(
+            f"{build.__name__:9}" + "".join(f" {value:6.2f}" for value in row) + f" {bytes_per_task(build, ids):6.0f}"
+        )
 
 
 if __name__ == "__main__":
