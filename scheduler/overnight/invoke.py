@@ -29,6 +29,7 @@ from typing import Any, Self
 from overnight.errors import TaskTimedOut
 from overnight.naming import shown
 from overnight.output_capture import OutputCapture
+from overnight.own_frames import without_own_frames
 from overnight.task_log import TaskLog
 
 #: Seconds between two interruptions of a task that goes on after its time limit.
@@ -80,7 +81,7 @@ def invoke(
         raise
     except BaseException as error:
         seconds = time.monotonic() - begin
-        return Outcome(False, _without_own_frame(error), started, seconds, peak_memory())  # noqa: FBT003  # the first field
+        return Outcome(False, without_own_frames(error), started, seconds, peak_memory())  # noqa: FBT003  # the first field
 
 
 def _end_copy() -> None:
@@ -89,11 +90,6 @@ def _end_copy() -> None:
     if error is not None:
         traceback.print_exception(error)
     os._exit(0 if error is None else 1)
-
-
-def _without_own_frame(error: BaseException) -> BaseException:
-    trace = error.__traceback__
-    return error.with_traceback(trace.tb_next if trace is not None else None)
 
 
 def peak_memory() -> int:

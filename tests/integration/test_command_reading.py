@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,12 +48,13 @@ def test_a_submitted_run_goes_on_while_readers_come_and_go(short_directory: Path
 def test_status_logs_and_runs_tell_of_a_failed_run(place: Desk) -> None:
     assert place.run("run", f"{GRAPHS}:raises", "-k").status == 1
     told = place.run("status")
-    assert "failed: culprit: ValueError: on purpose" in told.out
+    assert re.search(r"failed: culprit: ValueError: on purpose \(culprits\.py:\d+ in \w+\)\n", told.out), told.out
     assert "3 of 3 tasks ended: 1 done, 1 failed, 1 skipped" in told.out
     task = place.run("status", "last", "dependant", "--json").facts
     assert (task["state"], task["skipped_for"], task["dependencies"]) == ("skipped", "culprit", ["culprit"])
     culprit = place.run("status", "last", "culprit")
     assert "raise ValueError(message)" in culprit.out
+    assert "overnight_worker" not in culprit.out
     assert "ValueError: on purpose" in place.run("logs", "last", "culprit").out
     assert "failed" in place.run("runs").out
     assert place.run("follow").status == 1

@@ -15,6 +15,7 @@ from overnight.errors import BadSeal
 from overnight.files import is_url
 from overnight.messages import StoredError
 from overnight.naming import log_name, shown
+from overnight.own_frames import place_of
 from overnight.store.records import RunRecord, TaskView
 
 MOST_FAILED = 20
@@ -87,6 +88,8 @@ class Ending:
 def _failed_lines(failed: FailedTask, *, verbose: bool) -> list[str]:
     attempts = f" (attempt {failed.attempts})" if failed.attempts > 1 else ""
     what = f"{failed.type_name}: {failed.message}" if failed.message else failed.type_name
+    place = place_of(failed.traceback)
+    what += f" ({place})" if place else ""
     lines = [f"  failed: {shown(failed.task_id)}{attempts}: {shown(what)}"]
     if verbose:
         lines += [f"    {shown(line)}" for line in failed.traceback.rstrip().splitlines()]

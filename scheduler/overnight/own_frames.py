@@ -1,0 +1,52 @@
+"""Which part of a traceback is the user's: overnight's own frames are left out, and the place of a failure is named.
+
+The frames around a task's function (`invoke`, a chain, the worker's child) say nothing about the task. They are known
+by their module, so that tasks which overnight itself offers as examples keep theirs.
+"""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+from pathlib import Path
+from types import TracebackType
+
+_AROUND_TASKS = frozenset({"overnight.invoke", "overnight.chain", "overnight_worker.attempts"})
+_OWN = Path(__file__).parent
+_EXAMPLES = _OWN / "examples"
+_NOT_USERS = frozenset({"site-packages", "dist-packages", "overnight_worker"})
+_FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<name>.+)$', re.MULTILINE)
+_HEADING = "Traceback (most recent call last):\n"
+
+
+def without_own_frames(error: BaseException) -> BaseException:
+    """Return the exception with a traceback that begins in the task's own code."""
+    return error.with_traceback(_below(error.__traceback__))
+
+
+def _below(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in _AROUND_TASKS:
+        trace = trace.tb_next
+    return trace
+
+
+def place_of(traceback_text: str) -> str | None:
+    """Return where a formatted traceback's exception was raised, as ``file.py:12 in function``; None without frames.
+
+    The innermost frame counts that belongs neither to overnight, to the standard library nor to an installed package;
+    if there is none, the innermost of all. Overnight's examples count as a user's.
+    """
+    frames = list(_FRAME.finditer(traceback_text.rpartition(_HEADING)[2]))
+    users = [frame for frame in frames if _is_users(frame["file"])]
+    for frame in reversed(users or frames):
+        return f"{Path(frame['file']).name}:{frame['line']} in {frame['name']}"
+    return None
+
+
+def _is_users(file: str) -> bool:
+    path = Path(file)
+    if file.startswith("<") or not _NOT_USERS.isdisjoint(path.parts):
+        return False
+    if path.is_relative_to(sysconfig.get_path("stdlib")):
+        return False
+    return not path.is_relative_to(_OWN) or path.is_relative_to(_EXAMPLES)

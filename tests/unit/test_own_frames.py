@@ -1,0 +1,45 @@
+"""Which frames of a traceback are the user's, and where a failure is said to be."""
+
+from __future__ import annotations
+
+import json
+import traceback
+
+from overnight.chain import chain_tasks
+from overnight.graph import TaskGraph
+from overnight.invoke import invoke
+from overnight.own_frames import place_of
+
+
+def parse() -> None:
+    json.loads("{")
+
+
+def told(failed: object) -> str:
+    assert isinstance(failed, BaseException)
+    return "".join(traceback.format_exception(failed))
+
+
+def test_a_failure_inside_a_library_is_placed_where_the_user_called_it() -> None:
+    line = parse.__code__.co_firstlineno + 1
+    assert place_of(told(invoke(parse, [], {}).value)) == f"test_own_frames.py:{line} in parse"
+
+
+def test_of_chained_exceptions_the_one_that_was_raised_last_is_placed() -> None:
+    def fail() -> None:
+        try:
+            parse()
+        except ValueError as error:
+            raise KeyError("second") from error
+
+    assert (place_of(told(invoke(fail, [], {}).value)) or "").endswith(" in fail")
+
+
+def test_a_failure_without_frames_has_no_place() -> None:
+    assert place_of("ValueError: returned\n") is None
+
+
+def test_the_frames_of_a_chain_and_of_a_time_limit_are_left_out() -> None:
+    chain = chain_tasks(TaskGraph.make_task("first", parse, args=[]), TaskGraph.make_task("last", parse, args=[]))
+    failed = invoke(chain.func, [], {}, timeout=60.0).value
+    assert next(frame.name for frame in traceback.extract_tb(failed.__traceback__)) == "parse"
