@@ -181,11 +181,15 @@ class _Router(logging.Handler):
                 self._former_level = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        log = _current.get() or self._only_owner(threading.current_thread())
+        log = self.owner()
         if log is None:
             return False
         log.handle(record)
         return True
+
+    def owner(self) -> TaskLog | None:
+        """Return the attempt that the calling thread's records belong to."""
+        return _current.get() or self._only_owner(threading.current_thread())
 
     def _only_owner(self, thread: threading.Thread) -> TaskLog | None:
         owners = [log for log in self._active if log.owns_thread(thread)]
@@ -193,3 +197,11 @@ class _Router(logging.Handler):
 
 
 _router = _Router()
+
+
+def is_for_process(_record: logging.LogRecord) -> bool:
+    """Tell whether a record that is logged here and now belongs to no attempt's log: a filter for other handlers.
+
+    Where a process's streams are captured into the same log, its own handlers would write each record there again.
+    """
+    return _router.owner() is None

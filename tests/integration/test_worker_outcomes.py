@@ -309,7 +309,10 @@ def test_logs_and_prints_go_to_the_log_of_their_task(run: SmallScheduler, tmp_pa
     run.wait_ended()
     spoken = (logs / "log_task-0.log").read_text()
     assert all(words in spoken for words in ("a warning of the task", "printed", "from a child program"))
-    assert "no such chromosome" in (logs / "log_task-1.log").read_text()
+    assert spoken.count("a warning of the task") == 1
+    failed = (logs / "log_task-1.log").read_text()
+    assert failed.count("ValueError: no such chromosome") == 1
+    assert [line.split()[-1] for line in failed.splitlines() if line.startswith("  File ")] == ["fail"]
     died = (logs / "log_task-2.log").read_text()
     assert "SIGSEGV" in died
     assert "last words" in died

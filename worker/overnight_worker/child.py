@@ -23,6 +23,7 @@ from typing import Any
 
 from overnight.invoke import Outcome
 from overnight.output_capture import OutputCapture
+from overnight.task_log import is_for_process
 from overnight_worker.attempts import Attempts, Order
 from overnight_worker.forked_attempt import run_forked
 from overnight_worker.frames import Frame, FrameReader, Kind, pack
@@ -149,6 +150,15 @@ def _watch_channel(channel: socket.socket) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _log_to_stderr() -> None:
+    """Print warnings that belong to no task's log; the others are in that log, to which standard error goes too."""
+    handler = logging.StreamHandler()
+    handler.addFilter(is_for_process)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", handlers=[handler]
+    )
+
+
 def main(arguments: list[str]) -> None:
     """Run a child. Arguments: descriptors of channel, page and output file; supervisor's pid; worker's name."""
     channel_fd, page_fd, output_fd, supervisor = (int(text) for text in arguments[:4])
@@ -159,7 +169,7 @@ def main(arguments: list[str]) -> None:
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function takes no keyword
     progress = Progress(page_fd)
     os.close(page_fd)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _log_to_stderr()
     with socket.socket(fileno=channel_fd) as channel, OutputCapture(output_fd) as capture:
         if sys.platform != "linux":
             threading.Thread(target=_watch_channel, args=(channel,), daemon=True).start()
