@@ -17,16 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overnight.cache import NO_TASK_CACHE, FileTaskCache
+from overnight.commands.suggestion import ending_about
 from overnight.commands.target import Target, build_graph, parse_target
 from overnight.commands.target_parameters import split_parameters
 from overnight.config import DEFAULT_QUEUE, Settings
-from overnight.errors import UnknownTask, Unreachable, UsageError
+from overnight.errors import Unreachable, UsageError
 from overnight.files import is_url
 from overnight.graph import TaskGraph, missing_dependencies
 from overnight.inspection import Decisions, decide
 from overnight.launch import RunOptions
 from overnight.logging import ensure_log_dir
-from overnight.naming import shown
+from overnight.naming import cut_task_id, shown
 from overnight.state_dir import prepare_state_dir
 from overnight.task import Task, TaskDesc
 
@@ -135,11 +136,12 @@ class Work:
 
 
 def _pruned(graph: TaskGraph, task_ids: Sequence[str]) -> TaskGraph:
-    try:
-        if task_ids:
-            graph.prune(list(task_ids))
-    except UnknownTask as error:
-        raise UsageError(str(error)) from error
+    for task_id in task_ids:
+        if not graph.has_task(Task(cut_task_id(task_id))):
+            known = [task.task_id for task in graph.tasks]
+            raise UsageError(f"The graph has no task {shown(task_id)!r}{ending_about(task_id, known)}")
+    if task_ids:
+        graph.prune(list(task_ids))
     return graph
 
 
