@@ -170,3 +170,13 @@ def test_scheduler_and_worker_serve_a_run_on_a_server_of_ones_own(tmp_path: Path
             for process in processes:
                 process.communicate()
     assert statuses == [0, 0]
+
+
+def test_a_task_that_wrote_nothing_says_so_and_one_that_did_not_run_says_where_to_look(place: Desk) -> None:
+    assert place.run("run", f"{GRAPHS}:raises", "-k", "-f").status == 1
+    run_id = place.run("status", "--json").facts["run"]
+    silent = place.run("logs", "last", "bystander")
+    assert (silent.status, silent.out, silent.err) == (0, "", "Task 'bystander' wrote nothing to its log.\n")
+    skipped = place.run("logs", "last", "dependant")
+    assert skipped.status == 5
+    assert f"it is skipped. This tells of it: overnight status {run_id} dependant" in skipped.sentence

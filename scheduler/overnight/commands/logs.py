@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from overnight.commands.options import found_run, index_of, open_to_read, server_options, settings_of, verb
 
+if TYPE_CHECKING:
+    from overnight.store.records import RunRecord, TaskView
 
-@verb("logs", 'overnight logs last "count json/decoder.py"')
+
+@verb("logs", 'overnight logs last "count json/decoder.py"', short_help="Print what a task logged and printed.")
 @click.argument("run", metavar="RUN")
 @click.argument("task", metavar="TASK")
 @server_options
@@ -18,23 +24,48 @@ def command(*, run: str, task: str, redis_url: str | None, state_dir: str | None
     """Print the log of a task: what it logged and printed, in all its attempts."""
     from overnight.client import Client
     from overnight.errors import Refused
-    from overnight.naming import cut_task_id, log_name, shown
+    from overnight.naming import cut_task_id, log_name
 
     with open_to_read(settings_of(redis_url, state_dir)) as deployment:
         client = Client.of(deployment)
         record = found_run(client, run)
-        index_of(client, record.run_id, task)
+        number = index_of(client, record.run_id, task)
+        [view] = deployment.store.tasks(record.run_id, [number])
     if record.log_dir is None:
         raise Refused(f"Run {record.run_id} was started without a log directory.")
     place = f"{record.log_dir.rstrip('/')}/{log_name(cut_task_id(task))}"
     try:
         text = _read(place)
-    except FileNotFoundError as error:
-        raise Refused(
-            f"Task {shown(task)} has no log on this host ({shown(place)}): it has not run since its records were made, "
-            f"or it ran elsewhere; 'overnight status {record.run_id} ...' says where."
-        ) from error
+    except FileNotFoundError:
+        _tell_of_no_log(record, view, task, place)
+        return
     sys.stdout.write(_harmless(text) if sys.stdout.isatty() else text)
+
+
+def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str) -> None:
+    """Say on standard error that a task that ran here wrote nothing. Raises Refused for one of which that is unknown.
+
+    A log is made by the first line that is written to it.
+    """
+    import socket
+
+    from overnight.core.states import TaskState
+    from overnight.errors import Refused
+    from overnight.naming import shown
+
+    facts = json.loads(view.facts) if view.facts else {}
+    host = facts.get("host")
+    look = shlex.join(["overnight", "status", run.run_id, task_id])
+    about = f"Task {shown(task_id)!r}"
+    if host == socket.gethostname():
+        click.echo(f"{about} wrote nothing to its log.", err=True)
+    elif host is not None:
+        raise Refused(f"{about} ran on host {shown(str(host))}; what it wrote is there, in {shown(place)}.")
+    elif view.state is TaskState.CACHED:
+        raise Refused(f"{about} did not run in this run: its result was there already. This tells of it: {look}")
+    else:
+        state = view.state.name.lower()
+        raise Refused(f"{about} has written no log so far; it is {state}. This tells of it: {look}")
 
 
 def _read(place: str) -> str:
