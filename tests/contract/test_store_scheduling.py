@@ -8,6 +8,7 @@ from overnight.core.events import Charge, Flight
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import Fenced, UnknownRun
 from overnight.store.records import ClaimRefused, Epoch, EpochHeld, Happening, LeaseReply, Reaped, Request, Verdict
+from overnight.store.redis import RedisStore
 from tests.support.stores import (
     ACCEPTED,
     LEASE,
@@ -299,3 +300,20 @@ def test_a_snapshot_is_all_that_a_new_scheduler_needs(night: Night) -> None:
     assert snapshot.digests[64:96] == night.store.read_digests("r1", [2])[0]
     assert night.store.follow("r1", snapshot.cursor, 0) == []
     assert snapshot.run == night.store.run("r1")
+
+
+@pytest.mark.parametrize("lost", ["inflight", "batches"])
+def test_tasks_in_flight_under_a_batch_that_was_lost_go_back(server_store: RedisStore, lost: str) -> None:
+    """P1: part of the record is gone; what no batch holds is dispatched again."""
+    night = begin(server_store)
+    night.start("b1", [0])
+    night.dispatch(batch_of("b2", [1]))
+    back = [Verdict(task, TaskState.PENDING, charge=Charge()) for task in (0, 1)]
+    night.settle(*back)
+    assert night.states() == "xqpp"
+
+    server_store.server.client.delete(server_store.server.keys.of_run("r1", lost))
+    night.settle(*back)
+
+    assert night.states() == "pppp"
+    assert night.dispatch(batch_of("b3", [0], 2), batch_of("b4", [1], 2)) == [True, True]

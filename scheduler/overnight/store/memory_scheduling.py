@@ -213,10 +213,18 @@ def _was_accepted(run: MemoryRun, batch: Batch) -> bool:
     return batch.batch in run.batches or batch.batch in named
 
 
+def _goes_back_from_nowhere(run: MemoryRun, verdict: Verdict) -> bool:
+    """Tell whether the verdict puts a task back that is in flight under a batch that is not there."""
+    if verdict.state is not TaskState.PENDING or run.code(verdict.task) not in IN_FLIGHT:
+        return False
+    entry = run.inflight.get(verdict.task)
+    return entry is None or entry.batch not in run.batches
+
+
 def _settle(run: MemoryRun, verdict: Verdict) -> bool:
     """Record one verdict; tell whether the task's state changed."""
     task, before = verdict.task, run.code(verdict.task)
-    if before is None or (before, verdict.state) not in _SETTLING:
+    if before is None or not ((before, verdict.state) in _SETTLING or _goes_back_from_nowhere(run, verdict)):
         return False
     if verdict.charge is not None:
         run.charges[task] = verdict.charge

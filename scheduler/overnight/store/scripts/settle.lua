@@ -1,4 +1,5 @@
--- SETTLE: record the scheduler's verdicts. One that is no transition from where its task stands changes nothing.
+-- SETTLE: record the scheduler's verdicts. One that is no transition from where its task stands changes nothing. A task
+-- in flight goes back to PENDING only if no batch holds it.
 -- ARGV  run id, epoch number, epoch holder, then for each verdict: task, state code, charge, cause, error ('': none)
 -- Reply 'fenced' | 'unknown' | 'ok'
 -- First write: `pass_when_full`.
@@ -23,13 +24,20 @@ local states = read_cells(STATES, 2, tasks)
 local current = {}
 for i, task in ipairs(tasks) do current[task] = states[i] end
 
+-- Whether a task is in flight under a batch that is not there, because a part of the record was lost.
+local function is_orphan(task, from)
+  if from ~= 'q' and from ~= 'x' then return false end
+  local batch = split_entry(redis.call('HGET', INFLIGHT, task))
+  return not batch or redis.call('HEXISTS', BATCHES, batch) == 0
+end
+
 pass_when_full()
 local opened, told = 0, {}
 for i, task in ipairs(tasks) do
   local at = 4 + 5 * (i - 1)
   local cell, to = current[task], ARGV[at + 1]
   local from = string.sub(cell, 1, 1)
-  if ALLOWED[from] and ALLOWED[from][to] then
+  if (ALLOWED[from] and ALLOWED[from][to]) or (to == 'p' and is_orphan(task, from)) then
     if ARGV[at + 2] ~= '' then redis.call('HSET', CHARGES, task, ARGV[at + 2]) end
     if ARGV[at + 3] ~= '' then redis.call('HSET', CAUSES, task, ARGV[at + 3]) end
     if ARGV[at + 4] ~= '' then redis.call('HSET', ERRORS, task, ARGV[at + 4]) end
