@@ -17,6 +17,13 @@ def test_a_rate_counts_neither_cached_tasks_nor_what_ended_before_the_first_look
     assert pace.note(110.0, {DONE: 30, CACHED: 50}, 200) == (2.0, 60.0)
 
 
+def test_a_rate_counts_neither_skipped_nor_cancelled_tasks() -> None:
+    pace = Pace()
+    pace.note(0.0, {}, 100)
+    assert pace.note(10.0, {TaskState.SKIPPED: 40, TaskState.CANCELLED: 40}, 100) == (None, None)
+    assert pace.note(20.0, {DONE: 15, TaskState.FAILED: 5, TaskState.SKIPPED: 80}, 100) == (1.0, None)
+
+
 def test_a_rate_is_unknown_before_a_second_has_passed() -> None:
     pace = Pace()
     pace.note(0.0, {}, 10)

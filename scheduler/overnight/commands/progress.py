@@ -56,8 +56,13 @@ class Standing:
         return sum(number for state, number in self.counts.items() if state in TERMINAL)
 
 
+def worked(counts: Mapping[TaskState, int]) -> int:
+    """Return how many tasks were run to their end: what is cached, skipped or cancelled took no worker's time."""
+    return counts.get(TaskState.DONE, 0) + counts.get(TaskState.FAILED, 0)
+
+
 class Pace:
-    """The rate over the last half minute. Cached tasks took no time and count for nothing.
+    """The rate over the last half minute, of tasks that were run.
 
     What had ended before the first look, as in a run that was attached to, counts for nothing either.
     """
@@ -68,15 +73,15 @@ class Pace:
     def note(self, now: float, counts: Mapping[TaskState, int], total: int) -> tuple[float | None, float | None]:
         """Return tasks a second and seconds left (None: not known yet)."""
         ended = sum(number for state, number in counts.items() if state in TERMINAL)
-        worked = ended - counts.get(TaskState.CACHED, 0)
-        self._seen.append((now, worked))
+        done = worked(counts)
+        self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] > _WINDOW_SECONDS:
             self._seen.popleft()
         first, before = self._seen[0]
-        if now - first < _SHORTEST_WINDOW_SECONDS or worked <= before:
+        if now - first < _SHORTEST_WINDOW_SECONDS or done <= before:
             return None, None
-        rate = (worked - before) / (now - first)
-        return rate, (total - ended) / rate
+        rate = (done - before) / (now - first)
+        return rate, (total - ended) / rate if ended < total else None
 
 
 class Display(Protocol):

@@ -61,6 +61,7 @@ class Watch:
         #: Since when each running task runs, by this host's monotonic clock: as its worker says, else as heard.
         self._since: dict[int, float] = {}
         self._look_at = 0.0
+        self._paused = run.paused
         self._pause_until: float | None = None
         self._leave_at: float | None = None
 
@@ -124,6 +125,7 @@ class Watch:
             self._look_at = now + _LOOK_AT_WORKERS_SECONDS
             self._look_at_workers()
         rate, left = self._pace.note(now, counts, self.run.total)
+        left = left if self._goes_on else None
         self._display.show(Standing(counts, self.run.total, rate, left, self._running(now)))
         if self._leave_at is not None and now >= self._leave_at:
             return Left.IMPATIENT
@@ -132,10 +134,16 @@ class Watch:
             return self._cancel()
         return None
 
+    @property
+    def _goes_on(self) -> bool:
+        """Tell whether pending tasks are being started."""
+        return not self._paused and self._pause_until is None and self._leave_at is None
+
     def _look_at_workers(self) -> None:
-        """Read what runs where; Redis being away is told by the follower."""
+        """Read what runs where, and whether anything is started; Redis being away is told by the follower."""
         try:
             server_now, workers = self._store.now(), self._store.workers()
+            self._paused = self._store.run(self.run.run_id).paused
             self._lacks.look()
         except Unreachable:
             return
@@ -159,11 +167,14 @@ class Watch:
 
     def _pause(self) -> Left | None:
         self._pause_until = time.monotonic() + GRACE_SECONDS
-        running = self._follower.counts().get(TaskState.RUNNING, 0)
-        self._display.line(
-            f"Stopping: nothing new starts; what runs ({running}) has {GRACE_SECONDS:.0f} s. "
-            "Press Ctrl-C again to stop it at once."
-        )
+        # A worker holds more tasks than the one that it runs, so their number says nothing to people.
+        if self._follower.counts().get(TaskState.RUNNING):
+            self._display.line(
+                f"Stopping: nothing new starts; what runs has {GRACE_SECONDS:.0f} s. "
+                "Press Ctrl-C again to stop it at once."
+            )
+        else:
+            self._display.line("Stopping.")
         return self._ask(Request.PAUSE)
 
     def _cancel(self) -> Left | None:
