@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pwd
 import secrets
 import socket
 import sys
@@ -228,6 +229,14 @@ def context_of(options: RunOptions, settings: Settings) -> RunContext:
     )
 
 
+def _login_name() -> str:
+    """Return the name of the user that this process runs as; the number of one that the system has no name for."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
 def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
     host = socket.gethostname()
     return RunRecord(
@@ -235,7 +244,7 @@ def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
         name=options.name,
         key=key,
         place=options.status_dir or "",
-        owner=f"{os.environ.get('USER') or os.getuid()}@{host}",
+        owner=f"{_login_name()}@{host}",
         host=host,
         python=PYTHON,
         protocol=PROTOCOL,
