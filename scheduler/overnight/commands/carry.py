@@ -93,6 +93,8 @@ class Carried:
             try:
                 launched = submit(self._work, self._deployment, self._display)
                 self._own_runs.append(launched.run.run_id)
+                if launched.attached:
+                    self._display.line("Stopping this command (Ctrl-C) stops the run.")
                 ids = [task.task_id for task in launched.submission.tasks]
                 watch = Watch(self._deployment, launched.run, ids, self._display, self._interrupts, steers=True)
                 return watch.until_proven()
