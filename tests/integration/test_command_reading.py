@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import signal
 from collections.abc import Iterator
@@ -36,7 +37,9 @@ def test_a_submitted_run_goes_on_while_readers_come_and_go(short_directory: Path
         assert submitted.facts["attached"] is False
         run_id = submitted.facts["run"]
         gate = os.open(fifo, os.O_WRONLY)
-        assert given.run("status", "--json").facts["counts"]["running"] == 1
+        facts = given.run("status", "--json").facts
+        assert (facts["counts"]["running"], [running["task"] for running in facts["running"]]) == (1, ["gate"])
+        assert "gate" in given.run("status").out
         assert given.run("runs", "--json").facts[0]["run"] == run_id
         assert len(given.run("workers", "--json").facts) == 1
         follower = given.start("follow", run_id[:-1])
@@ -180,3 +183,32 @@ def test_a_task_that_wrote_nothing_says_so_and_one_that_did_not_run_says_where_t
     skipped = place.run("logs", "last", "dependant")
     assert skipped.status == 5
     assert f"it is skipped. This tells of it: overnight status {run_id} dependant" in skipped.sentence
+
+
+def test_a_task_is_told_in_units_that_people_read_and_a_cached_one_with_its_origin(place: Desk) -> None:
+    first = place.run("run", f"{GRAPHS}:raises", "-k", "-f", "--json").facts["run"]
+    told = place.run("status", "last", "bystander").out
+    assert re.search(r"  started: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n  took: \d+ ms\n  peak memory: \d+ MB\n", told), told
+    assert place.run("run", f"{GRAPHS}:raises", "-k").status == 1
+    cached = place.run("status", "last", "bystander")
+    assert re.match(rf"Task bystander: cached, from run {first}, recorded \d{{4}}-\d\d-\d\d ", cached.out), cached.out
+    assert place.run("status", "last", "bystander", "--json").facts["record"]["run"] == first
+
+
+def test_a_run_is_said_to_be_started_by_a_login_name(place: Desk) -> None:
+    place.environ["USER"] = ""
+    assert place.run("run", f"{GRAPHS}:diamond").status == 0
+    assert f" by {pwd.getpwuid(os.getuid()).pw_name}@" in place.run("status").out
+
+
+def test_workers_names_the_task_that_each_runs(place: Desk) -> None:
+    fifo = place.directory / "workers.fifo"
+    os.mkfifo(fifo)
+    parameters = ["-p", f"fifo={fifo}", "-p", "ledger=workers.ledger", "-p", "n=1"]
+    run_id = place.run("submit", f"{GRAPHS}:gated", *parameters, "--json").facts["run"]
+    gate = os.open(fifo, os.O_WRONLY)
+    held = f"They hold 1 task of run {run_id} that none of them names yet."
+    while f"gate (run {run_id})" not in (told := place.run("workers").out):
+        assert held in told
+    os.close(gate)
+    assert place.run("follow").status == 0

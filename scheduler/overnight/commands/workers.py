@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from overnight.commands.options import json_option, open_to_read, server_options, settings_of, verb
 
 if TYPE_CHECKING:
+    from overnight.client import Client
     from overnight.store.records import WorkerRecord
+
+_BRINGS_ITS_OWN = "On this private server 'overnight run' brings its own, which end some time after it."
 
 
 @verb("workers", "overnight workers -u redis://host:6379/0")
@@ -17,21 +21,57 @@ if TYPE_CHECKING:
 @json_option
 def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
     """List the workers that are there, and what each is doing."""
+    from overnight.client import Client
     from overnight.commands.screen import say, table
 
-    with open_to_read(settings_of(redis_url, state_dir)) as deployment:
+    settings = settings_of(redis_url, state_dir)
+    with open_to_read(settings) as deployment:
+        client = Client.of(deployment)
         workers, now = deployment.store.workers(), deployment.store.now()
+        ids = {worker.instance: _task_id(client, worker) for worker in workers}
+        claimed = _claimed(client, workers)
     if as_json:
-        say(json.dumps([asdict(worker) for worker in workers]))
+        say(json.dumps([{**asdict(worker), "task_id": ids[worker.instance]} for worker in workers]))
         return
     if not workers:
-        say("There are no workers. Start some: overnight worker -j 4")
+        is_private = settings.redis_url is None
+        say(f"There are no workers. {_BRINGS_ITS_OWN if is_private else 'Start some: overnight worker -j 4'}")
         return
     titles = ["HOST", "PID", "QUEUES", "PYTHON", "UP", "MEMORY", "DOING"]
-    table(titles, [_row(worker, now) for worker in workers])
+    table(titles, [_row(worker, ids[worker.instance], now, is_news=not claimed) for worker in workers])
+    for run_id, number in claimed.items():
+        say(f"They hold {number} task{'' if number == 1 else 's'} of run {run_id} that none of them names yet.")
 
 
-def _row(worker: WorkerRecord, now: float) -> list[str]:
+def _task_id(client: Client, worker: WorkerRecord) -> str | None:
+    """Return the id of the task that a worker has said it runs; None if there is none, or its run cannot be read."""
+    if worker.run_id is None or worker.task is None:
+        return None
+    from overnight.errors import BadSeal, UnknownRun
+
+    try:
+        return client.structure(worker.run_id).task_id(worker.task)
+    except (UnknownRun, BadSeal, IndexError):
+        return None
+
+
+def _claimed(client: Client, workers: Sequence[WorkerRecord]) -> dict[str, int]:
+    """Return by active run how many tasks workers hold that no worker has named."""
+    from contextlib import suppress
+
+    from overnight.commands.activity import held_tasks
+    from overnight.errors import UnknownRun
+
+    numbers: dict[str, int] = {}
+    for run in client.runs():
+        if not run.phase.is_over:
+            with suppress(UnknownRun):  # it was forgotten meanwhile
+                codes = client.deployment.store.states(run.run_id)[::2]
+                numbers[run.run_id] = sum(held.worker is None for held in held_tasks(run.run_id, codes, workers))
+    return {run_id: number for run_id, number in numbers.items() if number}
+
+
+def _row(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bool) -> list[str]:
     from overnight.commands.screen import duration
     from overnight.naming import shown
 
@@ -42,16 +82,17 @@ def _row(worker: WorkerRecord, now: float) -> list[str]:
         worker.python,
         duration(now - worker.started_at),
         f"{worker.memory / 1e6:.0f} MB" if worker.memory else "-",
-        shown(_doing(worker, now)),
+        shown(_doing(worker, task_id, now, is_news=is_news)),
     ]
 
 
-def _doing(worker: WorkerRecord, now: float) -> str:
+def _doing(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bool) -> str:
+    """Say what a worker does; `is_news` False: that it waits may have changed since it said so."""
     from overnight.commands.screen import duration
 
     words = ["draining"] if worker.draining else []
     if worker.run_id is not None:
         age = f" for {duration(now - worker.task_since)}" if worker.task_since else ""
-        words.append(f"task {worker.task} of run {worker.run_id}{age}" if worker.task is not None else worker.run_id)
+        words.append(f"{task_id} (run {worker.run_id}){age}" if task_id is not None else f"run {worker.run_id}")
     words += [worker.note] if worker.note else []
-    return ", ".join(words) or "waiting"
+    return ", ".join(words) or ("waiting" if is_news else f"waiting, {duration(now - worker.seen_at)} ago")

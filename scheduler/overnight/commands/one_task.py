@@ -1,0 +1,108 @@
+"""One task of a run, for people and programs: what it is, how it went, where its record came from."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from overnight.client import Client
+from overnight.commands.ending import failed_task, log_of
+from overnight.commands.options import index_of
+from overnight.commands.screen import duration, moment
+from overnight.core.states import TaskState
+from overnight.naming import shown
+from overnight.store.records import RunRecord
+
+_TOLD_AS_IT_IS = ("function", "attempt", "worker", "host")
+
+
+def task_facts(client: Client, run: RunRecord, task_id: str) -> dict[str, Any]:
+    """Return what is known of a task; times are seconds since the epoch, memory is in bytes. Raises UsageError."""
+    structure = client.structure(run.run_id)
+    number = index_of(client, run.run_id, task_id)
+    task_id = structure.task_id(number)
+    [view] = client.deployment.store.tasks(run.run_id, [number])
+    facts: dict[str, Any] = {
+        "run": run.run_id,
+        "task": task_id,
+        "state": view.state.name.lower(),
+        "function": structure.function(number),
+        "attempt": view.attempt,
+        "dependencies": [structure.task_id(dependency) for dependency in structure.dependencies(number)],
+        "skipped_for": None if view.cause is None else structure.task_id(view.cause),
+        "log": log_of(run, task_id),
+        "error": None,
+        "record": _record(client, run, task_id) if view.state is TaskState.CACHED else None,
+    }
+    told = json.loads(view.facts) if view.facts else {}
+    facts |= {name: told.get(name) for name in ("worker", "host", "started", "seconds", "peak_memory")}
+    if view.state is TaskState.FAILED or view.error is not None:
+        failed = failed_task(client.deployment, run, view, task_id)
+        facts["error"] = {"type": failed.type_name, "message": failed.message, "traceback": failed.traceback}
+    return facts
+
+
+def _record(client: Client, run: RunRecord, task_id: str) -> dict[str, Any] | None:
+    """Return from which run a cached task's record is, and when that ended; None if it cannot be seen from here."""
+    from overnight.cache import FileTaskCache, FoundFlag
+    from overnight.errors import Unreachable
+    from overnight.task import Task
+
+    if run.status_dir is None:
+        return None
+    task = Task(task_id)
+    try:
+        found = FileTaskCache(run.status_dir, keyring=client.deployment.keyring).read_flags([task]).get(task)
+    except (OSError, Unreachable):
+        return None
+    return {"run": found.header.run_id, "finished": found.header.finished} if isinstance(found, FoundFlag) else None
+
+
+def task_lines(facts: dict[str, Any]) -> list[str]:
+    """Return what people read of `task_facts`."""
+    lines = [f"Task {shown(str(facts['task']))}: {facts['state']}{_origin(facts['record'])}"]
+    for name in (*_TOLD_AS_IT_IS, "started", "took", "peak memory", "log"):
+        text = _text(name, facts)
+        if text is not None:
+            lines.append(f"  {name}: {shown(text)}")
+    if facts["dependencies"]:
+        lines.append(f"  needs: {', '.join(shown(name) for name in facts['dependencies'])}")
+    if facts["skipped_for"] is not None:
+        lines.append(f"  skipped, because this failed: {shown(facts['skipped_for'])}")
+    if facts["error"]:
+        lines.append(f"  error: {shown(facts['error']['type'])}: {shown(facts['error']['message'])}")
+        lines += [f"    {shown(line)}" for line in facts["error"]["traceback"].rstrip().splitlines()]
+    return lines
+
+
+def _text(name: str, facts: dict[str, Any]) -> str | None:
+    value = facts.get({"took": "seconds", "peak memory": "peak_memory"}.get(name, name))
+    if value is None or (name in ("attempt", "peak memory") and not value):
+        return None
+    match name:
+        case "started":
+            return moment(value)
+        case "took":
+            return f"{value * 1000:.0f} ms" if value < 1 else duration(value)
+        case "peak memory":
+            return f"{value / 1e6:.0f} MB"
+        case _:
+            return str(value)
+
+
+def _origin(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    parts = [f"from run {shown(record['run'])}"] if record["run"] else []
+    if record["finished"]:
+        parts.append(f"recorded {_local(record['finished'])}")
+    return ", " + ", ".join(parts) if parts else ""
+
+
+def _local(moment_in_utc: str) -> str:
+    """Return a header's time in this host's zone, as it is if it is no time."""
+    try:
+        return moment(datetime.fromisoformat(moment_in_utc).timestamp())
+    except ValueError:
+        return shown(moment_in_utc)
