@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from overnight.commands.target_parameters import converted, split_parameters
+from overnight.commands.target_parameters import converted, spelled, split_parameters
 from overnight.errors import GraphError, OvernightError, UsageError, nearest
 from overnight.graph import TaskGraph
 from overnight.naming import shown
@@ -74,6 +74,12 @@ def build_graph(target: Target, given: Sequence[str] = ()) -> TaskGraph:
     if not isinstance(graph, TaskGraph):
         raise UsageError(f"{target} returned {_article(type(graph).__name__)}; a target returns a TaskGraph.")
     return graph
+
+
+def spelled_parameters(target: Target, given: Sequence[str]) -> dict[str, str]:
+    """Return name and text of the parameters, one text for all spellings of a value. Raises UsageError."""
+    function = _callable(target, _module(target))
+    return {name: spelled(value) for name, value in converted(function, split_parameters(given), str(target)).items()}
 
 
 def _module(target: Target) -> ModuleType:

@@ -51,6 +51,11 @@ def converted(function: Callable[..., Any], texts: Mapping[str, str], target: st
     return {name: _value(name, text, named.get(name)) for name, text in texts.items()}
 
 
+def spelled(value: Any) -> str:
+    """Return the one text for all those that are converted to the same value: ``yes`` and ``1`` are ``true``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(function, eval_str=True).parameters

@@ -12,14 +12,13 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from overnight.cache import NO_TASK_CACHE, FileTaskCache
 from overnight.commands.suggestion import ending_about
-from overnight.commands.target import Target, build_graph, parse_target
-from overnight.commands.target_parameters import split_parameters
+from overnight.commands.target import Target, build_graph, parse_target, spelled_parameters
 from overnight.config import DEFAULT_QUEUE, Settings
 from overnight.errors import Unreachable, UsageError
 from overnight.files import is_url
@@ -66,7 +65,8 @@ class Work:
         self.graph = _pruned(build_graph(target, request.parameters), request.task_ids)
         self.graph.check()
         missing_dependencies(self.graph, ())
-        self.directory_name = _directory_name(self.name, request, settings)
+        self._parameters = spelled_parameters(target, request.parameters)
+        self.directory_name = _directory_name(self.name, self._parameters, settings)
         self.status_dir = request.status_dir or str(settings.state_dir.absolute() / "status" / self.directory_name)
         self.log_dir = request.log_dir or str(settings.state_dir.absolute() / "task-logs" / self.directory_name)
         self.cache = FileTaskCache(self.status_dir)
@@ -130,7 +130,7 @@ class Work:
             raise UsageError(f"The log directory {shown(self.log_dir)} cannot be made: {error.strerror}.") from error
 
     def _command(self) -> str:
-        parameters = [word for item in sorted(self.request.parameters) for word in ("-p", item)]
+        parameters = [word for item in sorted(self._parameters.items()) for word in ("-p", "=".join(item))]
         ids = [word for task_id in sorted(self.request.task_ids) for word in ("-t", task_id)]
         return shlex.join(["overnight", "run", self.name, *parameters, *ids])
 
@@ -151,11 +151,10 @@ def _typed(target: Target) -> str:
     return f"{place}:{target.name}"
 
 
-def _directory_name(name: str, request: Request, settings: Settings) -> str:
+def _directory_name(name: str, parameters: Mapping[str, str], settings: Settings) -> str:
     """Return a name that is the same for the same command, also when state directory and project move together."""
     here = os.path.relpath(Path.cwd(), settings.state_dir.absolute())
-    parameters = sorted(split_parameters(request.parameters).items())
-    digest = hashlib.sha256(json.dumps([here, name, parameters]).encode("ascii")).hexdigest()
+    digest = hashlib.sha256(json.dumps([here, name, sorted(parameters.items())]).encode("ascii")).hexdigest()
     return f"{_NOT_IN_NAME.sub('_', name).lstrip('._-')[-_LONGEST_NAME:]}-{digest[:12]}"
 
 

@@ -1,0 +1,43 @@
+"""What a command line asks for: which spellings are the same command, and where its records are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from overnight.commands.work import Request, Work
+from overnight.config import Settings
+from overnight.errors import UsageError
+
+TARGET = "tests.unit.test_work:build"
+
+
+def build(*, fast: bool = False, n: int = 1, name: str = "") -> object:
+    from overnight.graph import TaskGraph
+
+    graph = TaskGraph()
+    for number in range(n):
+        graph.create_task(f"part {number} {name} {fast}", str, args=[])
+    return graph
+
+
+def work(state_dir: Path, *parameters: str, ids: tuple[str, ...] = ()) -> Work:
+    return Work(Request(TARGET, parameters, task_ids=ids), Settings(state_dir=state_dir))
+
+
+@pytest.mark.parametrize(("one", "other"), [("fast=yes", "fast=true"), ("fast=0", "fast=off"), ("n=3", "n=03")])
+def test_spellings_of_one_value_are_one_command_with_one_record_directory(tmp_path: Path, one: str, other: str) -> None:
+    first, second = work(tmp_path, one), work(tmp_path, other)
+    assert first.status_dir == second.status_dir
+    assert first.options.command == second.options.command
+
+
+@pytest.mark.parametrize(("one", "other"), [("fast=yes", "fast=no"), ("n=3", "n=4"), ("name=yes", "name=true")])
+def test_other_values_have_other_records(tmp_path: Path, one: str, other: str) -> None:
+    assert work(tmp_path, one).status_dir != work(tmp_path, other).status_dir
+
+
+def test_an_unknown_task_id_is_told_with_those_that_are_like_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="The graph has no task '1'; did you mean 'part 1  False'"):
+        work(tmp_path, "n=2", ids=("1",))
