@@ -26,6 +26,11 @@ def test_the_help_names_every_verb_and_the_exit_statuses() -> None:
     assert "Exit status: 0 all succeeded; 1 tasks failed" in shown
 
 
+def test_the_line_of_each_verb_is_whole_on_80_columns() -> None:
+    shown = CliRunner().invoke(overnight, ["--help"], terminal_width=80).output
+    assert [verb for verb, line in VERBS.items() if f"  {verb:<9}  {line}\n" not in shown] == []
+
+
 def test_help_imports_nothing_heavy() -> None:
     """It is quick because it loads click alone."""
     code = "import sys; from overnight.commands import main; main(['--help']); print(*sys.modules)"

@@ -15,23 +15,24 @@ from overnight.commands.interrupts import Interrupted
 from overnight.commands.screen import steady_streams
 from overnight.errors import OvernightError, nearest
 
-VERBS = (
-    "run",
-    "submit",
-    "runs",
-    "status",
-    "follow",
-    "logs",
-    "cancel",
-    "pause",
-    "resume",
-    "retry",
-    "workers",
-    "scheduler",
-    "worker",
-    "doctor",
-    "demo",
-)
+#: The verbs in the order in which people meet them, each with its line in the list, which fits 80 columns uncut.
+VERBS = {
+    "run": "Run the graph that TARGET makes, to its end.",
+    "submit": "Start the graph that TARGET makes and leave it running.",
+    "runs": "List the runs that are kept, newest first.",
+    "status": "Show where a run stands, or one task of it.",
+    "follow": "Watch a run until it is over.",
+    "logs": "Print what a task logged and printed.",
+    "cancel": "Stop a run; what is finished is kept.",
+    "pause": "Start nothing more of a run until it is resumed.",
+    "resume": "Let a paused run go on.",
+    "retry": "Run failed and cancelled tasks of a run again.",
+    "workers": "List the workers that are there, and what each is doing.",
+    "scheduler": "Run a scheduler until SIGTERM.",
+    "worker": "Run tasks from queues until SIGTERM.",
+    "doctor": "Check settings, server, keys, directories and workers.",
+    "demo": "Try it: a census of Python's own standard library.",
+}
 DEBUG_VARIABLE = "OVERNIGHT_DEBUG"
 
 
@@ -41,6 +42,11 @@ class Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """Return the verbs in the order in which people meet them."""
         return list(VERBS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of verbs without loading their modules."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Return a verb's command, None if there is no such verb."""
@@ -54,7 +60,7 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb that was typed; the error for an unknown one names the nearest."""
         if args and not args[0].startswith("-") and args[0] not in VERBS:
-            raise click.UsageError(f"There is no command {args[0]!r}{nearest(args[0], VERBS)}", ctx)
+            raise click.UsageError(f"There is no command {args[0]!r}{nearest(args[0], list(VERBS))}", ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from overnight.store.records import RunRecord, TaskView
 
 
-@verb("logs", 'overnight logs last "count json/decoder.py"', short_help="Print what a task logged and printed.")
+@verb("logs", 'overnight logs last "count json/decoder.py"')
 @click.argument("run", metavar="RUN")
 @click.argument("task", metavar="TASK")
 @server_options
