@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 class RunFlags:
-    """The flags of one run in a local status directory."""
+    """The flags of one run in a local status directory. Each cause of failed writing is told once."""
 
     def __init__(
         self, store: ReadingStore, run_id: str, structure: Structure, keyring: Keyring, directory: Path
@@ -36,6 +36,7 @@ class RunFlags:
         self._structure = structure
         self._keyring = keyring
         self._directory = directory
+        self._warned: set[str] = set()
 
     def write_result(self, task: int, body: bytes) -> bool:
         """Write the flag of a finished task from its serialised result; False if it could not be written."""
@@ -64,8 +65,9 @@ class RunFlags:
 
     def _write(self, flags: Sequence[tuple[str, bytes]]) -> bool:
         failed = [written.error for written in write_flags(self._directory, flags) if written.error is not None]
-        if failed:
-            _logger.warning("%d flags could not be written to %s: %s", len(failed), self._directory, failed[0])
+        if failed and str(failed[0]) not in self._warned:
+            self._warned.add(str(failed[0]))
+            _logger.warning("flags could not be written to %s: %s", self._directory, failed[0])
         return not failed
 
     def _facts(self, task: int) -> AttemptFacts:
