@@ -63,7 +63,7 @@ def test_the_first_signal_lets_running_tasks_finish_and_the_same_command_continu
     process = gated.start()
     gate = gated.reach()
     process.send_signal(signal.SIGINT)
-    said(process, "nothing new starts; what runs (1) has 10 s")
+    said(process, "Stopping: nothing new starts; what runs has 10 s.")
     os.close(gate)
     ended = finished(process)
     assert ended.status == 130
@@ -97,6 +97,7 @@ def test_a_killed_client_lets_the_run_go_on_and_the_same_command_attaches(place:
     finished(process)
     again = gated.start()
     said(again, "Attached to run")
+    said(again, "Stopping this command (Ctrl-C) stops the run.")
     os.close(gate)
     assert finished(again).status == 0
     assert sorted(gated.starts()) == ["entry 0", "entry 1", "gate"]

@@ -168,7 +168,7 @@ class Watch:
     def _pause(self) -> Left | None:
         self._pause_until = time.monotonic() + GRACE_SECONDS
         # A worker holds more tasks than the one that it runs, so their number says nothing to people.
-        if self._follower.counts().get(TaskState.RUNNING):
+        if self._runs_something():
             self._display.line(
                 f"Stopping: nothing new starts; what runs has {GRACE_SECONDS:.0f} s. "
                 "Press Ctrl-C again to stop it at once."
@@ -176,6 +176,13 @@ class Watch:
         else:
             self._display.line("Stopping.")
         return self._ask(Request.PAUSE)
+
+    def _runs_something(self) -> bool:
+        """Tell whether a worker holds a task now; while the server is away, whether one did when last heard."""
+        try:
+            return TaskState.RUNNING in self._store.states(self.run.run_id)[::2]
+        except Unreachable:
+            return TaskState.RUNNING in self._follower.counts()
 
     def _cancel(self) -> Left | None:
         self._pause_until = None
