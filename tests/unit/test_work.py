@@ -39,5 +39,5 @@ def test_other_values_have_other_records(tmp_path: Path, one: str, other: str) -
 
 
 def test_an_unknown_task_id_is_told_with_those_that_are_like_it(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="The graph has no task '1'; did you mean 'part 1  False'"):
+    with pytest.raises(UsageError, match="No task '1' is in the graph; did you mean 'part 1  False'"):
         work(tmp_path, "n=2", ids=("1",))
