@@ -95,4 +95,4 @@ def _doing(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bo
         age = f" for {duration(now - worker.task_since)}" if worker.task_since else ""
         words.append(f"{task_id} (run {worker.run_id}){age}" if task_id is not None else f"run {worker.run_id}")
     words += [worker.note] if worker.note else []
-    return ", ".join(words) or ("waiting" if is_news else f"waiting, {duration(now - worker.seen_at)} ago")
+    return ", ".join(words) or ("waiting" if is_news else f"waiting as of {duration(now - worker.seen_at)} ago")
