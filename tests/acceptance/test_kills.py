@@ -39,7 +39,11 @@ def test_a_killed_child_costs_its_task_alone_and_the_same_command_continues(site
     client = census.start()
     census.wait_for(ended=8)
     before = census.recorded()
-    kill(site.task_child())
+    children = site.task_children()
+    census.freeze_at_work(children)
+    kill(children[0])
+    for child in children[1:]:
+        child.resume()
     told = finish(client, status=1)
     assert "1 failed" in told
     assert "SIGKILL" in told

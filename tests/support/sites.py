@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sysconfig
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +122,10 @@ class Site(Desk):
         with self.client() as client:
             return psutil.Process(client.info("server")["process_id"])
 
-    def task_child(self) -> psutil.Process:
-        """A child of a worker, waited for."""
-        worker = self.slot(WORKER)
-        assert wait_until(lambda: bool(worker.children()), SECONDS), "the worker has no child"
-        return worker.children()[0]
+    def task_children(self) -> list[psutil.Process]:
+        """The children in which the workers run tasks, one each."""
+        names = [name for name in self.files.known_slots() if name != SCHEDULER]
+        return [child for name in names for child in self.slot(name).children()]
 
     def _holder(self, lock: Path) -> psutil.Process:
         assert wait_until(lambda: slot_pid(lock) is not None, SECONDS), f"nothing holds {lock}"
@@ -195,6 +194,25 @@ class Run:
     def ended(self) -> int:
         """How many attempts have ended."""
         return sum(event == "end" for event, _ in read_ledger(self.ledger))
+
+    def in_progress(self) -> int:
+        """How many attempts have started and not ended."""
+        return sum(1 if event == "start" else -1 for event, _ in read_ledger(self.ledger))
+
+    def freeze_at_work(self, processes: Sequence[psutil.Process]) -> None:
+        """Stop all processes that run tasks at a moment when each of them is in the middle of one."""
+
+        def are_at_work() -> bool:
+            for process in processes:
+                process.suspend()
+            assert wait_until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in processes), SECONDS)
+            if self.in_progress() == len(processes):
+                return True
+            for process in processes:
+                process.resume()
+            return False
+
+        assert wait_until(are_at_work, SECONDS), "no moment came at which every child was at work"
 
     def wait_for(self, ended: int) -> None:
         """Wait until so many attempts have ended and some are on record."""
