@@ -22,6 +22,8 @@ KEEP_SECONDS = 7 * 24 * 3600.0
 CONNECT_SECONDS = 12.0
 INLINE_BYTES = 64 * 1024
 DRAIN_SECONDS = 30.0
+#: More worker processes than this on one machine are a slip of the finger.
+MOST_JOBS = 1024
 
 #: Environment variables by field; every one of them is optional.
 VARIABLES = {

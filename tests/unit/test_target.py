@@ -157,3 +157,15 @@ def test_a_file_whose_name_no_module_can_have_is_refused(write: WriteModule) -> 
 
 def test_a_target_is_shown_escaped() -> None:
     assert str(Target("a\x1b[31m.py", "build")) == r"a\x1b[31m.py:build"
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("class Own(BaseException): ...\nraise Own('no')", "Own: no"),
+        ("class Mute(Exception):\n    def __str__(self): raise RuntimeError\nraise Mute", "Mute: <unprintable>"),
+    ],
+)
+def test_whatever_a_module_raises_is_one_sentence(write: WriteModule, raised: str, told: str) -> None:
+    write(f"flow_raises_{len(raised)}.py", raised)
+    assert told in fault(f"flow_raises_{len(raised)}:build")

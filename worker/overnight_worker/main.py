@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from overnight.config import DEFAULT_QUEUE, Settings, read_settings
+from overnight.config import DEFAULT_QUEUE, MOST_JOBS, Settings, read_settings
 from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError
 from overnight.garbage import rarely_collect
@@ -33,7 +33,7 @@ _logger = logging.getLogger("overnight.worker")
 
 
 @click.command("worker", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="How many tasks run at once.")
+@click.option("-j", "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, help="How many tasks run at once.")
 @click.option(
     "-q", "--queue", "queues", multiple=True, help="A queue to serve; may be repeated, the first has preference."
 )

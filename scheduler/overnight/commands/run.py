@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from overnight.commands.options import json_option, server_options, settings_of, verb, verbose_option
+from overnight.config import MOST_JOBS
 
 if TYPE_CHECKING:
     from overnight.commands.interrupts import Interrupts
@@ -19,7 +20,9 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
 _WORK_OPTIONS = (
-    click.option("-j", "--jobs", type=click.IntRange(0), help="Local workers; default: one per CPU, none with a URL."),
+    click.option(
+        "-j", "--jobs", type=click.IntRange(0, MOST_JOBS), help="Local workers; default: one per CPU, none with a URL."
+    ),
     click.option("-q", "--queue", default="default", show_default=True, help="The queue that its tasks go to."),
     click.option("-k", "--keep-going", is_flag=True, help="After a failure, run all that does not depend on it."),
     click.option("-f", "--force", is_flag=True, help="Run everything, also what is finished."),

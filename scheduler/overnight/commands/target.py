@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from overnight.commands.target_parameters import converted, spelled, split_parameters
+from overnight.error_text import error_text
 from overnight.errors import GraphError, OvernightError, UsageError, nearest
 from overnight.graph import TaskGraph
 from overnight.naming import shown
@@ -69,7 +70,9 @@ def build_graph(target: Target, given: Sequence[str] = ()) -> TaskGraph:
         raise GraphError(f"{target} makes no valid graph: {error} ({_told_at(error)})") from error
     except OvernightError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the target's own code may raise anything
         raise UsageError(f"{target} failed: {_described(error)}.") from error
     if not isinstance(graph, TaskGraph):
         raise UsageError(f"{target} returned {_article(type(graph).__name__)}; a target returns a TaskGraph.")
@@ -94,7 +97,9 @@ def _module(target: Target) -> ModuleType:
                 f"{sys.executable} has its packages."
             ) from error
         raise UsageError(f"{target} cannot be imported: {_described(error)}.") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # likewise
         raise UsageError(f"{target} cannot be imported: {_described(error)}.") from error
 
 
@@ -164,7 +169,7 @@ def _callable(target: Target, module: ModuleType) -> Callable[..., Any]:
 
 def _described(error: BaseException) -> str:
     """Return type, message and place of an exception of the target's own code, in one line."""
-    message = shown(str(error).strip().rstrip(".")) if str(error) else ""
+    message = shown(error_text(error).message.strip().rstrip("."))
     kind = type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         return f"{kind}: {shown(error.msg)} ({_place(error.filename, error.lineno)})"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from overnight.commands.options import server_options, settings_of, verb
+from overnight.config import MOST_JOBS
 
 
 @verb(
@@ -16,7 +17,9 @@ from overnight.commands.options import server_options, settings_of, verb
     "overnight worker -j 4 -q default -u redis://host:6379/0",
     context_settings={"ignore_unknown_options": True},
 )
-@click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="How many tasks run at once.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, show_default=True, help="How many tasks run at once."
+)
 @click.option("-q", "--queue", "queues", multiple=True, help="A queue to serve; repeatable, the first has preference.")
 @server_options
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- MORE]")
