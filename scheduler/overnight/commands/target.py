@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from overnight.commands.interrupts import Interrupted
 from overnight.commands.target_parameters import converted, spelled, split_parameters
 from overnight.error_text import error_text
 from overnight.errors import GraphError, OvernightError, UsageError, nearest
@@ -68,9 +69,7 @@ def build_graph(target: Target, given: Sequence[str] = ()) -> TaskGraph:
         graph = function(**arguments)
     except GraphError as error:
         raise GraphError(f"{target} makes no valid graph: {error} ({_told_at(error)})") from error
-    except OvernightError:
-        raise
-    except KeyboardInterrupt:
+    except (OvernightError, Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # the target's own code may raise anything
         raise UsageError(f"{target} failed: {_described(error)}.") from error
@@ -97,7 +96,7 @@ def _module(target: Target) -> ModuleType:
                 f"{sys.executable} has its packages."
             ) from error
         raise UsageError(f"{target} cannot be imported: {_described(error)}.") from error
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # likewise
         raise UsageError(f"{target} cannot be imported: {_described(error)}.") from error
