@@ -11,9 +11,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from overnight.config import Settings
 from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError, Refused, Unreachable, UsageError
 from overnight.fleet_files import WAKE, FleetFiles, fleet_files
@@ -77,6 +79,16 @@ def ensure_fleet(
         raise
     files.tell_keeper(WAKE)
     return lease
+
+
+@contextmanager
+def kept_server(settings: Settings) -> Iterator[str]:
+    """Give the URL of the server that the settings name, else of the embedded one, kept alive while this is open."""
+    if settings.redis_url is not None:
+        yield settings.redis_url
+        return
+    with ensure_fleet(settings.state_dir, workers=0, scheduler=False, timeout=settings.connect_seconds) as lease:
+        yield lease.redis_url
 
 
 def _take_place(files: FleetFiles, timeout: float) -> int:

@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 
 from overnight.config import DEFAULT_QUEUE, MOST_JOBS, Settings, read_settings
-from overnight.embedded import EmbeddedServer
-from overnight.errors import OvernightError
+from overnight.errors import OvernightError, UsageError
 from overnight.garbage import rarely_collect
 from overnight.keyring import read_keyring
+from overnight.local_fleet import kept_server
 from overnight.slots import hold_slot
 from overnight.store.connection import connect
 from overnight.store.redis import RedisStore
@@ -63,19 +63,23 @@ def command(
     hold_slot()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
+        if not all(queue.strip() for queue in queues):
+            raise UsageError("A queue needs a name: -q was given an empty one.")
         if jobs > 1:
             sys.exit(Crew(jobs, sys.argv[1:]).run())
         if member_of is not None:
             end_with_parent(member_of)
         settings = read_settings().with_values(redis_url=redis_url, state_dir=state_dir)
-        serve(
-            settings,
-            queues or (DEFAULT_QUEUE,),
-            name=name,
-            isolate_tasks=isolation == "task",
-            tasks_per_child=tasks_per_child,
-            memory_limit_bytes=None if memory_limit is None else memory_limit * 1_000_000,
-        )
+        with kept_server(settings) as url:
+            serve(
+                settings,
+                url,
+                queues or (DEFAULT_QUEUE,),
+                name=name,
+                isolate_tasks=isolation == "task",
+                tasks_per_child=tasks_per_child,
+                memory_limit_bytes=None if memory_limit is None else memory_limit * 1_000_000,
+            )
     except OvernightError as error:
         click.echo(f"overnight worker: {error}", err=True)
         sys.exit(error.exit_status)
@@ -83,6 +87,7 @@ def command(
 
 def serve(
     settings: Settings,
+    url: str,
     queues: Sequence[str],
     *,
     name: str | None = None,
@@ -92,7 +97,6 @@ def serve(
 ) -> None:
     """Run one supervisor in this process until a signal stops it."""
     keyring = read_keyring()
-    url = settings.redis_url or EmbeddedServer(settings.state_dir).ensure(settings.connect_seconds)
     client = connect(url, settings=settings)
     for warning in check_server(client, url).warnings:
         _logger.warning("%s", warning)

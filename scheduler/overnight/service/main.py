@@ -10,10 +10,10 @@ import threading
 from types import FrameType
 
 from overnight.config import Settings
-from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError
 from overnight.garbage import rarely_collect
 from overnight.keyring import read_keyring
+from overnight.local_fleet import kept_server
 from overnight.service.identity import describe
 from overnight.service.loop import Scheduler
 from overnight.slots import hold_slot
@@ -33,16 +33,16 @@ def main(settings: Settings) -> int:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
         stop = _stop_on_signals()
-        _serve(settings, stop)
+        with kept_server(settings) as url:
+            _serve(settings, url, stop)
     except OvernightError as error:
         print(f"overnight scheduler: {error}", file=sys.stderr)  # noqa: T201  # the one sentence that people read
         return error.exit_status
     return 0
 
 
-def _serve(settings: Settings, stop: threading.Event) -> None:
+def _serve(settings: Settings, url: str, stop: threading.Event) -> None:
     keyring = read_keyring()
-    url = settings.redis_url or EmbeddedServer(settings.state_dir).ensure(settings.connect_seconds)
     client = connect(url, settings=settings)
     for warning in check_server(client, url).warnings:
         _logger.warning("%s", warning)

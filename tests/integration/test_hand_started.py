@@ -1,0 +1,63 @@
+"""A scheduler or a worker that is started by hand without a URL: its embedded server lives as long as it does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from overnight.embedded import EmbeddedServer
+from overnight.local_fleet import IDLE_VARIABLE
+from overnight.state_dir import wait_until
+from tests.support.servers import connect
+
+SECONDS = 30.0
+PROGRAMS = {
+    "scheduler": ["-m", "overnight.commands", "scheduler"],
+    "worker": ["-m", "overnight.commands", "worker", "-j", "2"],
+}
+
+
+@contextmanager
+def started(program: str, state_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, IDLE_VARIABLE: "0.5", "OVERNIGHT_STATE_DIR": str(state_dir)}
+    environment.pop("OVERNIGHT_REDIS_URL", None)
+    process = subprocess.Popen([sys.executable, *PROGRAMS[program]], env=environment, cwd=state_dir.parent)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(SECONDS)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_its_server_comes_back_after_a_kill_and_ends_after_the_last_user(program: str, tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path / "state")
+    with started(program, tmp_path / "state") as process:
+        assert wait_until(server.is_running, SECONDS)
+        with connect(server.url) as client:
+            first = client.info("server")["process_id"]
+        os.kill(first, signal.SIGKILL)
+        assert wait_until(lambda: server.is_running() and server_pid(server) != first, SECONDS)
+        assert process.poll() is None
+    assert process.returncode == 0
+    assert wait_until(lambda: not server.is_present(), SECONDS)
+
+
+def server_pid(server: EmbeddedServer) -> int:
+    with connect(server.url) as client:
+        return int(client.info("server")["process_id"])
+
+
+def test_a_queue_without_a_name_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "overnight.commands", "worker", "-q", ""]
+    run = subprocess.run(
+        command, env={**os.environ, "OVERNIGHT_STATE_DIR": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (2, "overnight worker: A queue needs a name: -q was given an empty one.\n")
