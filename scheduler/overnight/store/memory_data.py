@@ -162,7 +162,6 @@ class SchedulerLease:
 class MemoryData:
     """All that a server would hold."""
 
-    server_id: str
     runs: dict[str, MemoryRun] = field(default_factory=dict)
     active: set[str] = field(default_factory=set)
     graphs: dict[str, str] = field(default_factory=dict)

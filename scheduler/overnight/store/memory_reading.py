@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ class MemoryReading:
     """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self.data = MemoryData(secrets.token_hex(20))
+        self.data = MemoryData()
         self._clock = now
         self._changed = threading.Condition(threading.RLock())
 

@@ -165,10 +165,6 @@ class MemoryScheduling(MemoryReading):
         self._seen_changes = self.data.changes
         return events, is_changed
 
-    def server_id(self) -> str:
-        """Return the id of this store's data."""
-        return self.data.server_id
-
     def read_durations(self) -> dict[str, tuple[float, int]]:
         """Return learned durations by function name: seconds and number of observations."""
         with self._step():

@@ -117,9 +117,6 @@ class SchedulingStore(Protocol):
     def now(self) -> float:
         """Return the server's clock in seconds since the epoch."""
 
-    def server_id(self) -> str:
-        """Return the server's own id, which changes when it restarts: a changed one may have rolled back."""
-
     def workers(self) -> list[WorkerRecord]:
         """Return the workers whose registration is alive."""
 

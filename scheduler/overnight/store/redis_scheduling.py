@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import redis
-from redis.exceptions import NoPermissionError, RedisError
 
 from overnight.config import HEARTBEAT_SECONDS, LEASE_SECONDS
 from overnight.core.events import Flight
@@ -24,7 +23,6 @@ from overnight.store.codec import (
     unpacked_charge,
     unpacked_run,
 )
-from overnight.store.connection import translated
 from overnight.store.keys import SCHEMA
 from overnight.store.records import Batch, Epoch, EpochHeld, Happening, Reaped, RunEvent, RunSnapshot, Verdict
 from overnight.store.redis_reading import RedisReading
@@ -183,15 +181,6 @@ class RedisScheduling(RedisReading):
     def now(self) -> float:
         """Return the server's clock in seconds since the epoch."""
         return float(seconds_text(self.server.send(("TIME",))))
-
-    def server_id(self) -> str:
-        """Return the server's own id, which changes when it restarts; empty where INFO may not be read."""
-        try:
-            return str(self.server.client.info("server").get("run_id", ""))
-        except NoPermissionError:
-            return ""
-        except (RedisError, OSError) as error:
-            raise translated(error, self.server.address) from error
 
     def read_durations(self) -> dict[str, tuple[float, int]]:
         """Return learned durations by function name: seconds and number of observations."""
