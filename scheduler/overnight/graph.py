@@ -141,7 +141,7 @@ class TaskGraph:
         """Return the tasks in topological order, generation by generation (G18). Raises CyclicGraph."""
         with self._lock:
             self._content.check()
-            return by_generation(self._content.nodes, self._content.dependants)
+            return by_generation(self._content.nodes, self._content.edges.absent)
 
     def as_directed_graph(self) -> nx.DiGraph[Task]:
         """Return the graph as a networkx DiGraph, edges from dependency to task (G17). Raises CyclicGraph."""

@@ -12,8 +12,8 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping, 
 from typing import Any
 
 from overnight.errors import DuplicateTask, UnknownTask, nearest
-from overnight.graph_edges import Dependants, ReadyTasks
-from overnight.graph_node import NOT_HELD, TaskNode
+from overnight.graph_edges import Edges, ReadyTasks
+from overnight.graph_node import NOT_HELD, SEQUENCE_BITS, TaskNode
 from overnight.graph_order import refuse_cycle, with_ancestors
 from overnight.task import Task, bounded_task
 
@@ -25,11 +25,11 @@ class GraphContent:
     `additions` counts the tasks ever added.
     """
 
-    __slots__ = ("_ready", "_suspects", "additions", "dependants", "finished", "nodes")
+    __slots__ = ("_ready", "_suspects", "additions", "edges", "finished", "nodes")
 
     def __init__(self, nodes: Iterable[TaskNode] = ()) -> None:
         self.nodes: dict[str, TaskNode] = {}
-        self.dependants = Dependants()
+        self.edges = Edges(self.nodes)
         self.additions = 0
         self.finished: Container[Task] = ()
         self._ready = ReadyTasks()
@@ -89,13 +89,13 @@ class GraphContent:
     def _insert(self, node: TaskNode) -> None:
         task_id = node.task.task_id
         self.additions = additions = self.additions + 1
-        node.place(additions)
+        priority = node.options.priority
+        node.rank = additions - (priority << SEQUENCE_BITS) if priority else additions
         self.nodes[task_id] = node
+        if self.edges.connect(node) and node.unmet:
+            self._suspects.append(task_id)
         if not node.unmet:
             self._ready.add(node)
-            return
-        if self.dependants.connect(node):
-            self._suspects.append(task_id)
 
     def check(self) -> None:
         """Raise CyclicGraph if dependencies form a cycle; free of cost where no suspect was added (G12)."""
@@ -111,28 +111,27 @@ class GraphContent:
 
     def remove(self, nodes: Iterable[TaskNode]) -> None:
         """Take nodes out; tasks that depend on them go on waiting."""
+        ready = edges = 0
         for node in nodes:
-            self._remove(node, node.unmet)
-
-    def _remove(self, node: TaskNode, edges: int) -> None:
-        del self.nodes[node.task.task_id]
-        node.alive = False
+            del self.nodes[node.task.task_id]
+            node.alive = False
+            if node.waiting is not None:
+                self.edges.disconnect(node)
+            if node.unmet:
+                edges += node.unmet
+            else:
+                ready += 1
+        if ready:
+            self._ready.forget(ready)
         if edges:
-            self.dependants.leave_behind(edges)
-        else:
-            self._ready.discard(node)
-
-    def _remove_if_there(self, task_id: str) -> None:
-        node = self.nodes.get(task_id)
-        if node is not None:
-            self._remove(node, node.unmet)
+            self.edges.leave_behind(edges)
 
     def complete(self, task: Task, value: Any = NOT_HELD) -> None:
         """Remove a task that succeeded and satisfy its dependants, with its value if it is given."""
         task_id = bounded_task(task).task_id
         if task_id in self.nodes:
-            self._remove_if_there(task_id)
-        for dependant in self.dependants.pop(task_id):
+            self.remove([self.nodes[task_id]])
+        for dependant in self.edges.pop(task_id):
             dependant.settle(task_id, value)
             if not dependant.unmet:
                 self._ready.add(dependant)
@@ -140,12 +139,17 @@ class GraphContent:
     def fail(self, task: Task) -> list[Task]:
         """Remove a task and its transitive dependants; return these, nearest first."""
         failed = bounded_task(task)
-        self._remove_if_there(failed.task_id)
+        if failed.task_id in self.nodes:
+            self.remove([self.nodes[failed.task_id]])
         removed = [failed]
         for above in removed:
-            for dependant in self.dependants.pop(above.task_id):
+            dependants = self.edges.pop(above.task_id)
+            for dependant in dependants:
                 # The edge from `above` is gone with the pop.
-                self._remove(dependant, dependant.unmet - 1)
+                del self.nodes[dependant.task.task_id]
+                dependant.alive = False
+                self.edges.disconnect(dependant)
+                self.edges.leave_behind(dependant.unmet - 1)
                 removed.append(dependant.task)
         return removed[1:]
 
@@ -153,7 +157,7 @@ class GraphContent:
         """Keep the named tasks and their ancestors, in unchanged order (G24)."""
         kept = with_ancestors(self.nodes, [self.node(name).task.task_id for name in names])
         self.remove([node for task_id, node in self.nodes.items() if task_id not in kept])
-        self.dependants.sweep()
+        self.edges.sweep()
 
     def fill_in(self, results: Mapping[Task, Any]) -> None:
         """Give each node the values of its completed dependencies that only `results` holds."""

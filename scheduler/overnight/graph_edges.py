@@ -1,85 +1,108 @@
 """The edges of a graph and the set of its ready tasks, both kept up to date with each change.
 
-An edge lives under the id of the dependency until that dependency completes. Edges to a node that left the graph
-in another way stay behind, are skipped, and are swept once they outnumber the live ones; the heap of ready tasks
-treats its entries likewise. So each change costs what it touches, on average over a sequence of changes.
+An edge lives at the dependency until that completes: in its node while it is in the graph, under its id otherwise.
+Edges to a node that left the graph in another way stay behind, are skipped, and are swept once they outnumber what a
+sweep looks at; the set of ready tasks treats its nodes likewise. So each change costs what it touches, on average
+over a sequence of changes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from itertools import islice
 
-from overnight.graph_node import TaskNode
+from overnight.graph_node import TaskNode, Waiting
 from overnight.task import Task
 
 _SWEEP_ABOVE = 1000
 
 
-class Dependants:
-    """The edges: for each dependency that has not completed, the nodes that wait for it, in insertion order."""
+class Edges:
+    """The edges between the nodes of `nodes`, a live mapping of ids that its owner keeps.
 
-    __slots__ = ("_left_behind", "_live", "_nodes_by_dependency")
+    `absent` has, for each task that is not in the graph and has not completed, the nodes that wait for it.
+    """
 
-    def __init__(self) -> None:
-        #: A single node stands for itself, which spares a list for each task of a chain.
-        self._nodes_by_dependency: dict[str, TaskNode | list[TaskNode]] = {}
+    __slots__ = ("_left_behind", "_live", "_nodes", "absent")
+
+    def __init__(self, nodes: dict[str, TaskNode]) -> None:
+        self.absent: dict[str, Waiting] = {}
+        self._nodes = nodes
         self._live = 0
         self._left_behind = 0
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._nodes_by_dependency)
-
-    def of(self, task_id: str) -> list[TaskNode]:
-        """Return the nodes of the graph that wait for the task, in insertion order."""
-        return _alive(self._nodes_by_dependency.get(task_id, ()))
-
     def connect(self, node: TaskNode) -> bool:
-        """Add the edges from the node's remaining dependencies; tell whether a node waits for this one."""
-        by_dependency = self._nodes_by_dependency
-        for dep in node.remaining:
+        """Add the edges from the dependencies of a new node; tell whether a node waits for this one."""
+        nodes, absent = self._nodes, self.absent
+        if absent:
+            node.waiting = absent.pop(node.task.task_id, None)
+        for dep in node.deps if node.unmet == len(node.deps) else node.remaining:
             task_id = dep.task_id
-            waiting = by_dependency.get(task_id)
-            if waiting is None:
-                by_dependency[task_id] = node
-            elif isinstance(waiting, TaskNode):
-                by_dependency[task_id] = [waiting, node]
+            holder = nodes.get(task_id)
+            if holder is not None:
+                holder.waiting = node if holder.waiting is None else _joined(holder.waiting, node)
             else:
-                waiting.append(node)
+                waiting = absent.get(task_id)
+                absent[task_id] = node if waiting is None else _joined(waiting, node)
         self._live += node.unmet
-        return node.task.task_id in by_dependency
+        return node.waiting is not None
+
+    def disconnect(self, node: TaskNode) -> None:
+        """Keep the edges from a node that leaves the graph under its id."""
+        if node.waiting is not None:
+            self.absent[node.task.task_id] = node.waiting
+            node.waiting = None
 
     def pop(self, task_id: str) -> Sequence[TaskNode]:
-        """Remove the edges from the task and return the nodes that waited for it."""
-        waiting = self._nodes_by_dependency.pop(task_id, None)
+        """Remove the edges from a task that is not in the graph and return the nodes that waited for it."""
+        waiting = self.absent.pop(task_id, None)
         if waiting is None:
             return ()
-        alive = _alive(waiting)
+        if type(waiting) is TaskNode and waiting.alive:
+            self._live -= 1
+            return (waiting,)
+        alive = alive_among(waiting)
         self._live -= len(alive)
-        self._left_behind -= (1 if isinstance(waiting, TaskNode) else len(waiting)) - len(alive)
+        self._left_behind -= (1 if type(waiting) is TaskNode else len(waiting)) - len(alive)
         return alive
 
     def leave_behind(self, edges: int) -> None:
         """Give up so many edges to a node that has left the graph with dependencies unmet."""
         self._live -= edges
         self._left_behind += edges
-        if self._left_behind > self._live + _SWEEP_ABOVE:
+        if self._left_behind > self._live + len(self._nodes) + _SWEEP_ABOVE:
             self.sweep()
 
     def sweep(self) -> None:
         """Forget the edges to nodes that have left."""
         self._left_behind = 0
-        swept = [(task_id, self.of(task_id)) for task_id in self._nodes_by_dependency]
-        self._live = sum(len(nodes) for _, nodes in swept)
-        self._nodes_by_dependency = {
-            task_id: nodes[0] if len(nodes) == 1 else nodes for task_id, nodes in swept if nodes
-        }
+        self._live = 0
+        for node in self._nodes.values():
+            if node.waiting is not None:
+                node.waiting = self._swept(node.waiting)
+        swept = ((task_id, self._swept(waiting)) for task_id, waiting in self.absent.items())
+        self.absent = {task_id: waiting for task_id, waiting in swept if waiting is not None}
+
+    def _swept(self, waiting: Waiting) -> Waiting | None:
+        alive = alive_among(waiting)
+        self._live += len(alive)
+        if len(alive) > 1:
+            return alive
+        return alive[0] if alive else None
 
 
-def _alive(waiting: TaskNode | Sequence[TaskNode]) -> list[TaskNode]:
-    if isinstance(waiting, TaskNode):
+def _joined(waiting: Waiting, node: TaskNode) -> list[TaskNode]:
+    if isinstance(waiting, list):
+        waiting.append(node)
+        return waiting
+    return [waiting, node]
+
+
+def alive_among(waiting: Waiting) -> list[TaskNode]:
+    """Return those of the nodes that are in the graph."""
+    if type(waiting) is TaskNode:
         return [waiting] if waiting.alive else []
     return [node for node in waiting if node.alive]
 
@@ -87,59 +110,58 @@ def _alive(waiting: TaskNode | Sequence[TaskNode]) -> list[TaskNode]:
 class ReadyTasks:
     """The nodes without remaining dependencies, by rank.
 
-    Ranks that come in order, as they mostly do, stand in `_ascending`, and all others in `_heap`. Those of nodes that
-    have left are skipped, and swept as edges are.
+    Nodes that come in the order of their ranks, as they mostly do, stand in `_ascending`, and all others in `_heap`.
+    Those that have left the graph are skipped where they do not stand first, and swept as edges are.
     """
 
-    __slots__ = ("_ascending", "_heap", "_nodes")
+    __slots__ = ("_ascending", "_heap", "_ready")
 
     def __init__(self) -> None:
-        self._nodes: dict[int, TaskNode] = {}
-        self._ascending: deque[int] = deque()
-        self._heap: list[int] = []
+        self._ready = 0
+        self._ascending: deque[TaskNode] = deque()
+        self._heap: list[tuple[int, TaskNode]] = []
 
     def add(self, node: TaskNode) -> None:
         """Add a node that has become ready."""
-        rank = node.rank
-        self._nodes[rank] = node
-        if not self._ascending or rank > self._ascending[-1]:
-            self._ascending.append(rank)
+        self._ready += 1
+        ascending = self._ascending
+        if not ascending or node.rank > ascending[-1].rank:
+            ascending.append(node)
         else:
-            heappush(self._heap, rank)
+            heappush(self._heap, (node.rank, node))
 
-    def discard(self, node: TaskNode) -> None:
-        """Remove a node that leaves the graph."""
-        rank = node.rank
-        if self._nodes.pop(rank, None) is None:
-            return
-        if self._ascending and self._ascending[0] == rank:
-            self._ascending.popleft()
-        elif self._heap and self._heap[0] == rank:
-            heappop(self._heap)
-        elif len(self._ascending) + len(self._heap) > 2 * len(self._nodes) + _SWEEP_ABOVE:
-            self._ascending, self._heap = deque(sorted(self._nodes)), []
+    def forget(self, left: int) -> None:
+        """Let go of so many ready nodes that are no longer alive."""
+        self._ready = ready = self._ready - left
+        ascending, heap = self._ascending, self._heap
+        while ascending and not ascending[0].alive:
+            ascending.popleft()
+        while heap and not heap[0][1].alive:
+            heappop(heap)
+        if len(ascending) + len(heap) > 2 * ready + _SWEEP_ABOVE:
+            self._ascending, self._heap = deque(self._sorted()), []
 
     def first(self, limit: int) -> list[Task]:
         """Return the first `limit` tasks in order, all for 0."""
-        nodes = self._nodes
-        if limit and limit < len(nodes):
-            ranks = sorted([*self._first_ascending(limit), *self._first_of_heap(limit)])[:limit]
-        else:
-            ranks = sorted(nodes)
-        return [nodes[rank].task for rank in ranks]
+        wanted = min(limit, self._ready) if limit else self._ready
+        if len(self._ascending) == self._ready:
+            return [node.task for node in islice(self._ascending, wanted)]
+        if wanted == self._ready:
+            return [node.task for node in self._sorted()]
+        ranked = [(node.rank, node) for node in islice((node for node in self._ascending if node.alive), wanted)]
+        return [node.task for _, node in sorted([*ranked, *self._first_of_heap(wanted)])[:wanted]]
 
-    def _first_ascending(self, limit: int) -> Iterator[int]:
-        ranks, nodes = self._ascending, self._nodes
-        while ranks and ranks[0] not in nodes:
-            ranks.popleft()
-        return islice((rank for rank in ranks if rank in nodes), limit)
+    def _sorted(self) -> list[TaskNode]:
+        ranked = [*((node.rank, node) for node in self._ascending), *self._heap]
+        return [node for _, node in sorted(ranked) if node.alive]
 
-    def _first_of_heap(self, limit: int) -> list[int]:
-        ranks: list[int] = []
-        while self._heap and len(ranks) < limit:
-            rank = heappop(self._heap)
-            if rank in self._nodes:
-                ranks.append(rank)
-        for rank in ranks:
-            heappush(self._heap, rank)
-        return ranks
+    def _first_of_heap(self, limit: int) -> list[tuple[int, TaskNode]]:
+        heap = self._heap
+        ranked: list[tuple[int, TaskNode]] = []
+        while heap and len(ranked) < limit:
+            entry = heappop(heap)
+            if entry[1].alive:
+                ranked.append(entry)
+        for entry in ranked:
+            heappush(heap, entry)
+        return ranked

@@ -1,7 +1,7 @@
 """A task inside a graph: its description and how far its dependencies have come.
 
-Nodes name other tasks by id and hold no references to other nodes, so a chain of a million pickles without
-recursion. A result is not put into a node's arguments when it arrives: it is kept beside them and put in when the
+A node names its dependencies by id and refers to no other node but those that wait for it, which leave with it and
+come back when a graph takes it in: so a chain of a million is copied and pickled without recursion. A result is not put into a node's arguments when it arrives: it is kept beside them and put in when the
 desc is asked for, so a completion costs its own edges and nothing else.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from operator import is_
-from typing import Any
+from typing import Any, final
 
 from overnight.arguments import substitute_known, unique_tasks, value_dependencies
 from overnight.making import checked_dependencies, checked_list, named_task
@@ -26,20 +26,21 @@ class _Value(Enum):
 NOT_HELD = _Value.NOT_HELD
 _NO_IDS: frozenset[str] = frozenset()
 _NO_KWARGS: dict[str, Any] = {}
-_SEQUENCE_BITS = 48
+SEQUENCE_BITS = 48
 
 
+@final
 class TaskNode:
     """A task in a graph: its description, and what of its dependencies is settled.
 
     `deps` are all declared dependencies. `unmet` counts those that have not completed. `rank` orders ready
-    tasks: higher priority first, then insertion. `wanted` are the ids whose results the arguments take, None
+    tasks: higher priority first, then insertion. `waiting` are the nodes that wait for this one. `wanted` are the ids whose results the arguments take, None
     meaning all of `deps`. `alive` is False once the task has left the graph.
     """
 
     __slots__ = (
         "_args", "_inputs", "_intermediates", "_kwargs", "_outputs", "_settled",
-        "alive", "deps", "func", "options", "rank", "task", "unmet", "wanted",
+        "alive", "deps", "func", "options", "rank", "task", "unmet", "waiting", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +68,7 @@ class TaskNode:
         self.deps, self.wanted = self._dependencies(deps)
         self._settled: dict[str, Any] | None = None
         self.unmet = len(self.deps)
+        self.waiting: Waiting | None = None
         self.rank = 0
         self.alive = True
 
@@ -126,15 +128,10 @@ class TaskNode:
             return settled
         return {task_id: value for task_id, value in settled.items() if value is not NOT_HELD}
 
-    def place(self, sequence: int) -> None:
-        """Take a place in the order of the graph; `sequence` grows with each addition."""
-        priority = self.options.priority
-        self.rank = sequence - (priority << _SEQUENCE_BITS) if priority else sequence
-
     @property
     def sequence(self) -> int:
         """The number of the addition that brought the task in."""
-        return self.rank & ((1 << _SEQUENCE_BITS) - 1)
+        return self.rank & ((1 << SEQUENCE_BITS) - 1)
 
     def settle(self, task_id: str, value: Any = NOT_HELD) -> None:
         """Note that the dependency `task_id` has completed; its value is kept only if the arguments take it."""
@@ -222,8 +219,14 @@ class TaskNode:
         self.task, self.func, self.options, self._args, self._kwargs = state[:5]
         self._inputs, self._outputs, self._intermediates = state[5:8]
         self.deps, self.wanted, self._settled, self.unmet = state[8:]
+        self.waiting = None
         self.rank = 0
         self.alive = True
+
+
+#: The nodes that wait for one task, in the order in which they came; one alone stands for itself, which spares a list
+#: for each task of a chain.
+Waiting = TaskNode | list[TaskNode]
 
 
 def node_of(desc: TaskDesc) -> TaskNode:

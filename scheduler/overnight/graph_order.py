@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from overnight.errors import CyclicGraph
-from overnight.graph_edges import Dependants
-from overnight.graph_node import TaskNode
+from overnight.graph_node import TaskNode, Waiting
 from overnight.task import Task
 
 Nodes = Mapping[str, TaskNode]
 
 
-def by_generation(nodes: Nodes, dependants: Dependants) -> list[Task]:
+def by_generation(nodes: Nodes, absent: Mapping[str, Waiting]) -> list[Task]:
     """Return the tasks of an acyclic graph, sources first by id, each next generation as it is freed (G18)."""
-    outside = [task_id for task_id in dependants if task_id not in nodes]
-    generation = sorted([*(task_id for task_id, node in nodes.items() if not node.unmet), *outside])
     order: list[Task] = []
+    walk: list[Waiting | None] = []
+    for task_id in sorted([*(task_id for task_id, node in nodes.items() if not node.unmet), *absent]):
+        source = nodes.get(task_id)
+        if source is not None:
+            order.append(source.task)
+        walk.append(absent[task_id] if source is None else source.waiting)
     unmet: dict[TaskNode, int] = {}
-    while generation:
-        freed: list[str] = []
-        for task_id in generation:
-            if task_id in nodes:
-                order.append(nodes[task_id].task)
-            for dependant in dependants.of(task_id):
-                left = unmet.pop(dependant, dependant.unmet) - 1
-                if left:
-                    unmet[dependant] = left
-                else:
-                    freed.append(dependant.task.task_id)
-        generation = freed
+    for waiting in walk:
+        if waiting is None:
+            continue
+        for dependant in (waiting,) if type(waiting) is TaskNode else waiting:
+            left = dependant.unmet - 1
+            if left:
+                unmet[dependant] = left = unmet.get(dependant, left + 1) - 1
+            if not left and dependant.alive:
+                order.append(dependant.task)
+                walk.append(dependant.waiting)
     return order
 
 
