@@ -7,7 +7,7 @@ from overnight.logging import task_log
 from overnight.messages import RunContext, StoredError
 from overnight.naming import shown
 from overnight_worker.batch import Ended, Member
-from overnight_worker.child_process import Death
+from overnight_worker.death import Death
 from overnight_worker.frames import Frame, Kind, success_of
 from overnight_worker.report import digest_of
 
@@ -33,13 +33,7 @@ def cause_of(member: Member, death: Death, worker: str, *, at_its_limit: bool) -
             f"The attempt ran longer than its limit of {member.facts.timeout:g} s, ignored its interruption and "
             f"was killed on worker {worker}."
         )
-    words = f" Its last output:\n{death.last_words}" if death.last_words else ""
-    return TaskDied(
-        f"The process of the task on worker {worker} {death.sentence()}.{words}",
-        signal=death.signal,
-        exit_code=death.exit_code,
-        worker=worker,
-    )
+    return death.error(worker)
 
 
 def write_to_task_log(member: Member, death: Death, run_id: str, context: RunContext) -> None:

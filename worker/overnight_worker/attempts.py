@@ -48,7 +48,7 @@ class Attempts:
 
     def __init__(self, worker: str, capture: OutputCapture) -> None:
         self.blobs: dict[str, bytes] = {}
-        self._worker = worker
+        self.worker = worker
         self._capture = capture
         self._functions: dict[str, Callable[..., Any]] = {}
         self._results: dict[int, bytes] = {}
@@ -108,9 +108,9 @@ class Attempts:
     def _call(self, order: Order) -> Any:
         function = self._functions.get(order.digest)
         if function is None:
-            with loading(self._worker, function_of, order.task_id, order.function):
+            with loading(self.worker, function_of, order.task_id, order.function):
                 function = self._functions[order.digest] = loads(self.blobs[order.digest])
-        with loading(self._worker, arguments_of, order.task_id):
+        with loading(self.worker, arguments_of, order.task_id):
             args, kwargs = loads(order.payload)
             if order.blobs:
                 args, kwargs = put_back(args, kwargs, {digest: loads(self.blobs[digest]) for digest in order.blobs})
@@ -120,5 +120,5 @@ class Attempts:
         return function(*args, **kwargs)
 
     def _result(self, task: int, task_id: str) -> Any:
-        with loading(self._worker, result_of, task_id):
+        with loading(self.worker, result_of, task_id):
             return loads(self._results[task])

@@ -28,6 +28,7 @@ from overnight_worker.attempts import Attempts, Order
 from overnight_worker.forked_attempt import run_forked
 from overnight_worker.frames import Frame, FrameReader, Kind, pack
 from overnight_worker.kinship import end_with_parent
+from overnight_worker.memory_kills import be_taken_first
 from overnight_worker.modules import LoadedModules
 from overnight_worker.outcomes import packed_failure, packed_outcome
 from overnight_worker.progress import Progress
@@ -163,6 +164,7 @@ def main(arguments: list[str]) -> None:
     """Run a child. Arguments: descriptors of channel, page and output file; supervisor's pid; worker's name."""
     channel_fd, page_fd, output_fd, supervisor = (int(text) for text in arguments[:4])
     end_with_parent(supervisor, signal.SIGKILL)
+    be_taken_first()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     for descriptor in (channel_fd, page_fd, output_fd):

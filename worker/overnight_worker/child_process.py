@@ -19,37 +19,15 @@ import tempfile
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from overnight.slots import how_it_ended
 from overnight.surroundings import OF_THE_HOST, passed_environment
+from overnight_worker.death import Death, Vigil, peak_memory_of
 from overnight_worker.frames import Frame, FrameReader
 from overnight_worker.orphans import collect_orphans, end_orphans, own_children
 from overnight_worker.progress import Progress
 
 LAST_WORDS_BYTES = 4096
-_MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """How a child ended: its exit code or the signal's name, its peak memory in bytes, what it printed last."""
-
-    exit_code: int | None
-    signal: str | None
-    peak_memory: int
-    out_of_memory: bool
-    last_words: str
-
-    def sentence(self) -> str:
-        """Say it in words."""
-        if self.out_of_memory:
-            return (
-                f"was killed by the kernel, out of memory ({self.signal}, peak memory {self.peak_memory / 1e6:.0f} MB)"
-            )
-        how = f"was killed by {self.signal}" if self.signal else f"ended without a result, exit status {self.exit_code}"
-        return f"{how}, peak memory {self.peak_memory / 1e6:.0f} MB"
 
 
 class ChildProcess:
@@ -64,7 +42,7 @@ class ChildProcess:
         self._channel, theirs = socket.socketpair()
         inherited = (theirs.fileno(), page, self._output.fileno())
         arguments = [*(str(number) for number in inherited), str(os.getpid()), worker]
-        self._oom_kills = _oom_kills()
+        self._vigil = Vigil()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "overnight_worker.child", *arguments],
             stdin=subprocess.DEVNULL,
@@ -93,6 +71,7 @@ class ChildProcess:
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Queue frames and write what the channel takes now."""
+        self._vigil.again()
         self._outbox.extend(memoryview(frame) for frame in frames)
         self.write()
 
@@ -151,9 +130,7 @@ class ChildProcess:
         self._channel.close()
         self._output.close()
         self.progress.close()
-        name = how_it_ended(code) if code is not None and code < 0 else None
-        oom = name == "SIGKILL" and _oom_kills() > self._oom_kills
-        return Death(code if name is None else None, name, peak, oom, words)
+        return self._vigil.death(code or 0, peak, words)
 
     def _collected(self, seconds: float | None) -> tuple[int | None, int]:
         """Wait for the child; return its exit code (negative: signal) and peak memory, or (None, 0) in time."""
@@ -166,7 +143,7 @@ class ChildProcess:
         except ChildProcessError:
             return 0, 0
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        return self._process.returncode, usage.ru_maxrss * _MEMORY_UNIT
+        return self._process.returncode, peak_memory_of(usage)
 
     def _last_words(self) -> str:
         size = os.fstat(self._output.fileno()).st_size
@@ -183,14 +160,3 @@ def _is_readable(descriptor: int, seconds: float) -> bool:
 def _environment() -> dict[str, str]:
     """Return this process's environment without overnight's secrets and addresses."""
     return passed_environment(also=OF_THE_HOST)
-
-
-def _oom_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory since it started; 0 if it does not say."""
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except OSError:
-        return 0
-    return 0

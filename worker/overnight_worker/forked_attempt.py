@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import struct
 
-from overnight.errors import TaskDied
 from overnight.invoke import Outcome
-from overnight.slots import how_it_ended
 from overnight_worker.attempts import Attempts, Order
+from overnight_worker.death import Death, Vigil, peak_memory_of
 from overnight_worker.outcomes import packed_failure, packed_outcome
 
 _HEAD = struct.Struct(">BQQ")
@@ -20,6 +19,7 @@ _HEAD = struct.Struct(">BQQ")
 
 def run_forked(attempts: Attempts, order: Order) -> tuple[bytes, bool]:
     """Run the task in a forked process; return its outcome's frame and whether it is a success."""
+    vigil = Vigil()
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -28,8 +28,9 @@ def run_forked(attempts: Attempts, order: Order) -> tuple[bytes, bool]:
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         received = pipe.read()
-    _, status = os.waitpid(process, 0)
-    return _unpacked(attempts, order, received) or _death(order, status)
+    _, status, usage = os.wait4(process, 0)
+    death = vigil.death(os.waitstatus_to_exitcode(status), peak_memory_of(usage))
+    return _unpacked(attempts, order, received) or _failure(attempts, order, death)
 
 
 def _run_here(attempts: Attempts, order: Order, writing: int) -> None:
@@ -54,11 +55,7 @@ def _unpacked(attempts: Attempts, order: Order, received: bytes) -> tuple[bytes,
     return received[_HEAD.size : middle], bool(ok)
 
 
-def _death(order: Order, status: int) -> tuple[bytes, bool]:
-    code = os.waitstatus_to_exitcode(status)
-    died = TaskDied(
-        f"The process of the task ended without a result: {how_it_ended(code)}.",
-        signal=how_it_ended(code) if code < 0 else None,
-        exit_code=code if code >= 0 else None,
-    )
-    return packed_failure(order.position, Outcome(ok=False, value=died, started=0.0, seconds=0.0)), False
+def _failure(attempts: Attempts, order: Order, death: Death) -> tuple[bytes, bool]:
+    died = death.error(attempts.worker)
+    outcome = Outcome(ok=False, value=died, started=0.0, seconds=0.0, peak_memory=death.peak_memory)
+    return packed_failure(order.position, outcome), False

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from overnight.messages import RunContext
-from overnight_worker.child_process import ChildProcess, Death
+from overnight_worker.child_process import ChildProcess
+from overnight_worker.death import Death
 from overnight_worker.post import Post
 
 _logger = logging.getLogger("overnight.worker")

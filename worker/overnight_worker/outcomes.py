@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 from overnight.error_text import error_text
 from overnight.errors import HOPELESS, ResultNotPicklable
 from overnight.invoke import Outcome
@@ -33,6 +35,8 @@ def packed_outcome(position: int, task_id: str, outcome: Outcome) -> tuple[bytes
 
 def packed_failure(position: int, outcome: Outcome) -> bytes:
     """Return the frame of a failure."""
+    if isinstance(outcome.value, MemoryError) and not outcome.value.args:
+        outcome.value.args = (_refusal(outcome.peak_memory),)
     text = error_text(outcome.value)
     fields = {
         "position": position,
@@ -45,3 +49,11 @@ def packed_failure(position: int, outcome: Outcome) -> bytes:
         "peak_memory": outcome.peak_memory,
     }
     return pack(Kind.FAILURE, fields, dump_exception(outcome.value))
+
+
+def _refusal(peak_memory: int) -> str:
+    """Say what Python's own error leaves out: how much the process had, and how much it may have."""
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    lowest = min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=None)
+    bound = "" if lowest is None else f", ulimit {lowest / 1e6:.0f} MB"
+    return f"the system gave the task no more memory (peak memory {peak_memory / 1e6:.0f} MB{bound})"

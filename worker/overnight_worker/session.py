@@ -20,7 +20,8 @@ from overnight.messages import RunContext
 from overnight.naming import shown
 from overnight_worker.answers import cause_of, ended_of, write_to_task_log
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
-from overnight_worker.child_process import ChildProcess, Death
+from overnight_worker.child_process import ChildProcess
+from overnight_worker.death import Death
 from overnight_worker.delivery import Delivery
 from overnight_worker.frames import Frame, Kind
 from overnight_worker.heartbeat import Heartbeat
