@@ -1,0 +1,1 @@
+"""Programs of users, written against the documented API alone; each is run as a script."""
