@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
@@ -13,22 +14,28 @@ _logger = logging.getLogger(__name__)
 
 
 class TaskGraphExecutor:
-    """Executes a task graph. As a context it closes itself; an error of closing is a warning, never an exception."""
+    """Executes a task graph. As a context it closes itself; an error of closing is a warning, never an exception.
 
-    def execute(self, graph: TaskGraph) -> Iterator[tuple[Task, Any]]:  # noqa: ARG002 - the documented signature
+    A subclass that lacks a method can be built all the same: calling what it lacks raises NotImplementedError.
+    """
+
+    @abstractmethod
+    def execute(self, graph: TaskGraph) -> Iterator[tuple[Task, Any]]:
         """Yield each task that ran with its result, after it finished; a failed task's result is its exception.
 
         Nothing happens before the first `next`. Closing the iterator gives the run up.
         """
         self._lacks("execute")
 
+    @abstractmethod
     def get_completed_tasks(
         self,
-        graph: TaskGraph,  # noqa: ARG002 - the documented signature
+        graph: TaskGraph,
     ) -> Generator[tuple[Task, Any], None, None]:
         """Yield the tasks of the graph that need not run, with their stored results."""
         self._lacks("get_completed_tasks")
 
+    @abstractmethod
     def close(self) -> None:
         """Release what the executor holds; may be called again."""
         self._lacks("close")
