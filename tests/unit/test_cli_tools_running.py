@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -278,23 +276,3 @@ def test_leaving_an_executor_answers_as_documented() -> None:
     executor = SequentialExecutor()
     assert executor.__exit__(None, None, None) is True
     assert executor.__exit__(ValueError, ValueError(), None) is False
-
-
-def test_importing_the_package_loads_no_heavy_library() -> None:
-    """P1, P3."""
-    code = (
-        "import sys, overnight; from overnight import cli_tools, graph, cache, executor, base_executor, "
-        "sequential_executor, Task, TaskGraph, TaskGraphCli\n"
-        "print([m for m in ('dask', 'distributed', 'redis', 'rq', 'networkx', 'fsspec') if m in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_the_package_names_an_attribute_that_it_lacks() -> None:
-    """P1."""
-    import overnight
-
-    with pytest.raises(AttributeError, match="no_such_name"):
-        overnight.no_such_name
-    assert {"Task", "TaskGraph", "TaskGraphCli", "cli_tools"} <= set(dir(overnight))
-    assert isinstance(overnight.Task("a"), Task)

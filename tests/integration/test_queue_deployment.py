@@ -1,0 +1,68 @@
+"""Where a QueueExecutor works: a private server or a given one, local workers or those elsewhere (BEHAVIOUR QX1)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overnight.cache import NO_TASK_CACHE, FileTaskCache
+from overnight.config import Settings, read_settings
+from overnight.deployment import Deployment, usable_cpus
+from overnight.errors import UsageError
+from overnight.graph import TaskGraph
+from overnight.queue_executor import QueueExecutor
+from tests.support import tasks
+
+
+def pids(count: int) -> TaskGraph:
+    graph = TaskGraph()
+    for number in range(count):
+        graph.create_task(f"t{number}", tasks.own_pid, args=[])
+    return graph
+
+
+def deployment_of(executor: QueueExecutor) -> Deployment:
+    assert executor._deployment is not None
+    return executor._deployment
+
+
+def test_without_a_url_it_starts_a_server_of_its_own_and_a_worker_for_each_cpu(
+    short_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QX1, QX11, B2: when the first task is to run, and no sooner."""
+    monkeypatch.delenv("OVERNIGHT_REDIS_URL", raising=False)
+    state_dir = short_directory / "own"
+    with QueueExecutor(state_dir=state_dir, task_log_dir=str(tmp_path)) as executor:
+        assert list(executor.execute(TaskGraph())) == []
+        assert not state_dir.exists()
+        results = [result for _, result in executor.execute(pids(3))]
+        assert len(results) == 3
+        assert os.getpid() not in results
+        assert deployment_of(executor).workers == usable_cpus()
+        assert str(state_dir) in deployment_of(executor).url
+
+
+def test_with_a_url_local_workers_are_those_that_are_asked_for(
+    redis_url: str, short_directory: Path, tmp_path: Path
+) -> None:
+    """QX1, O5: they serve the queue of that name."""
+    places: dict[str, Any] = {"state_dir": short_directory / "beside", "task_log_dir": str(tmp_path)}
+    with QueueExecutor(redis_url, NO_TASK_CACHE, workers=1, queue="big", **places) as executor:
+        assert len(list(executor.execute(pids(2)))) == 2
+        assert deployment_of(executor).workers == 1
+        assert deployment_of(executor).url == redis_url
+    settings: Settings = read_settings().with_values(redis_url=redis_url, state_dir=short_directory / "beside")
+    with Deployment(settings) as elsewhere:
+        assert elsewhere.workers == 0
+
+
+def test_takes_url_and_cache_by_position_and_no_negative_number_of_workers(tmp_path: Path) -> None:
+    """QX1."""
+    cache = FileTaskCache(str(tmp_path))
+    assert QueueExecutor("redis://nowhere", cache).task_cache is cache
+    assert QueueExecutor().task_cache is NO_TASK_CACHE
+    with pytest.raises(UsageError, match="workers must be 0 or more"):
+        QueueExecutor(workers=-1)
