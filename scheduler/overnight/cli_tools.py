@@ -25,6 +25,8 @@ from overnight.inspection import decide
 from overnight.naming import shown
 from overnight.sequential_executor import SequentialExecutor
 from overnight.status_table import print_status
+from overnight.summary import RunSummary
+from overnight.terminal_text import write_text
 
 #: Options that name the executor and its size: what they mean is in the `Choice`, no executor takes them.
 _SELECTING = frozenset({
@@ -86,7 +88,8 @@ def _run(task_graph: TaskGraph, task_cache: TaskCache, options: Mapping[str, Any
     with TaskGraphCli.create_executor(task_cache, **settings) as executor:
         succeeded = task_graph_run(task_graph, executor, keep_going=bool(settings.get("keep_going")))
     summary = getattr(executor, "summary", None)
-    return succeeded and (summary is None or bool(summary.ok))
+    # A foreign executor has no summary, or one of its own making.
+    return succeeded and (not isinstance(summary, RunSummary) or summary.ok)
 
 
 def task_graph_run(
@@ -137,9 +140,9 @@ def _executed(
 
 
 def _print_failure(task: Task, error: BaseException) -> None:
-    sys.stderr.write(f"Task {shown(task.task_id)} failed with:\n")
+    write_text(sys.stderr, f"Task {shown(task.task_id)} failed with:\n")
     sys.stderr.flush()
-    traceback.print_exception(error, file=sys.stdout)
+    write_text(sys.stdout, "".join(traceback.format_exception(error)))
 
 
 def task_graph_all_done(task_graph: TaskGraph, task_cache: TaskCache) -> bool:

@@ -12,6 +12,7 @@ from overnight.errors import RemoteTaskError
 from overnight.graph import Task, TaskGraph
 from overnight.inspection import Decisions
 from overnight.naming import shown
+from overnight.terminal_text import write_text
 
 NARROWEST_COLUMN = 50
 WIDEST_COLUMN = 120
@@ -21,7 +22,7 @@ def print_status(graph: TaskGraph, decisions: Decisions, *, verbose: bool, file:
     """Print header and lines to `file`, standard output if None; nothing is unpickled."""
     out = sys.stdout if file is None else file
     for line in status_lines(graph, decisions, verbose=verbose):
-        out.write(line + "\n")
+        write_text(out, line + "\n")
 
 
 def status_lines(graph: TaskGraph, decisions: Decisions, *, verbose: bool) -> Iterator[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from overnight.cache import NO_TASK_CACHE, FileTaskCache
 from overnight.cli_options import choose
 from overnight.cli_tools import TaskGraphCli
 from overnight.errors import UsageError
+from overnight.queue_executor import QueueExecutor
 from overnight.sequential_executor import SequentialExecutor
 
 NO_ENVIRONMENT: dict[str, str] = {}
@@ -45,6 +48,12 @@ def test_defaults_are_those_of_the_table() -> None:
     [
         (["-j", "3"], "jobs", 3),
         (["--jobs", "3"], "jobs", 3),
+        (["--dask-cluster-name", "big"], "dask_cluster_name", "big"),
+        (["--dask-cluster-config-file", "f.yaml"], "dask_cluster_config_file", "f.yaml"),
+        (["--force"], "force", True),
+        (["--task-ids", "a"], "task_ids", ["a"]),
+        (["--task-status-dir", "flags"], "task_status_dir", "flags"),
+        (["list"], "command", "list"),
         (["--pp"], "use_process_pool", True),
         (["--process-pool"], "use_process_pool", True),
         (["-N", "big"], "dask_cluster_name", "big"),
@@ -71,11 +80,34 @@ def test_each_flag_sets_its_destination(words: Any, dest: str, value: Any) -> No
     assert getattr(parse(*words), dest) == value
 
 
-def test_groups_carry_the_documented_titles() -> None:
-    """L1."""
-    parser = ArgumentParser()
+def test_two_groups_hold_every_option_of_the_table_and_no_other() -> None:
+    """L1, L2."""
+    parser = ArgumentParser(add_help=False)
     TaskGraphCli.add_arguments(parser)
     assert {"Task Graph Executor", "Execution Mode"} <= set(parser.format_help().replace(":", "").splitlines())
+    titled = [group for group in parser._action_groups if group._group_actions]
+    assert [group.title for group in titled] == ["Task Graph Executor", "Execution Mode"]
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    table = """-j --jobs --process-pool --pp -N --dask-cluster-name --dcn -c --dccf --dask-cluster-config-file
+        --executor --redis-url --task-log-dir -t --task-ids --keep-going --fork-tasks --fork-task --fork -f --force -d
+        --task-status-dir --tsd"""
+    assert flags == set(table.split())
+    assert [action.dest for action in parser._actions if not action.option_strings] == ["command"]
+
+
+@pytest.mark.parametrize("words", [["--executor", "slurm"], ["walk"], ["-j", "many"], ["-t"]])
+def test_a_word_that_is_no_choice_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """L2."""
+    with pytest.raises(SystemExit) as ended:
+        parse(*words)
+    assert ended.value.code == 2
+    assert "error: argument" in capsys.readouterr().err
+
+
+def test_the_status_directory_is_the_tools_own_default() -> None:
+    """L1, L2."""
+    assert parse(default_task_status_dir="elsewhere").task_status_dir == "elsewhere"
+    assert parse(default_task_status_dir=None).task_status_dir is None
 
 
 def test_without_progress_mode_and_commands_their_options_are_absent() -> None:
@@ -119,6 +151,29 @@ def test_short_flags_and_positionals_of_the_table_alone_are_taken() -> None:
 def test_the_executor_is_the_one_that_the_options_ask_for(options: dict[str, Any], executor: str) -> None:
     """L4, L5."""
     assert choose(options, NO_ENVIRONMENT).executor == executor
+
+
+@pytest.mark.parametrize("options", [{"executor": "queue"}, {"executor": "dask"}, {"redis_url": "redis://x"}])
+def test_one_job_is_one_worker_where_another_executor_is_asked_for(options: dict[str, Any]) -> None:
+    """L5, L4."""
+    assert choose({**options, "jobs": 1}, NO_ENVIRONMENT).jobs == 1
+    assert choose({**options, "jobs": None}, NO_ENVIRONMENT).jobs is None
+
+
+def test_a_queue_executor_gets_server_workers_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L4."""
+    cache = FileTaskCache(str(tmp_path))
+    monkeypatch.setenv("OVERNIGHT_REDIS_URL", "redis://env:1/0")
+    made = TaskGraphCli.create_executor(cache, **vars(parse("-j", "3")))
+    assert isinstance(made, QueueExecutor)
+    assert (made.task_cache, made._workers, made._settings.redis_url) == (cache, 3, "redis://env:1/0")
+    made = TaskGraphCli.create_executor(None, **vars(parse("--redis-url", "redis://given:1/0")))
+    assert isinstance(made, QueueExecutor)
+    assert (made.task_cache, made._workers, made._settings.redis_url) == (NO_TASK_CACHE, None, "redis://given:1/0")
+    monkeypatch.delenv("OVERNIGHT_REDIS_URL")
+    made = TaskGraphCli.create_executor(jobs=2)
+    assert isinstance(made, QueueExecutor)
+    assert made._settings.redis_url is None
 
 
 def test_the_environment_names_the_server_and_never_conflicts() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 
 from overnight import cli_tools
-from overnight.cache import NO_TASK_CACHE, FileTaskCache, TaskCache
+from overnight.cache import NO_TASK_CACHE, CacheRecord, CacheRecordType, FileTaskCache, TaskCache
 from overnight.cli_tools import (
     TaskGraphCli,
     task_graph_all_done,
@@ -19,7 +22,7 @@ from overnight.cli_tools import (
 )
 from overnight.errors import UnknownTask
 from overnight.executor import TaskGraphExecutor
-from overnight.graph import Task, TaskGraph
+from overnight.graph import Task, TaskDesc, TaskGraph
 from overnight.sequential_executor import SequentialExecutor
 from tests.support import tasks
 
@@ -80,6 +83,45 @@ class TestTaskGraphRunWithResults:
         assert printed.err.splitlines()[0] == "Task bad failed with:"
         assert "ValueError: the reason" in printed.out
 
+    def test_raises_a_failure_without_printing_it_and_leaves_the_executor_open(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """L10."""
+        closed: list[str] = []
+
+        class Watched(SequentialExecutor):
+            def close(self) -> None:
+                closed.append("executor")
+
+        executor = Watched()
+        with pytest.raises(ValueError, match="the reason"):
+            list(task_graph_run_with_results(build(with_failure=True), executor))
+        assert capsys.readouterr() == ("", "")
+        assert closed == []
+        assert executor.summary is not None
+        assert executor.summary.failed == ("bad",)
+
+    def test_prints_what_a_narrow_encoding_lacks_as_escapes(self) -> None:
+        """L10, L12: also halves of letters, as in a file name that is not text."""
+        code = (
+            "from overnight import TaskGraph, cli_tools as c\n"
+            "def fail(): raise ValueError('no \\u2603 \\udcff')\n"
+            "graph = TaskGraph()\n"
+            "graph.create_task('snow \\u2603', fail, args=[])\n"
+            "c.task_graph_status(graph, c.NO_TASK_CACHE, 0)\n"
+            "print(c.task_graph_run(graph, keep_going=True))\n"
+        )
+        for encoding, snow in (("ascii", "\\u2603"), ("utf-8", "\N{SNOWMAN}")):
+            environment = {**os.environ, "PYTHONIOENCODING": encoding}
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, env=environment, timeout=60, check=True
+            )
+            out, err = done.stdout.decode(encoding), done.stderr.decode(encoding)
+            assert f"ValueError: no {snow} \\udcff\n" in out
+            assert f"\nsnow {snow} " in out
+            assert out.endswith("\nFalse\n")
+            assert err.startswith(f"Task snow {snow} failed with:\n")
+
     def test_closes_the_run_and_not_the_executor_when_it_is_closed(self) -> None:
         """L10."""
         executor = SequentialExecutor()
@@ -120,6 +162,71 @@ class TestProcessGraph:
         """L8, R18."""
         graph = build(with_failure=True)
         assert TaskGraphCli.process_graph(graph, jobs=1, keep_going=True, command=None) is False
+
+    @pytest.mark.parametrize("options", [{}, {"jobs": 1, "use_process_pool": True}, {"executor": "sequential"}])
+    def test_records_in_the_current_directory_unless_another_is_given(
+        self, options: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """L7, C4: the graph has one task, so no server starts for the first."""
+        graph = TaskGraph()
+        graph.create_task("only", tasks.give, args=["x"])
+        assert TaskGraphCli.process_graph(graph, **options) is True
+        assert [path.name for path in tmp_path.glob("*.flag")] == ["only.flag"]
+        assert not (tmp_path / ".overnight").exists()
+
+    def test_without_progress_mode_records_nothing(self, tmp_path: Path) -> None:
+        """L7, C4."""
+        assert TaskGraphCli.process_graph(build(), jobs=1, task_progress_mode=False, task_status_dir="flags") is True
+        assert [path.name for path in tmp_path.iterdir()] == [".task-log"]
+
+    def test_a_failed_run_that_does_not_keep_going_raises_the_tasks_own_error(self) -> None:
+        """L8, L9."""
+        with pytest.raises(ValueError, match="the reason"):
+            TaskGraphCli.process_graph(build(with_failure=True), jobs=1, task_status_dir="flags")
+
+    @pytest.mark.parametrize(
+        ("options", "asked"),
+        [
+            ({}, 1),
+            ({"jobs": None}, 1),
+            ({"jobs": 4}, 4),
+            ({"jobs": None, "executor": "queue"}, None),
+            ({"jobs": None, "use_process_pool": True}, None),
+            ({"jobs": None, "dask_cluster_name": "n"}, None),
+            ({"jobs": None, "redis_url": "redis://x"}, None),
+        ],
+    )
+    def test_of_one_task_is_one_job_unless_an_option_asks_for_more(
+        self, options: dict[str, Any], asked: int | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """L7, R17: also where pruning leaves one task."""
+        seen: list[Any] = []
+
+        def make(_cache: TaskCache, **kwargs: Any) -> TaskGraphExecutor:
+            seen.append(kwargs.get("jobs"))
+            return SequentialExecutor()
+
+        monkeypatch.setattr(TaskGraphCli, "create_executor", staticmethod(make))
+        TaskGraphCli.process_graph(build(), task_ids=["a"], **options)
+        TaskGraphCli.process_graph(TaskGraph(), **options)
+        assert seen == [asked, asked]
+
+    def test_takes_a_foreign_executor_at_its_word(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """L8, X3: what it calls its summary is its own affair."""
+
+        class Foreign(SequentialExecutor):
+            summary = "all is well"  # type: ignore[assignment] # another's attribute of that name
+
+            def execute(self, graph: TaskGraph, *, include_cached: bool = False) -> Any:
+                return iter([(Task("a"), 1)])
+
+        monkeypatch.setattr(TaskGraphCli, "create_executor", staticmethod(lambda *_, **__: Foreign()))
+        assert TaskGraphCli.process_graph(build(), jobs=1) is True
+
+    def test_of_nothing_but_cached_or_no_tasks_is_a_success(self) -> None:
+        """L8, L9."""
+        for graph in (build(), build(), TaskGraph()):
+            assert TaskGraphCli.process_graph(graph, jobs=1, task_status_dir="flags", keep_going=True) is True
 
     def test_prunes_to_the_given_tasks_and_what_they_depend_on(self, tmp_path: Path) -> None:
         """L7, G24."""
@@ -244,6 +351,55 @@ class TestStatus:
         graph.create_task("y" * 150, tasks.give, args=[1])
         assert self.lines(graph, NO_TASK_CACHE, capsys)[0] == f"{'TaskID':<120} Status"
 
+    def test_of_a_graph_that_cannot_be_ordered_is_its_cycle(self) -> None:
+        """G12: of listing and of asking whether all is done as well."""
+        graph = TaskGraph()
+        names = [f"t{number:02}" for number in range(25)]
+        for name, before in zip(names, [names[-1], *names], strict=False):
+            graph.create_task(name, tasks.give, args=[1], deps=[Task(before)])
+        for ask in (
+            lambda: task_graph_status(graph, NO_TASK_CACHE, 0),
+            lambda: task_graph_all_done(graph, NO_TASK_CACHE),
+            lambda: TaskGraphCli.process_graph(graph, command="list", task_progress_mode=False),
+            lambda: list(SequentialExecutor().get_completed_tasks(graph)),
+            lambda: list(SequentialExecutor().execute(graph)),
+        ):
+            with pytest.raises(ValueError, match=r"^Cyclic dependency: ") as caught:
+                ask()
+            assert str(caught.value).count("'t") == 20
+            assert "(25 tasks)" in str(caught.value)
+
+    def test_of_an_error_below_an_error_is_the_topmost_one(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """L12, B8."""
+        cache = FileTaskCache("flags")
+        graph = TaskGraph()
+        a = graph.create_task("a", tasks.give, args=[1])
+        b = graph.create_task("b", tasks.give, args=[1], deps=[a])
+        graph.create_task("c", tasks.give, args=[1], deps=[b])
+        for task in graph.tasks:
+            cache.store(graph.get_task_desc(task), is_error=task != Task("c"), result=ValueError(task.task_id))
+        lines = self.lines(graph, cache, capsys)
+        assert [line.split(maxsplit=1)[1] for line in lines[1:]] == [
+            "ERROR (-v to see exception)",
+            "SKIPPED (a)",
+            "SKIPPED (a)",
+        ]
+
+    def test_asks_a_foreign_cache_for_its_records(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """L12, C3: and shows the traceback of its exception."""
+
+        class Foreign(TaskCache):
+            def get_record(self, task_desc: TaskDesc) -> CacheRecord:
+                if task_desc.task == Task("a"):
+                    return CacheRecord(CacheRecordType.COMPUTED, 1)
+                return CacheRecord(CacheRecordType.ERROR, ValueError("kept elsewhere"))
+
+            def cache(self, task: Task, *, is_error: bool, result: Any) -> None: ...
+
+        lines = self.lines(build(), Foreign(), capsys, verbose=1)
+        assert [line.split(maxsplit=1)[1] for line in lines[1:3]] == ["COMPUTED", "ERROR"]
+        assert lines[-1] == "ValueError: kept elsewhere"
+
     def test_of_an_empty_graph_is_the_header(self, capsys: pytest.CaptureFixture[str]) -> None:
         """L12."""
         assert self.lines(TaskGraph(), NO_TASK_CACHE, capsys) == [f"{'TaskID':<50} Status"]
@@ -269,6 +425,19 @@ def test_the_executor_interface_names_what_a_subclass_lacks() -> None:
         Empty().get_completed_tasks(TaskGraph())  # type: ignore[abstract] # likewise
     with pytest.raises(NotImplementedError, match=r"Empty does not implement close\(\)"):
         Empty().close()  # type: ignore[abstract] # likewise
+
+
+def test_an_executor_that_cannot_be_closed_hides_no_error_of_the_body(caplog: pytest.LogCaptureFixture) -> None:
+    """X2, R12."""
+
+    class Leaky(SequentialExecutor):
+        def close(self) -> None:
+            raise RuntimeError("cannot close")
+
+    with pytest.raises(ZeroDivisionError), Leaky():
+        raise ZeroDivisionError
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "cannot close" in caplog.text
 
 
 def test_leaving_an_executor_answers_as_documented() -> None:
