@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
+from overnight.errors import Unreachable
 from overnight.naming import file_name, safe_task_id
 from overnight.task_log import TRACE, TaskFormatter, TaskLog, level_of
 
@@ -35,12 +36,21 @@ def ensure_log_dir(**kwargs: Any) -> str:
     """
     wanted = str(kwargs.get("task_log_dir") or DEFAULT_LOG_DIR)
     if _is_url(wanted):
-        system, path = _file_system(wanted)
-        system.makedirs(path, exist_ok=True)
+        _make_remote(wanted)
         return wanted
     absolute = Path(wanted).absolute()
     absolute.mkdir(parents=True, exist_ok=True)
     return str(absolute)
+
+
+def _make_remote(url: str) -> None:
+    try:
+        system, path = _file_system(url)
+        system.makedirs(path, exist_ok=True)
+    except OSError:
+        raise
+    except Exception as error:  # an unknown protocol, a missing package, or whatever else a store's library raises
+        raise Unreachable(f"The log directory {url} cannot be used: {error}") from error
 
 
 def configure_task_logging(log_dir: str | None, task_id: str, verbosity: int | None) -> logging.Handler:
@@ -48,7 +58,7 @@ def configure_task_logging(log_dir: str | None, task_id: str, verbosity: int | N
     if log_dir is None:
         return logging.NullHandler()
     name = task_id if _is_safe_component(task_id) else file_name(task_id)
-    handler = FsspecHandler(f"{log_dir.rstrip('/')}/log_{name}.log")
+    handler = FsspecHandler(f"{log_dir}{'' if log_dir.endswith('/') else '/'}log_{name}.log")
     handler.setLevel(level_of(verbosity))
     handler.setFormatter(TaskFormatter(task_id))
     return handler

@@ -85,10 +85,16 @@ class TaskLog:
     def _write_captured(self) -> None:
         if self.capture is None:
             return
+        try:
+            self._move_captured(self.capture)
+        except Exception as error:  # a task may have closed descriptors that are not its own: its output is lost
+            _logger.warning("The output of task %s is lost: %s", shown(self.task_id), error)
+
+    def _move_captured(self, capture: OutputCapture) -> None:
         if self.log_dir is None:
-            self.capture.pass_on()
+            capture.pass_on()
             return
-        for piece in self.capture.drain():
+        for piece in capture.drain():
             self.write(piece.decode("utf-8", "backslashreplace"))
 
     def _open(self) -> logging.Handler:
@@ -184,7 +190,10 @@ class _Router(logging.Handler):
         log = self.owner()
         if log is None:
             return False
-        log.handle(record)
+        try:
+            log.handle(record)
+        except Exception:  # as in every handler of logging: reported there, never raised to the task that logs
+            self.handleError(record)
         return True
 
     def owner(self) -> TaskLog | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from overnight import logging as task_logging
 from overnight.invoke import attempt
@@ -53,8 +56,24 @@ class TestEnsureLogDir:
         """R14, N1."""
         code = "import sys; from overnight.logging import ensure_log_dir; ensure_log_dir(task_log_dir=sys.argv[1])"
         command = [sys.executable, "-c", code, str(tmp_path / "x" / "y" / "z")]
-        started = [subprocess.Popen(command) for _ in range(8)]
-        assert [process.wait() for process in started] == [0] * 8
+        started = [subprocess.Popen(command) for _ in range(32)]
+        assert [process.wait() for process in started] == [0] * 32
+
+    def test_makes_a_directory_that_a_file_url_names(self, tmp_path: Path) -> None:
+        """N1."""
+        url = f"file://{tmp_path}/deep/logs"
+        assert ensure_log_dir(task_log_dir=url) == url
+        assert (tmp_path / "deep" / "logs").is_dir()
+
+    @pytest.mark.parametrize("wanted", ["file/logs", "nosuchstore://bucket/logs"])
+    def test_that_cannot_be_made_is_an_os_error_that_names_it(
+        self, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """N1, B2: an unknown store as well."""
+        monkeypatch.chdir(tmp_path)
+        Path("file").write_text("", encoding="utf-8")
+        with pytest.raises(OSError, match=wanted):
+            ensure_log_dir(task_log_dir=wanted)
 
 
 class TestConfigureTaskLogging:
@@ -92,6 +111,28 @@ class TestConfigureTaskLogging:
         assert type(handler) is Other
         handler.close()
 
+    @pytest.mark.parametrize("directory", ["{}", "{}/", "file://{}", "file://{}/"])
+    def test_names_the_file_below_the_directory_however_that_is_written(self, directory: str, tmp_path: Path) -> None:
+        """N2, N3."""
+        configure_task_logging(directory.format(tmp_path), "a", 0).close()
+        assert [path.name for path in tmp_path.iterdir()] == ["log_a.log"]
+
+    def test_writes_at_the_root_of_a_store(self) -> None:
+        """N2, N3."""
+        handler = configure_task_logging("memory://", "at-the-root", 0)
+        handler.handle(logging.LogRecord("lib", logging.WARNING, "", 0, "here", (), None))
+        handler.close()
+        assert fsspec.filesystem("memory").cat("/log_at-the-root.log").endswith(b" lib WARNING here\n")
+
+    def test_the_finest_level_has_a_name(self, tmp_path: Path) -> None:
+        """N2: and a verbosity lets its own level through, and nothing finer."""
+        for verbosity, kept in ((0, ["WARNING"]), (1, ["INFO", "WARNING"]), (3, ["TRACE", "DEBUG", "INFO", "WARNING"])):
+            with task_log(f"v{verbosity}", str(tmp_path), verbosity):
+                for level in (1, 5, 10, 20, 30):
+                    logger.log(level, "text")
+            lines = read(tmp_path / f"log_v{verbosity}.log").splitlines()[1:]
+            assert [line.split()[-2] for line in lines] == kept
+
     def test_lines_begin_with_the_id_on_one_line_and_no_template(self, tmp_path: Path) -> None:
         """N2, I7."""
         handler = configure_task_logging(str(tmp_path), "50%s\nx", 0)
@@ -116,6 +157,48 @@ class TestFsspecHandler:
             handler.close()
         with fsspec.open(place, "rt") as file:
             assert file.read() == "one\ntwo\n"
+
+    @pytest.mark.parametrize("refusal", [NotImplementedError, ValueError])
+    def test_carries_former_content_over_where_the_store_cannot_append(self, refusal: type[Exception]) -> None:
+        """N3."""
+
+        class WritesWhole(MemoryFileSystem):  # type: ignore[misc] # the library has no types
+            protocol = f"writeswhole{refusal.__name__.lower()}"
+            cachable = False
+
+            def _open(self, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+                if "a" in mode:
+                    raise refusal("no appending")
+                return super()._open(path, mode, *args, **kwargs)
+
+        fsspec.register_implementation(WritesWhole.protocol, WritesWhole, clobber=True)
+        place = f"{WritesWhole.protocol}://x.log"
+        for text in ("one", "two é", "three"):
+            handler = FsspecHandler(place)
+            handler.handle(logging.LogRecord("lib", logging.WARNING, "", 0, text, (), None))
+            handler.close()
+        with fsspec.open(place, "rb") as file:
+            assert file.read().decode() == "one\ntwo é\nthree\n"
+
+    def test_that_cannot_write_raises_nothing_to_whoever_logs(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """N3: a full disk, when writing and when closing."""
+        handler = FsspecHandler("/dev/full")
+        handler.handle(logging.LogRecord("lib", logging.WARNING, "", 0, "x" * 100_000, (), None))
+        handler.close()
+        handler.close()
+        assert "No space left on device" in capsys.readouterr().err
+
+    def test_writes_what_is_no_text_as_escapes(self, tmp_path: Path) -> None:
+        """N3, I7."""
+        handler = FsspecHandler(str(tmp_path / "x.log"))
+        handler.handle(logging.LogRecord("lib", logging.WARNING, "", 0, "half \udcff", (), None))
+        handler.close()
+        assert read(tmp_path / "x.log") == "half \\udcff\n"
+
+    def test_in_a_missing_directory_is_an_os_error(self, tmp_path: Path) -> None:
+        """N3: the directory is there already."""
+        with pytest.raises(FileNotFoundError):
+            FsspecHandler(str(tmp_path / "missing" / "x.log"))
 
     def test_writes_nothing_after_it_was_closed(self, tmp_path: Path) -> None:
         """N3."""
@@ -195,6 +278,60 @@ class TestTaskLog:
         reports = [record for record in caplog.records if record.name == "overnight.task_log"]
         assert len(reports) == 1
         assert str(missing) in reports[0].getMessage()
+
+    def test_whose_records_cannot_be_told_fails_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """N3: the test runner's own handlers, which raise, are out of the way."""
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+        class Unprintable:
+            def __str__(self) -> str:
+                raise RuntimeError("cannot be told")
+
+        def work() -> str:
+            logger.warning("%d", "no number")
+            logger.warning("%s", Unprintable())
+            logger.warning("after all that")
+            return "done"
+
+        outcome = attempt("a", work, [], {}, log_dir=str(tmp_path))
+        assert (outcome.ok, outcome.value) == (True, "done")
+        assert "after all that" in read(tmp_path / "log_a.log")
+        assert capsys.readouterr().err.count("--- Logging error ---") == 2
+
+    def test_whose_captured_output_is_lost_fails_nothing(self, tmp_path: Path) -> None:
+        """N3: as where a task closes descriptors that are not its own."""
+        code = (
+            "import logging, os, sys\n"
+            "from overnight.invoke import attempt\n"
+            "from overnight.output_capture import OutputCapture\n"
+            "capture = OutputCapture().__enter__()\n"
+            "def work():\n"
+            "    os.close(capture._file)\n"
+            "    logging.getLogger('x').warning('words')\n"
+            "    return 'done'\n"
+            "outcome = attempt('a', work, [], {}, log_dir=sys.argv[1], capture=capture)\n"
+            "os.write(capture._former[0], repr((outcome.ok, outcome.value)).encode())\n"
+            "os._exit(0)\n"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout == "(True, 'done')"
+
+    def test_each_attempt_begins_with_a_line_that_names_it(self, tmp_path: Path) -> None:
+        """N3, I7."""
+        for number in (1, 2):
+            with task_log("a\nb", str(tmp_path), run_id="r7", attempt=number):
+                logger.warning("words")
+        (path,) = tmp_path.iterdir()
+        lines = read(path).splitlines()
+        expected = r"---- a\\x0ab run r7 attempt {} \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{{4}}"
+        assert [bool(re.fullmatch(expected.format(number), lines[at])) for number, at in ((1, 0), (2, 2))] == [
+            True,
+            True,
+        ]
+        assert len(lines) == 4
 
     def test_may_lie_at_a_url(self) -> None:
         """N3."""
