@@ -138,16 +138,21 @@ class GraphRun:
 
     def launches(self, room: int) -> Iterator[Launch | Finished]:
         """Yield up to `room` attempts to be started now; one whose arguments are missing comes as finished."""
-        now = time.monotonic()
-        if self._wake_at is not None and now >= self._wake_at:
-            self._wake_at = None
-            self._perform(self._core.handle(Woken(now)))
+        now = self._wake()
         if room <= 0:
             return
         offers = [Offer(str(next(self._batches))) for _ in range(min(room, self._unfinished - len(self._flying)))]
         for dispatch in self._perform(self._core.handle(SlotsOffered(now, offers))):
             self._core.handle(BatchClaimed(dispatch.batch))
             yield self._launch(dispatch)
+
+    def _wake(self) -> float:
+        """End the backoffs whose time has come; return the time."""
+        now = time.monotonic()
+        if self._wake_at is not None and now >= self._wake_at:
+            self._wake_at = None
+            self._perform(self._core.handle(Woken(now)))
+        return now
 
     def _launch(self, dispatch: Dispatch) -> Launch | Finished:
         index = dispatch.tasks[0]
