@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from types import NoneType
 from typing import Any
 
 from overnight.errors import InvalidTask, UnresolvedTask
+from overnight.naming import LONGEST_ID
 from overnight.task import Task, TaskDesc, bounded_task
 
 _ATOMS = frozenset({str, int, float, bool, NoneType, bytes, complex})
@@ -34,15 +36,23 @@ def value_dependencies(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[T
 
     Raises InvalidTask if a container holds itself and a Task.
     """
-    if not kwargs:
-        if _ATOMS.issuperset(map(type, args)):
-            return []
-        if len(args) == 1 and type(args[0]) is Task:
-            return [bounded_task(args[0])]
     found = _all_direct_tasks(args, kwargs)
     if found is None:
         return list(_Walk(args, kwargs).tasks.values())
-    return unique_tasks(found)
+    return unique_tasks(found) if found else found
+
+
+def positional_dependencies(args: tuple[Any, ...]) -> tuple[Task, ...]:
+    """Return ``tuple(value_dependencies(args, {}))``; `args` itself where it holds nothing but these."""
+    for value in args:
+        kind = type(value)
+        if kind in _ATOMS:
+            continue
+        if kind is Task and len(args) == 1:
+            return args if bounded_task(value) is value else (bounded_task(value),)
+        tasks = value_dependencies(args, {})
+        return args if len(tasks) == len(args) and all(map(is_, tasks, args)) else tuple(tasks)
+    return ()
 
 
 def unique_tasks(tasks: Sequence[Task]) -> list[Task]:
@@ -51,8 +61,12 @@ def unique_tasks(tasks: Sequence[Task]) -> list[Task]:
         return [bounded_task(tasks[0])]
     unique: dict[str, Task] = {}
     for task in tasks:
-        bounded = bounded_task(task)
-        unique.setdefault(bounded.task_id, bounded)
+        task_id = task.task_id
+        if type(task_id) is str and len(task_id) <= LONGEST_ID:
+            unique.setdefault(task_id, task)
+        else:
+            bounded = bounded_task(task)
+            unique.setdefault(bounded.task_id, bounded)
     return list(unique.values())
 
 

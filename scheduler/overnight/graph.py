@@ -21,7 +21,7 @@ from overnight.errors import MissingDependency, MissingExtra, UsageError, neares
 from overnight.graph_content import GraphContent, NodesByTask
 from overnight.graph_node import TaskNode, node_of
 from overnight.graph_order import by_generation
-from overnight.making import checked_function, checked_list, make_task, named_task
+from overnight.making import checked_list, make_task, named_task, refuse_function
 from overnight.task import DEFAULT_OPTIONS, Task, TaskDesc, TaskOptions, bounded_task, make_options, sync_tasks
 
 if TYPE_CHECKING:
@@ -78,17 +78,12 @@ class TaskGraph:
         resources: Mapping[str, float] | None = None,
     ) -> Task:
         """Create a new task, add it and return its Task (G5). Parameters and errors: `make_task`, `add_task`."""
-        node = TaskNode(
-            named_task(task_id),
-            checked_function(task_id, func),
-            args,
-            kwargs,
-            deps,
-            input_files,
-            output_files,
-            intermediate_output_files,
-            make_options(retries, retry_delay, timeout, priority, queue, resources),
-        )
+        if not callable(func):
+            refuse_function(task_id, func)
+        options = make_options(retries, retry_delay, timeout, priority, queue, resources)
+        node = TaskNode().describe(named_task(task_id), func, args, options)
+        if kwargs or deps or input_files or output_files or intermediate_output_files:
+            node.describe_further(kwargs, deps, input_files, output_files, intermediate_output_files)
         with self._lock:
             self._content.add_one(node)
         return node.task

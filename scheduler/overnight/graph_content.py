@@ -48,8 +48,10 @@ class GraphContent:
     def distinct_nodes(self, tasks: Iterable[Task]) -> list[TaskNode]:
         """Return the nodes of the tasks; raise UnknownTask, or DuplicateTask for one that is named twice."""
         known = self.nodes
-        nodes = [known.get(task.task_id) or self.node(task) for task in tasks]
-        if len(set(nodes)) < len(nodes):
+        nodes = []
+        for task in tasks:
+            nodes.append(known.get(task.task_id) or self.node(task))  # noqa: PERF401 - most often there is one
+        if len(nodes) > 1 and len(set(nodes)) < len(nodes):
             twice = next(node for node, times in Counter(nodes).items() if times > 1)
             raise DuplicateTask(f"Task {twice.task.task_id!r} is named twice.")
         return nodes
@@ -76,7 +78,7 @@ class GraphContent:
 
     def add_one(self, node: TaskNode) -> None:
         """Add a node; raise DuplicateTask for an id that is taken."""
-        if self.finished or node.task.task_id in self.nodes:
+        if node.task.task_id in self.nodes or self.finished:
             self._refuse_taken(node.task)
         self._insert(node)
 
@@ -92,10 +94,12 @@ class GraphContent:
         priority = node.options.priority
         node.rank = additions - (priority << SEQUENCE_BITS) if priority else additions
         self.nodes[task_id] = node
-        if self.edges.connect(node) and node.unmet:
-            self._suspects.append(task_id)
+        if self.edges.absent:
+            self.edges.take_over(node)
         if not node.unmet:
             self._ready.add(node)
+        elif self.edges.connect(node):
+            self._suspects.append(task_id)
 
     def check(self) -> None:
         """Raise CyclicGraph if dependencies form a cycle; free of cost where no suspect was added (G12)."""
@@ -128,30 +132,38 @@ class GraphContent:
 
     def complete(self, task: Task, value: Any = NOT_HELD) -> None:
         """Remove a task that succeeded and satisfy its dependants, with its value if it is given."""
-        task_id = bounded_task(task).task_id
-        if task_id in self.nodes:
-            self.remove([self.nodes[task_id]])
+        task_id = task.task_id
+        if task_id not in self.edges.absent:
+            task_id = self._remove_if_there(task)
         for dependant in self.edges.pop(task_id):
             dependant.settle(task_id, value)
             if not dependant.unmet:
                 self._ready.add(dependant)
 
+    def _remove_if_there(self, task: Task) -> str:
+        """Take out a task that may have left already; return its bounded id."""
+        task_id = bounded_task(task).task_id
+        node = self.nodes.get(task_id)
+        if node is not None:
+            self.remove([node])
+        return task_id
+
     def fail(self, task: Task) -> list[Task]:
         """Remove a task and its transitive dependants; return these, nearest first."""
-        failed = bounded_task(task)
-        if failed.task_id in self.nodes:
-            self.remove([self.nodes[failed.task_id]])
-        removed = [failed]
+        removed: list[TaskNode] = []
+        self._skip(self.edges.pop(self._remove_if_there(task)), removed)
         for above in removed:
-            dependants = self.edges.pop(above.task_id)
-            for dependant in dependants:
-                # The edge from `above` is gone with the pop.
-                del self.nodes[dependant.task.task_id]
-                dependant.alive = False
-                self.edges.disconnect(dependant)
-                self.edges.leave_behind(dependant.unmet - 1)
-                removed.append(dependant.task)
-        return removed[1:]
+            self._skip(self.edges.pop(above.task.task_id), removed)
+        return [node.task for node in removed]
+
+    def _skip(self, dependants: Iterable[TaskNode], removed: list[TaskNode]) -> None:
+        """Take out the nodes that waited for a task whose edges are gone, and add them to `removed`."""
+        for node in dependants:
+            del self.nodes[node.task.task_id]
+            node.alive = False
+            self.edges.disconnect(node)
+            self.edges.leave_behind(node.unmet - 1)
+            removed.append(node)
 
     def prune(self, names: Sequence[Task | str]) -> None:
         """Keep the named tasks and their ancestors, in unchanged order (G24)."""

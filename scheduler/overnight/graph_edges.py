@@ -33,21 +33,28 @@ class Edges:
         self._live = 0
         self._left_behind = 0
 
+    def take_over(self, node: TaskNode) -> None:
+        """Give a new node the edges that stood under its id."""
+        node.waiting = self.absent.pop(node.task.task_id, None)
+
     def connect(self, node: TaskNode) -> bool:
         """Add the edges from the dependencies of a new node; tell whether a node waits for this one."""
-        nodes, absent = self._nodes, self.absent
-        if absent:
-            node.waiting = absent.pop(node.task.task_id, None)
-        for dep in node.deps if node.unmet == len(node.deps) else node.remaining:
-            task_id = dep.task_id
-            holder = nodes.get(task_id)
-            if holder is not None:
-                holder.waiting = node if holder.waiting is None else _joined(holder.waiting, node)
+        nodes = self._nodes
+        unmet = node.unmet
+        for dep in node.deps if unmet == len(node.deps) else node.remaining:
+            holder = nodes.get(dep.task_id)
+            if holder is None:
+                self._wait_for_absent(dep.task_id, node)
+            elif holder.waiting is None:
+                holder.waiting = node
             else:
-                waiting = absent.get(task_id)
-                absent[task_id] = node if waiting is None else _joined(waiting, node)
-        self._live += node.unmet
+                holder.waiting = _joined(holder.waiting, node)
+        self._live += unmet
         return node.waiting is not None
+
+    def _wait_for_absent(self, task_id: str, node: TaskNode) -> None:
+        waiting = self.absent.get(task_id)
+        self.absent[task_id] = node if waiting is None else _joined(waiting, node)
 
     def disconnect(self, node: TaskNode) -> None:
         """Keep the edges from a node that leaves the graph under its id."""
@@ -143,13 +150,15 @@ class ReadyTasks:
 
     def first(self, limit: int) -> list[Task]:
         """Return the first `limit` tasks in order, all for 0."""
-        wanted = min(limit, self._ready) if limit else self._ready
-        if len(self._ascending) == self._ready:
-            return [node.task for node in islice(self._ascending, wanted)]
-        if wanted == self._ready:
+        ready, ascending = self._ready, self._ascending
+        if not self._heap and ready == len(ascending):
+            if ready == 1:
+                return [ascending[0].task]
+            return [node.task for node in (islice(ascending, limit) if limit else ascending)]
+        if not limit or limit >= ready:
             return [node.task for node in self._sorted()]
-        ranked = [(node.rank, node) for node in islice((node for node in self._ascending if node.alive), wanted)]
-        return [node.task for _, node in sorted([*ranked, *self._first_of_heap(wanted)])[:wanted]]
+        ranked = [(node.rank, node) for node in islice((node for node in ascending if node.alive), limit)]
+        return [node.task for _, node in sorted([*ranked, *self._first_of_heap(limit)])[:limit]]
 
     def _sorted(self) -> list[TaskNode]:
         ranked = [*((node.rank, node) for node in self._ascending), *self._heap]

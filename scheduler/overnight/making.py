@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from overnight.arguments import unique_tasks, value_dependencies
 from overnight.naming import LONGEST_ID, bounded_task_id, check_task_id
-from overnight.task import Task, TaskDesc, make_options
+from overnight.task import Task, TaskDesc, make_options, set_task_id
+
+_blank = object.__new__
 
 
 def make_task(
@@ -32,9 +34,11 @@ def make_task(
     `retry_delay` and `timeout` are seconds, `resources` maps names to amounts (O1). Raises InvalidTaskId for an
     unusable id, InvalidTask for an option out of range, TypeError for an id, function or list of a wrong type.
     """
+    if not callable(func):
+        refuse_function(task_id, func)
     return TaskDesc(
         named_task(task_id),
-        checked_function(task_id, func),
+        func,
         checked_list("args", args),
         dict(kwargs) if kwargs else {},
         unique_tasks([*checked_dependencies(deps), *value_dependencies(args, kwargs or {})]),
@@ -47,16 +51,17 @@ def make_task(
 
 def named_task(task_id: str) -> Task:
     """Return the Task for a new task's id, checked and bounded (I1, I2)."""
-    if type(task_id) is str and 0 < len(task_id) <= LONGEST_ID and task_id.isascii() and "\0" not in task_id:
-        return Task(task_id)
+    # Neither NUL nor a lone surrogate is printable.
+    if type(task_id) is str and task_id and len(task_id) <= LONGEST_ID and task_id.isprintable():
+        task = _blank(Task)
+        set_task_id(task, task_id)
+        return task
     return Task(bounded_task_id(check_task_id(task_id)))
 
 
-def checked_function(task_id: str, func: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `func`; raise TypeError if it cannot be called."""
-    if not callable(func):
-        raise TypeError(f"The function of task {task_id!r} must be callable, not {func!r}.")
-    return func
+def refuse_function(task_id: str, func: object) -> NoReturn:
+    """Raise TypeError for a function that cannot be called."""
+    raise TypeError(f"The function of task {task_id!r} must be callable, not {func!r}.")
 
 
 def checked_list(name: str, values: Iterable[Any] | None) -> list[Any]:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from threading import RLock
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from overnight.errors import InvalidTask
 from overnight.naming import LONGEST_ID, check_task_id, cut_task_id
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, init=False)
 class Task:
     """The name of a task: equal, hashed and ordered by its id; checks nothing (G1, G2)."""
 
@@ -25,11 +27,18 @@ class Task:
 
     task_id: str
 
+    def __init__(self, task_id: str) -> None:
+        set_task_id(self, task_id)
+
     def __hash__(self) -> int:
         return hash(self.task_id)
 
     def __reduce__(self) -> tuple[type[Task], tuple[str]]:
         return type(self), (self.task_id,)
+
+
+#: Fills in a Task that was made by ``object.__new__``, past the class's refusal of every assignment.
+set_task_id: Callable[[Task, str], None] = vars(Task)["task_id"].__set__
 
 
 def bounded_task(task: Task) -> Task:
@@ -109,7 +118,7 @@ def make_options(
     resources: Mapping[str, float] | None = None,
 ) -> TaskOptions:
     """Return the options with these values; the shared DEFAULT_OPTIONS where nothing differs from it."""
-    if retries == retry_delay == priority == 0 and timeout is None and queue is None and not resources:
+    if timeout is None and queue is None and not resources and retries == 0 and priority == 0 and retry_delay == 0.0:
         return DEFAULT_OPTIONS
     return TaskOptions(retries, retry_delay, timeout, priority, queue, tuple((resources or {}).items()))
 
@@ -133,11 +142,52 @@ class TaskDesc:
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # how Python marks an unhashable class
 
+    if not TYPE_CHECKING:  # a checker that knew of it would take every misspelt field for a good one
+
+        def __getattr__(self, field: str) -> Any:
+            """Give the desc the empty container that `plain_desc` left out."""
+            if field not in _CONTAINERS:
+                raise AttributeError(f"A TaskDesc has no {field!r}.", name=field, obj=self)
+            with _FILLING:
+                try:
+                    return object.__getattribute__(self, field)
+                except AttributeError:
+                    container = _CONTAINERS[field]()
+                    object.__setattr__(self, field, container)
+                    return container
+
+
+_CONTAINERS = {
+    "kwargs": dict,
+    "deps": list,
+    "input_files": list,
+    "output_files": list,
+    "intermediate_output_files": list,
+}
+#: Two threads that ask for a container at once get the same one; no fork leaves it locked in the child.
+_FILLING = RLock()
+os.register_at_fork(before=_FILLING.acquire, after_in_parent=_FILLING.release, after_in_child=_FILLING.release)
+
 
 class _Draft:
     """A TaskDesc while it is filled: a frozen class charges three times as much for each field."""
 
     __slots__ = TaskDesc.__slots__
+
+
+def plain_desc(task: Task, func: Callable[..., Any], args: list[Any], options: TaskOptions) -> TaskDesc:
+    """Return ``TaskDesc(task, func, args, {}, [], [], [], [], options)``, each empty container made when first seen.
+
+    Most descs are run and dropped without anybody looking at those, and garbage collections would look at all.
+    """
+    draft: Any = _Draft()
+    draft.task = task
+    draft.func = func
+    draft.args = args
+    draft.options = options
+    draft.__class__ = TaskDesc
+    desc: TaskDesc = draft
+    return desc
 
 
 def new_desc(

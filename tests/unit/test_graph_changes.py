@@ -271,3 +271,13 @@ def test_ten_times_the_tasks_cost_about_ten_times_the_time(build: Callable[[list
     finally:
         gc.enable()
     assert median(large / small for small, large in pairs) <= 20
+
+
+def test_ready_tasks_leaves_out_those_that_left_from_the_middle_while_others_came_out_of_order() -> None:
+    """G19: three stand in order of which the middle one left, and one of higher priority came last."""
+    graph = TaskGraph()
+    first, middle, last = (graph.create_task(name, len, args=[[]]) for name in ("first", "middle", "last"))
+    urgent = graph.create_task("urgent", len, args=[[]], priority=1)
+    graph.extract_tasks([middle])
+    assert graph.ready_tasks() == [urgent, first, last]
+    assert [graph.ready_tasks(limit) for limit in (1, 2, 3)] == [[urgent], [urgent, first], [urgent, first, last]]
