@@ -1,0 +1,31 @@
+"""The graph costs as much for each task of a large graph as of a smaller one, up to caches (BEHAVIOUR G27)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.benchmarks.graph_million import Build, chain, diamonds, drain, fan_in
+
+FEW, MANY = 20_000, 200_000
+#: Memory is slower than caches; a step that looked at every task for each one would cost ten times as much.
+MOST_RATIO = 2.0
+
+
+def seconds_per_task(build: Build, count: int) -> float:
+    """Return the processor time to build, order and drain a graph, for each task."""
+    ids = [f"task-{number}" for number in range(count)]
+    started = time.process_time()
+    graph = build(ids)
+    assert len(graph.topological_order()) == count
+    assert drain(graph) == count
+    return (time.process_time() - started) / count
+
+
+@pytest.mark.parametrize("build", [chain, fan_in, diamonds])
+def test_a_task_of_a_graph_ten_times_as_large_costs_about_as_much(build: Build) -> None:
+    """G27."""
+    rounds = [(seconds_per_task(build, FEW), seconds_per_task(build, MANY)) for _ in range(3)]
+    few, many = (min(seconds) for seconds in zip(*rounds, strict=True))
+    assert many / few <= MOST_RATIO
