@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from overnight.errors import Unreachable
+from overnight.files import url_shown
 from overnight.naming import file_name, safe_task_id
 from overnight.task_log import TRACE, TaskFormatter, TaskLog, level_of
 
@@ -50,7 +51,7 @@ def _make_remote(url: str) -> None:
     except OSError:
         raise
     except Exception as error:  # an unknown protocol, a missing package, or whatever else a store's library raises
-        raise Unreachable(f"The log directory {url} cannot be used: {error}") from error
+        raise Unreachable(f"The log directory {url_shown(url)} cannot be used: {error}") from error
 
 
 def configure_task_logging(log_dir: str | None, task_id: str, verbosity: int | None) -> logging.Handler:
