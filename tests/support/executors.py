@@ -13,8 +13,10 @@ from typing import Any
 
 from overnight.base_executor import TaskGraphExecutorBase
 from overnight.local_fleet import ensure_fleet
+from overnight.process_pool_executor import ProcessPoolTaskExecutor
 from overnight.queue_executor import QueueExecutor
 from overnight.sequential_executor import SequentialExecutor
+from tests.support.dask_clusters import dask_executor, shared_cluster
 
 Executor = AbstractContextManager[TaskGraphExecutorBase]
 
@@ -43,6 +45,16 @@ def make_forking(directory: Path, **keywords: Any) -> Executor:
     return make_sequential(directory, **{"fork_tasks": True, **keywords})
 
 
+def make_pool(directory: Path, **keywords: Any) -> Executor:
+    """Return a ProcessPoolTaskExecutor of two processes that logs below the directory."""
+    return ProcessPoolTaskExecutor(**{"task_log_dir": str(directory / "logs"), "max_workers": 2, **keywords})
+
+
+def make_forking_pool(directory: Path, **keywords: Any) -> Executor:
+    """Return such a pool that runs each attempt in a child of its processes."""
+    return make_pool(directory, **{"fork_tasks": True, **keywords})
+
+
 def make_queue(directory: Path, **keywords: Any) -> Executor:
     """Return a QueueExecutor on two workers that all of these share."""
     return QueueExecutor(
@@ -60,8 +72,22 @@ def shared_state_dir() -> Path:
     return Path(directory.name)
 
 
+def make_dask_processes(directory: Path, **keywords: Any) -> Executor:
+    """Return a DaskExecutor with a client of its own on two worker processes that all of these share."""
+    return dask_executor(shared_cluster(processes=True), directory, **keywords)
+
+
+def make_dask_threads(directory: Path, **keywords: Any) -> Executor:
+    """Return a DaskExecutor with a client of its own on two threads of this process that all of these share."""
+    return dask_executor(shared_cluster(processes=False), directory, **keywords)
+
+
 EXECUTORS = [
     ExecutorKind("sequential", make_sequential, one_at_a_time=True),
     ExecutorKind("sequential-forked", make_forking, crosses_process=True, one_at_a_time=True),
+    ExecutorKind("process-pool", make_pool, crosses_process=True),
+    ExecutorKind("process-pool-forked", make_forking_pool, crosses_process=True),
     ExecutorKind("queue", make_queue, crosses_process=True),
+    ExecutorKind("dask-processes", make_dask_processes, crosses_process=True),
+    ExecutorKind("dask-threads", make_dask_threads, crosses_process=True),
 ]
