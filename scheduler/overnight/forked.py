@@ -4,9 +4,10 @@ A process with a single thread forks: the child inherits function and arguments,
 A process with more threads is never forked; its children come from multiprocessing's fork server (or are spawned
 where there is none), and function and arguments travel pickled, with the driver's environment and umask.
 
-The child leads a process group of its own, so that what it started ends with it. It says over a private pipe that
-the function begins, then how it ended. The parent waits for the pipe and for the child's death at once: a descendant
-that keeps the pipe open does not hold it up. A child that goes on after its time limit is killed.
+The child leads a process group of its own, so that what it started ends with it, and the whole group ends with the
+parent, whatever ends that. It says over a private pipe that the function begins, then how it ended. The parent waits
+for the pipe and for the child's death at once: a descendant that keeps the pipe open does not hold it up. A child that
+goes on after its time limit is killed.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from overnight.attempt_order import AttemptOrder
 from overnight.errors import TaskDied, TaskNotPicklable, TaskTimedOut
 from overnight.invoke import Outcome, attempt
+from overnight.lifeline import end_group_with
 from overnight.naming import shown
 from overnight.outcome_message import pack_outcome, unpack_outcome
+from overnight.output_capture import OutputCapture
 from overnight.pickling import dump_input, loads
 from overnight.surroundings import current_umask
 from overnight.task_log import TaskLog
@@ -42,40 +44,39 @@ _BEGINS = b"begins"
 
 _logger = logging.getLogger("task_executor")
 
-
-@dataclass(frozen=True, slots=True)
-class AttemptOrder:
-    """Everything that an attempt in a child needs; fields as the parameters of `invoke.attempt`."""
-
-    task_id: str
-    func: Callable[..., Any]
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    timeout: float | None = None
-    log_dir: str | None = None
-    verbosity: int = 0
-    run_id: str = ""
-    attempt: int = 1
+__all__ = ["AttemptOrder", "death_of", "ended_in_child", "is_single_threaded", "run_in_child"]
 
 
 def run_in_child(order: AttemptOrder) -> Outcome:
     """Run one attempt in a new child process, wait for it and return how it ended. Nothing of it is left behind."""
+    ended = ended_in_child(order)
+    return ended if isinstance(ended, Outcome) else unpack_outcome(ended)
+
+
+def ended_in_child(order: AttemptOrder, capture: OutputCapture | None = None) -> bytes | Outcome:
+    """Do what `run_in_child` does; return the message of the outcome as the child packed it, if it left one.
+
+    `capture` is what stands in for stdout and stderr of this process; what it holds in the end goes to the task's log.
+    """
     started = time.time()
     begin = time.monotonic()
     try:
-        child = _Child(order)
+        child = _Child(order, capture)
     except TaskNotPicklable as error:
         return _failure(error, started, begin)
     try:
-        outcome = child.outcome()
+        child.start()
+        message = child.message()
     except BaseException:
         child.terminate()
         raise
     finally:
         child.reap()
-    if outcome is None:
-        outcome = _failure(child.cause_of_death(), started, begin)
-        _log_death(order, outcome)
+    if message is not None:
+        _log_end(order, capture, None)
+        return message
+    outcome = _failure(child.cause_of_death(), started, begin)
+    _log_end(order, capture, outcome.value)
     return outcome
 
 
@@ -83,47 +84,59 @@ def _failure(error: BaseException, started: float, begin: float) -> Outcome:
     return Outcome(ok=False, value=error, started=started, seconds=time.monotonic() - begin)
 
 
-def _log_death(order: AttemptOrder, outcome: Outcome) -> None:
+def _log_end(order: AttemptOrder, capture: OutputCapture | None, death: BaseException | None) -> None:
+    """Log the death of a child, if it died, below the output that it had not logged itself."""
+    if death is None and capture is None:
+        return
     log = TaskLog(order.task_id, order.log_dir, order.verbosity, run_id=order.run_id, attempt=order.attempt)
+    log.capture = capture
     with log:
-        _logger.error("task <%s> ended: %s", shown(order.task_id), outcome.value)
+        if death is not None:
+            _logger.error("task <%s> ended: %s", shown(order.task_id), death)
 
 
 class _Child:
-    """A started child and the parent's end of its pipe."""
+    """A child and the parent's ends of its pipes."""
 
-    def __init__(self, order: AttemptOrder) -> None:
+    def __init__(self, order: AttemptOrder, capture: OutputCapture | None) -> None:
         self._order = order
         self._killed_for_time = False
         self._exit_seconds = EXIT_SECONDS
+        self._exit_code: int | None = None
+        self._death: int | None = None
         forks = is_single_threaded()
         context: Any = multiprocessing.get_context("fork") if forks else _context_without_fork()
-        content = order if forks else _packed(order)
+        content = (order, capture) if forks else (_packed(order),)
         self._reader, writer = context.Pipe(duplex=False)
-        target = _run_order if forks else _run_packed
-        self._process = context.Process(target=target, args=(writer, content))
-        try:
-            self._process.start()
-        except BaseException:
-            self._reader.close()
-            raise
-        finally:
-            writer.close()
+        lifeline, self._lifeline = context.Pipe(duplex=False)
+        self._theirs = (writer, lifeline)
+        target = _run_forked if forks else _run_packed
+        held = (self._lifeline,) if forks else ()
+        self._process = context.Process(target=target, args=(writer, lifeline, *held, *content))
+
+    def start(self) -> None:
+        """Start the process; whatever interrupts this, `reap` ends it."""
+        self._process.start()
+        self._close_theirs()
         self._death = _death_descriptor(self._process)
 
-    def outcome(self) -> Outcome | None:
-        """Wait for the outcome; None if the child died, or was killed for its time limit, without one."""
+    def _close_theirs(self) -> None:
+        for pipe in self._theirs:
+            pipe.close()
+
+    def message(self) -> bytes | None:
+        """Wait for the packed outcome; None if the child died, or was killed for its time limit, without one."""
         deadline: float | None = None
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = wait([self._reader, self._death], left)
+            ready = wait([self._reader, self._death or self._process.sentinel], left)
             if self._reader in ready or self._reader.poll():
                 try:
-                    message = self._reader.recv_bytes()
+                    message: bytes = self._reader.recv_bytes()
                 except (EOFError, OSError):
                     return None
                 if message != _BEGINS:
-                    return unpack_outcome(message)
+                    return message
                 if self._order.timeout is not None:
                     deadline = time.monotonic() + self._order.timeout + KILL_GRACE_SECONDS
             elif ready:
@@ -148,18 +161,24 @@ class _Child:
     def reap(self) -> None:
         """See the child to its end, by SIGKILL if it does not end by itself, and all that it started with it."""
         self._reader.close()
+        self._close_theirs()
         try:
-            self._process.join(self._exit_seconds)
+            if self._process.pid is not None:
+                self._process.join(self._exit_seconds)
         finally:
             self._signal(signal.SIGKILL)
-            self._process.join()
-            self._exit_code = self._process.exitcode
-            if self._death != self._process.sentinel:
+            self._lifeline.close()
+            if self._death is not None:
                 os.close(self._death)
+            if self._process.pid is not None:
+                self._process.join()
+                self._exit_code = self._process.exitcode
             self._process.close()
 
     def _signal(self, number: int) -> None:
         """Send a signal to the child's whole group, or to the child before it has one."""
+        if self._process.pid is None:
+            return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
             return
@@ -197,12 +216,12 @@ def _context_without_fork() -> Any:
     return context
 
 
-def _death_descriptor(process: Any) -> int:
-    """Return a descriptor that is readable once the process is dead, even if descendants hold its pipes."""
+def _death_descriptor(process: Any) -> int | None:
+    """Return a descriptor that is readable once the process is dead, even if descendants hold its sentinel; or None."""
     try:
         return os.pidfd_open(process.pid)
     except (AttributeError, OSError):
-        return int(process.sentinel)
+        return None
 
 
 def _packed(order: AttemptOrder) -> bytes:
@@ -213,18 +232,30 @@ def _packed(order: AttemptOrder) -> bytes:
 # In the child.
 
 
-def _run_packed(pipe: Connection, packed: bytes) -> None:
+def _run_packed(pipe: Connection, lifeline: Connection, packed: bytes) -> None:
     order, environment, umask = loads(packed)
     os.environ.clear()
     os.environ.update(environment)
     os.umask(umask)
-    _run_order(pipe, order)
+    _run_order(pipe, lifeline, order)
 
 
-def _run_order(pipe: Connection, order: AttemptOrder) -> None:
+def _run_forked(
+    pipe: Connection, lifeline: Connection, held: Connection, order: AttemptOrder, capture: OutputCapture | None
+) -> None:
+    # The parent's end: as long as a copy is open here, the parent's death would go unnoticed.
+    held.close()
+    _run_order(pipe, lifeline, order, capture)
+
+
+def _run_order(
+    pipe: Connection, lifeline: Connection, order: AttemptOrder, capture: OutputCapture | None = None
+) -> None:
     with suppress(PermissionError):
         os.setpgid(0, 0)
+    end_group_with(lifeline.fileno())
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    order = order.loaded()
     pipe.send_bytes(_BEGINS)
     outcome = attempt(
         order.task_id,
@@ -237,6 +268,7 @@ def _run_order(pipe: Connection, order: AttemptOrder) -> None:
         run_id=order.run_id,
         attempt=order.attempt,
         whole_process=True,
+        capture=capture,
     )
     pipe.send_bytes(pack_outcome(outcome, order.task_id))
     pipe.close()
