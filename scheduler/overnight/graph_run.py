@@ -180,7 +180,7 @@ class GraphRun:
         ended = next((a for a in actions if isinstance(a, Ended) and a.task == launch.index), None)
         if ended is not None:
             last = outcome or _lost_too_often(launch)
-            yield Settled(launch.desc, launch.attempt, last)
+            yield Settled(launch.desc, launch.attempt, last, last.load)
 
     def _perform(self, actions: Sequence[Action]) -> list[Dispatch]:
         """Take note of what the core decided; return the batches to start."""
