@@ -1,0 +1,99 @@
+"""Frames between a driver and the processes of its pool, over one socket pair for each process.
+
+A frame is a mark, its kind, the length of its body, and the body. The mark tells frames from whatever else a task may
+have written to, or put in the place of, a descriptor that is not its own.
+
+    driver -> process    ENTER (once per run, before the first RUN), RUN (only when the former task has ended)
+    process -> driver    READY (once), BEGINS (before a task with a time limit), OUTCOME (after each task)
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from overnight.errors import OvernightError
+
+_MARK = b"\x00ovpool"
+_HEAD = struct.Struct(">7sBQ")
+_READ_BYTES = 65536
+
+
+class Kind(IntEnum):
+    """What a frame says."""
+
+    ENTER = 1
+    RUN = 2
+    READY = 3
+    BEGINS = 4
+    OUTCOME = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """The body of ENTER: the run, its logs, and the surroundings of its driver at its first task (B21)."""
+
+    run_id: str
+    log_dir: str | None
+    verbosity: int
+    fork_tasks: bool
+    directory: str
+    umask: int
+    environment: Mapping[str, str]
+    import_paths: Sequence[str]
+
+
+#: The body of RUN, pickled: id, attempt, timeout, the function's number (0: not shared), the pickled function (None if
+#: the process has it under that number), the pickled arguments.
+RunFields = tuple[str, int, float | None, int, bytes | None, bytes]
+
+
+class BrokenChannel(OvernightError):
+    """What came through a channel is no frame."""
+
+
+def frame(kind: Kind, body: bytes = b"") -> bytes:
+    """Return a frame, ready to be sent."""
+    return _HEAD.pack(_MARK, kind, len(body)) + body
+
+
+class FrameReader:
+    """Puts frames together from what a socket gives. Usable on blocking and on non-blocking sockets."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._data = bytearray()
+        #: Whether the last read took all that it could, so that there may be more.
+        self.has_more = False
+
+    def receive(self) -> list[tuple[Kind, bytes]] | None:
+        """Return the frames that are complete after one read, perhaps none; None at the end of the stream.
+
+        Raises BlockingIOError if there is nothing to read, BrokenChannel, or OSError as the socket does.
+        """
+        data = self._channel.recv(_READ_BYTES)
+        self.has_more = len(data) == _READ_BYTES
+        if not data:
+            return None
+        self._data += data
+        frames = []
+        while (complete := self._next()) is not None:
+            frames.append(complete)
+        return frames
+
+    def _next(self) -> tuple[Kind, bytes] | None:
+        data = self._data
+        if len(data) < _HEAD.size:
+            return None
+        mark, kind, length = _HEAD.unpack_from(data)
+        if mark != _MARK:
+            raise BrokenChannel("Something else than a frame was written to the channel of a process.")
+        end = _HEAD.size + length
+        if len(data) < end:
+            return None
+        body = bytes(memoryview(data)[_HEAD.size : end])
+        del data[:end]
+        return Kind(kind), body

@@ -1,0 +1,105 @@
+"""What a run sends to its pool once, and where it keeps the large results that come back (BEHAVIOUR B15, B19, B21)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from types import FunctionType
+from typing import IO, Any
+from weakref import WeakKeyDictionary
+
+from overnight.base_executor import RunFacts
+from overnight.graph_run import Launch
+from overnight.naming import shown
+from overnight.outcome_message import unpack_outcome
+from overnight.pickling import dump_input
+from overnight.pool_frames import RunContext
+from overnight.pool_process import import_paths
+from overnight.surroundings import OF_THE_HOST, current_umask, passed_environment
+
+#: What is larger leaves the driver's memory.
+LARGEST_KEPT_BYTES = 64 * 1024
+
+_logger = logging.getLogger(__name__)
+
+
+def context_of(facts: RunFacts) -> RunContext:
+    """Return what the processes are to know of a run, with the driver's surroundings as they are now."""
+    return RunContext(
+        run_id=facts.run_id,
+        log_dir=facts.log_dir,
+        verbosity=facts.verbosity,
+        fork_tasks=facts.fork_tasks,
+        directory=os.getcwd(),  # noqa: PTH109 - travels as text
+        umask=current_umask(),
+        environment=passed_environment(also=OF_THE_HOST),
+        import_paths=import_paths(),
+    )
+
+
+class PackedCalls:
+    """Pickles the calls of one run: a function that several of its tasks share once, arguments for each task."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[FunctionType, tuple[int, bytes]] = WeakKeyDictionary()
+        self._numbers = count(1)
+
+    def packed(self, launch: Launch) -> tuple[int, bytes, bytes]:
+        """Return the function's number (0: not shared), the function, the arguments. Raises TaskNotPicklable."""
+        task_id = shown(launch.task.task_id)
+        number, function = self._function(launch.desc.func, task_id)
+        what = f"An argument of task {task_id!r}"
+        return number, function, dump_input((launch.args, launch.kwargs), what, limit_bytes=sys.maxsize)
+
+    def _function(self, func: Callable[..., Any], task_id: str) -> tuple[int, bytes]:
+        """Number a function when it is seen again, so that no process keeps those of a single task."""
+        if not isinstance(func, FunctionType):
+            return 0, _dumped(func, task_id)
+        if func not in self._known:
+            self._known[func] = (0, _dumped(func, task_id))
+            return self._known[func]
+        number, data = self._known[func]
+        if not number:
+            number = next(self._numbers)
+            self._known[func] = (number, data)
+        return number, data
+
+
+def _dumped(func: Callable[..., Any], task_id: str) -> bytes:
+    return dump_input(func, f"The function of task {task_id!r}", limit_bytes=sys.maxsize)
+
+
+class LargeResults:
+    """A file without a name for the large outcomes of one run; it is gone when the last of them is forgotten."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._end = 0
+
+    def keep(self, message: bytes) -> Callable[[], Any] | None:
+        """Write a packed outcome; return how its value is got again, or None if it could not be written."""
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long-lived as the results
+            begin = self._end
+            rest = memoryview(message)
+            while rest:
+                rest = rest[os.pwrite(self._file.fileno(), rest, begin + len(message) - len(rest)) :]
+        except OSError as error:
+            _logger.warning("A large result stays in memory, the temporary file cannot be written: %s", error)
+            return None
+        self._end += len(message)
+        return partial(self._value, begin, len(message))
+
+    def _value(self, begin: int, size: int) -> Any:
+        if self._file is None:
+            raise RuntimeError("Nothing was written.")
+        data = bytearray()
+        while len(data) < size and (piece := os.pread(self._file.fileno(), size - len(data), begin + len(data))):
+            data += piece
+        return unpack_outcome(bytes(data)).value

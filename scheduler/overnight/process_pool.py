@@ -1,0 +1,119 @@
+"""The processes of a pool together: which of them can take a task, what happens to any of them, and their end."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from overnight.pool_process import PoolProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A process that has something to say, to be sent, or has ended."""
+
+    process: PoolProcess
+    readable: bool
+    ended: bool
+
+
+class Pool:
+    """Up to `size` processes, started when they are needed, kept until `close`. One run at a time uses them."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.is_closed = False
+        self.processes: list[PoolProcess] = []
+        self._poll = select.poll()
+        self._by_descriptor: dict[int, PoolProcess] = {}
+        self._handles: dict[int, PoolProcess] = {}
+        # For an executor that nobody closes: also at the end of the interpreter.
+        self._finalizer = weakref.finalize(self, _end_all, self.processes, os.getpid())
+
+    def idle(self) -> PoolProcess | None:
+        """Return a process that can take a task, a new one if there is room; None if all are busy. Raises OSError."""
+        for process in self.processes:
+            if process.flight is None and not process.is_leaving:
+                return process
+        return self._started() if len(self.processes) < self.size else None
+
+    def _started(self) -> PoolProcess:
+        process = PoolProcess()
+        self.processes.append(process)
+        self._by_descriptor[process.channel.fileno()] = process
+        self._poll.register(process.channel, select.POLLIN)
+        if process.handle is not None:
+            self._handles[process.handle] = process
+            self._poll.register(process.handle, select.POLLIN)
+        return process
+
+    def send(self, process: PoolProcess, data: bytes) -> None:
+        """Send data to a process, now and whenever its channel takes more."""
+        if process.send(data):
+            self._poll.modify(process.channel, select.POLLIN | select.POLLOUT)
+
+    def wait(self, seconds: float | None) -> list[Event]:
+        """Wait until processes have something to say, at most so long (None: no limit)."""
+        events = []
+        for descriptor, mask in self._poll.poll(None if seconds is None else math.ceil(seconds * 1000)):
+            process = self._by_descriptor.get(descriptor)
+            if process is None:
+                events.append(Event(self._handles[descriptor], readable=False, ended=True))
+                continue
+            if mask & select.POLLOUT and not process.flush():
+                self._poll.modify(descriptor, select.POLLIN)
+            if mask & ~select.POLLOUT:
+                events.append(Event(process, readable=True, ended=False))
+        return events
+
+    def mute(self, process: PoolProcess) -> None:
+        """Listen to the channel of a process no longer."""
+        process.is_leaving = True
+        if self._by_descriptor.pop(process.channel.fileno(), None) is not None:
+            self._poll.unregister(process.channel)
+
+    def remove(self, process: PoolProcess) -> int:
+        """Forget and collect a process that has ended; return its exit code. Repeated, or after `close`: 0."""
+        if process not in self.processes:
+            return 0
+        self.mute(process)
+        if process.handle is not None:
+            del self._handles[process.handle]
+            self._poll.unregister(process.handle)
+        code = process.collect()
+        self.processes.remove(process)
+        return code
+
+    def end(self, processes: Iterable[PoolProcess], seconds: float) -> None:
+        """End processes and what they started: SIGTERM, and SIGKILL for what is left after so long."""
+        ending = list(processes)
+        try:
+            for process in ending:
+                process.terminate()
+            deadline = time.monotonic() + seconds
+            for process in ending:
+                process.await_end(deadline)
+        finally:
+            for process in ending:
+                process.signal(signal.SIGKILL)
+            for process in ending:
+                self.remove(process)
+
+    def close(self, seconds: float) -> None:
+        """End all processes. May be called again."""
+        self.is_closed = True
+        self.end(self.processes, seconds)
+        self._finalizer.detach()
+
+
+def _end_all(processes: Sequence[PoolProcess], owner: int) -> None:
+    # A fork of the driver ends too, and the processes are not its own.
+    if os.getpid() == owner:
+        for process in processes:
+            process.collect()

@@ -1,0 +1,266 @@
+"""Runs the tasks of a graph in processes of this machine (BEHAVIOUR PP).
+
+Tasks wait for a process in one queue, in the driver; each process holds one task at a time and gets the next one the
+moment its outcome arrives, before that is looked at. So a death is charged to exactly one task, nothing waits behind
+a long task while another process is idle, and a process is hardly ever idle while there is work. `room` keeps what is
+running and waiting below twice the number of processes. The driver has no thread: it waits for channels and deaths.
+
+`pool_process` holds the driver's ends, `pool_worker` is the program of the processes, `pool_frames` what they say.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from overnight.base_executor import RunFacts, TaskGraphExecutorBase
+from overnight.errors import ResultNotPicklable, RunCancelled, TaskDied, TaskTimedOut
+from overnight.forked import EXIT_SECONDS, KILL_GRACE_SECONDS, TERMINATE_SECONDS, death_of
+from overnight.graph_run import Finished, Launch
+from overnight.invoke import Outcome
+from overnight.naming import shown
+from overnight.outcome_message import unpack_outcome
+from overnight.pickling import dumps
+from overnight.pool_frames import BrokenChannel, Kind, RunFields, frame
+from overnight.pool_packing import LARGEST_KEPT_BYTES, LargeResults, PackedCalls, context_of
+from overnight.pool_process import Flight, PoolProcess
+from overnight.process_pool import Pool
+from overnight.task_log import TaskLog
+
+#: Seconds that a process has to end by itself once it has closed its channel.
+CLOSED_SECONDS = 1.0
+
+_logger = logging.getLogger(__name__)
+_task_logger = logging.getLogger("task_executor")
+
+
+class ProcessPoolTaskExecutor(TaskGraphExecutorBase):
+    """Executes tasks in up to `max_workers` processes (None: as many as this process may use CPUs).
+
+    Keywords: those of `TaskGraphExecutorBase`, and `task_cache` and `force`. The processes start with the first task
+    that needs one, serve all runs of the executor, and end with `close`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._pool: Pool | None = None
+
+    def _open_backend(self, facts: RunFacts) -> PoolRun:
+        if self._pool is None:
+            self._pool = Pool(facts.max_workers or usable_cpus())
+        return PoolRun(facts, self._pool)
+
+    def close(self) -> None:
+        """End the processes; a run that is still active ends with RunCancelled. May be called again."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close(TERMINATE_SECONDS)
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class PoolRun:
+    """The backend of one run on the pool."""
+
+    def __init__(self, facts: RunFacts, pool: Pool) -> None:
+        self._facts = facts
+        self._pool = pool
+        self._calls = PackedCalls()
+        self._large = LargeResults()
+        self._waiting: deque[tuple[Launch, int, bytes, bytes]] = deque()
+        self._finished: list[Finished] = []
+        self._unfinished = 0
+        self._enter = frame(Kind.ENTER, dumps(context_of(facts)))
+
+    def room(self) -> int:
+        """Return how many more tasks may run or wait. Raises RunCancelled if the executor was closed."""
+        if self._pool.is_closed:
+            raise RunCancelled(self._facts.run_id, "its executor was closed")
+        return 2 * self._pool.size - self._unfinished
+
+    def start(self, launch: Launch) -> None:
+        """Let an attempt wait for a process, and hand it over if one is idle. Raises TaskNotPicklable."""
+        self._waiting.append((launch, *self._calls.packed(launch)))
+        self._unfinished += 1
+        self._feed()
+
+    def wait(self, seconds: float | None) -> Sequence[Finished]:
+        """Wait until some attempt has ended, at most so long; return all that have."""
+        limit = None if seconds is None else time.monotonic() + seconds
+        while not self._finished:
+            self._look(self._pause(limit))
+            self._end_overdue()
+            if limit is not None and time.monotonic() >= limit:
+                break
+        return self._take_finished()
+
+    def abandon(self) -> Sequence[Finished]:
+        """End the processes that are busy, with what they started; return what had finished before."""
+        self._waiting.clear()
+        try:
+            self._look(0)
+            for process in self._busy():
+                if process.flight is not None:
+                    self._log_end(process.flight.launch, "its run was given up", process.output())
+        finally:
+            # A forked attempt ends with its own process, which waits for it as long.
+            self._pool.end(self._busy(), TERMINATE_SECONDS + (EXIT_SECONDS if self._facts.fork_tasks else 0))
+        return self._take_finished()
+
+    def _busy(self) -> list[PoolProcess]:
+        return [process for process in self._pool.processes if process.flight is not None or process.is_leaving]
+
+    def _take_finished(self) -> Sequence[Finished]:
+        finished, self._finished = self._finished, []
+        return finished
+
+    # Handing over.
+
+    def _feed(self) -> None:
+        """Hand waiting tasks to idle processes."""
+        while self._waiting:
+            try:
+                process = self._pool.idle()
+            except OSError as error:
+                if not self._pool.processes:
+                    self._finish(self._waiting.popleft()[0], Outcome(False, error, time.time(), 0.0))  # noqa: FBT003
+                    continue
+                return
+            if process is None:
+                return
+            self._hand_over(process, *self._waiting.popleft())
+
+    def _hand_over(
+        self, process: PoolProcess, launch: Launch, number: int, function: bytes | None, arguments: bytes
+    ) -> None:
+        process.flight = Flight(launch, time.time(), time.monotonic())
+        data = b""
+        if process.run_id != self._facts.run_id:
+            process.run_id = self._facts.run_id
+            process.numbers.clear()
+            data = self._enter
+        if number in process.numbers:
+            function = None
+        elif number:
+            process.numbers.add(number)
+        options = launch.desc.options
+        fields: RunFields = (launch.task.task_id, launch.attempt, options.timeout, number, function, arguments)
+        self._pool.send(process, data + frame(Kind.RUN, pickle.dumps(fields)))
+
+    # Taking in.
+
+    def _pause(self, limit: float | None) -> float | None:
+        """Return the seconds to the next thing that happens by the clock alone."""
+        times = [process.flight.overdue for process in self._pool.processes if process.flight is not None]
+        due = [moment for moment in (limit, *times) if moment is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _look(self, seconds: float | None) -> None:
+        """Wait for events and see to them: first feed the processes again, then open what they sent."""
+        arrived: list[tuple[Flight, bytes]] = []
+        for event in self._pool.wait(seconds):
+            if event.process not in self._pool.processes:
+                continue  # buried in this round
+            if event.readable:
+                self._listen(event.process, arrived)
+            if event.ended or (event.process.is_leaving and event.process.handle is None):
+                self._bury(event.process, arrived)
+        for flight, message in arrived:
+            self._finish(flight.launch, self._opened(flight, message))
+
+    def _listen(self, process: PoolProcess, arrived: list[tuple[Flight, bytes]]) -> None:
+        """Take what a process says. One that closes its channel is about to exit, or is killed a little later."""
+        try:
+            for kind, body in process.receive():
+                flight = process.flight
+                if kind is Kind.OUTCOME and flight is not None:
+                    arrived.append((flight, body))
+                    process.flight = None
+                    self._feed()
+                elif kind is Kind.BEGINS and flight is not None:
+                    timeout = flight.launch.desc.options.timeout or 0
+                    flight.overdue = time.monotonic() + timeout + KILL_GRACE_SECONDS
+                else:
+                    process.is_ready = True
+        except EOFError:
+            self._pool.mute(process)
+            if process.flight is not None:
+                process.flight.overdue = time.monotonic() + CLOSED_SECONDS
+            else:
+                process.condemn(None)
+        except BrokenChannel:
+            self._pool.mute(process)
+            name = "An idle process" if process.flight is None else _name(process.flight)
+            process.condemn(TaskDied(f"{name} was killed: it wrote into the channel to its driver."))
+
+    def _end_overdue(self) -> None:
+        """Kill what runs on after its time limit, or lives on without its channel."""
+        now = time.monotonic()
+        for process in self._pool.processes:
+            flight = process.flight
+            if flight is None or flight.overdue is None or flight.overdue > now:
+                continue
+            flight.overdue = None
+            name = _name(flight)
+            if process.is_leaving:
+                process.condemn(TaskDied(f"{name} was killed: it closed the channel to its driver."))
+            else:
+                timeout = flight.launch.desc.options.timeout
+                process.condemn(TaskTimedOut(f"{name} ran on after its limit of {timeout:g} s and was killed."))
+
+    def _bury(self, process: PoolProcess, arrived: list[tuple[Flight, bytes]]) -> None:
+        """Take the last words of a process that has ended, and charge the task that it ran."""
+        self._pool.mute(process)
+        self._listen(process, arrived)
+        flight, output = process.flight, process.output()
+        code = self._pool.remove(process)
+        if flight is None:
+            _logger.debug("Process %d of the pool has ended with exit code %d.", process.pid, code)
+        elif process.verdict is None and (process.left_unread or not process.is_ready):
+            _logger.warning("A process of the pool ended before it ran anything, exit code %d. %s", code, output)
+            self._finish(flight.launch, None)
+        else:
+            error = process.verdict or death_of(_name(flight), code, worker=f"process {process.pid}")
+            self._log_end(flight.launch, str(error), output)
+            seconds = time.monotonic() - flight.begin
+            self._finish(flight.launch, Outcome(ok=False, value=error, started=flight.started, seconds=seconds))
+        self._feed()
+
+    def _opened(self, flight: Flight, message: bytes) -> Outcome:
+        try:
+            outcome = unpack_outcome(message)
+        except Exception as error:  # whatever is wrong with these bytes is this task's failure alone
+            return Outcome(ok=False, value=error, started=flight.started, seconds=time.monotonic() - flight.begin)
+        if outcome.ok and len(message) > LARGEST_KEPT_BYTES:
+            return replace(outcome, load=self._large.keep(message))
+        if isinstance(outcome.value, ResultNotPicklable):
+            self._log_end(flight.launch, str(outcome.value))
+        return outcome
+
+    def _finish(self, launch: Launch, outcome: Outcome | None) -> None:
+        self._unfinished -= 1
+        self._finished.append((launch, outcome))
+
+    def _log_end(self, launch: Launch, reason: str, output: str = "") -> None:
+        """Write to the log of a task how it ended, and what it had printed, where its process cannot do it."""
+        facts, task_id = self._facts, launch.task.task_id
+        log = TaskLog(task_id, facts.log_dir, facts.verbosity, run_id=facts.run_id, attempt=launch.attempt)
+        with log:
+            if output and facts.log_dir is not None:
+                log.write(output)
+            _task_logger.error("task <%s> ended: %s", shown(task_id), reason)
+
+
+def _name(flight: Flight) -> str:
+    return f"Task {shown(flight.launch.task.task_id)!r}"
