@@ -17,6 +17,7 @@ from overnight import demo_graphs_cli as demo
 from overnight.cache import FileTaskCache
 from overnight.demo_graphs_cli import build_demo_graph, main
 from overnight.graph import Task, TaskGraph
+from tests.support.dask_clusters import shared_cluster
 from tests.support.executors import shared_state_dir
 
 #: Parameters of each graph with which no task sleeps, and how many tasks it then has.
@@ -26,8 +27,13 @@ QUICK = {
     "C": (["3", "0", "0"], 8),
     "D": (["2", "2", "0", "0"], 6),
 }
-#: The words that ask for each executor.
-EXECUTORS = {"sequential": ["-j", "1"], "queue": ["-j", "2"]}
+#: The words that ask for each executor; the Dask cluster is the one that a file describes.
+EXECUTORS = {
+    "sequential": ["-j", "1"],
+    "process-pool": ["-j", "2", "--pp"],
+    "dask": ["-j", "2", "-c", "cluster.yaml"],
+    "queue": ["-j", "2"],
+}
 #: Longer than any clock can tell: a task that is to sleep so long fails.
 NO_TIME = "1e300"
 
@@ -35,6 +41,17 @@ NO_TIME = "1e300"
 @pytest.fixture(autouse=True)
 def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The words that ask for an executor; what it runs on is there."""
+    if request.param == "queue":
+        monkeypatch.setenv("OVERNIGHT_STATE_DIR", str(shared_state_dir()))
+    if request.param == "dask":
+        address = shared_cluster(processes=True).scheduler_address
+        (tmp_path / "cluster.yaml").write_text(f"type: manual\nparams:\n  address: {address}\n", encoding="utf-8")
+    return EXECUTORS[request.param]
 
 
 class TestTasks:
@@ -153,15 +170,13 @@ class TestGraphs:
 
 
 class TestMain:
-    @pytest.mark.parametrize("executor", EXECUTORS)
     @pytest.mark.parametrize("graph_type", QUICK)
     def test_runs_every_graph_on_every_executor(
-        self, graph_type: str, executor: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self, graph_type: str, executor: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         """D3, D2."""
-        monkeypatch.setenv("OVERNIGHT_STATE_DIR", str(shared_state_dir()))
         params, size = QUICK[graph_type]
-        words = [graph_type, "run", "--graph-params", *params, *EXECUTORS[executor]]
+        words = [graph_type, "run", "--graph-params", *params, *executor]
         assert run(*words) is None
         assert len(list(Path(".task-progress").glob("*.flag"))) == size
         run(graph_type, "status", "-gp", *params)
@@ -227,12 +242,10 @@ class TestMain:
         assert len(list(Path("flags").iterdir())) == 3
         assert not Path(".task-progress").exists()
 
-    @pytest.mark.parametrize("executor", EXECUTORS)
-    def test_is_a_module_that_can_be_run(self, executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_a_module_that_can_be_run(self, executor: list[str]) -> None:
         """D3: there the functions of the tasks are those of `__main__`."""
-        monkeypatch.setenv("OVERNIGHT_STATE_DIR", str(shared_state_dir()))
         command = [sys.executable, "-m", "overnight.demo_graphs_cli", "C", "run", "-gp", "2", "0", "0"]
-        done = subprocess.run([*command, *EXECUTORS[executor]], capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run([*command, *executor], capture_output=True, text=True, timeout=90, check=False)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == "Graph C: 6 tasks (parts 2, seconds of a part 0, seconds of a summary 0)\n"
         assert len(list(Path(".task-progress").glob("*.flag"))) == 6
