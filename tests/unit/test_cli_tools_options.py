@@ -12,6 +12,7 @@ from overnight.cache import NO_TASK_CACHE, FileTaskCache
 from overnight.cli_options import choose
 from overnight.cli_tools import TaskGraphCli
 from overnight.errors import UsageError
+from overnight.process_pool_executor import ProcessPoolTaskExecutor
 from overnight.queue_executor import QueueExecutor
 from overnight.sequential_executor import SequentialExecutor
 
@@ -174,6 +175,27 @@ def test_a_queue_executor_gets_server_workers_and_cache(tmp_path: Path, monkeypa
     made = TaskGraphCli.create_executor(jobs=2)
     assert isinstance(made, QueueExecutor)
     assert made._settings.redis_url is None
+
+
+def test_a_process_pool_gets_its_size_and_cache(tmp_path: Path) -> None:
+    """L4, B2: no process starts before there is a task."""
+    cache = FileTaskCache(str(tmp_path))
+    made = TaskGraphCli.create_executor(cache, **vars(parse("--pp", "-j", "3", "--force")))
+    assert isinstance(made, ProcessPoolTaskExecutor)
+    assert (made.task_cache, made.parameters.max_workers, made.force) == (cache, 3, True)
+    made = TaskGraphCli.create_executor(None, **vars(parse("--pp")))
+    assert isinstance(made, ProcessPoolTaskExecutor)
+    assert (made.task_cache, made.parameters.max_workers, made.force) == (NO_TASK_CACHE, None, False)
+
+
+def test_an_unknown_cluster_is_refused_with_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L5: by name, and by type in a file."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "cluster.yaml").write_text("type: abacus\n", encoding="utf-8")
+    for words in (["-N", "unheard"], ["-c", str(tmp_path / "cluster.yaml")]):
+        with pytest.raises(UsageError, match=r"(unheard|abacus).*the known ones are .*local") as caught:
+            TaskGraphCli.create_executor(None, **vars(parse("-j", "2", *words)))
+        assert "\n" not in str(caught.value)
 
 
 def test_the_environment_names_the_server_and_never_conflicts() -> None:
