@@ -13,13 +13,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from overnight.chain import function_name
 from overnight.errors import BadSeal, OvernightError, RecordMismatch
 from overnight.files import is_url, look_up
 from overnight.flag_store import flag_store
-from overnight.flags import DONE, FAILED, UNSTORED, AttemptFacts, Flag, FlagHeader, encode_flag, sealed_header
+from overnight.flags import (
+    DONE,
+    FAILED,
+    UNSTORED,
+    AttemptFacts,
+    Flag,
+    FlagHeader,
+    FoundFlag,
+    framed,
+    sealed_header,
+)
 from overnight.freshness import NEVER_RAN, FileTime, Inputs, TaskFiles, file_reason, identity_difference
 from overnight.keyring import Keyring, read_keyring
 from overnight.naming import flag_name, shown
@@ -72,13 +82,6 @@ class CacheRecord:
         if self.type is not expected:
             raise RecordMismatch(f"The record is {self.type.name}, not {expected.name}.")
         return self.result_or_error
-
-
-class FoundFlag(NamedTuple):
-    """A verified header and the modification time of its flag in ns, None where the store keeps no times."""
-
-    header: FlagHeader
-    mtime_ns: int | None
 
 
 class TaskCache:
@@ -157,21 +160,25 @@ class FileTaskCache(TaskCache):
         self._seen[desc.task] = identity = identity_of(desc)
         return self._write(identity, facts, is_error=is_error, result=result)
 
-    def read_flags(self, tasks: Iterable[Task]) -> dict[Task, FoundFlag | BadSeal]:
+    def read_flags(self, tasks: Iterable[Task], *, with_bodies: bool = False) -> dict[Task, FoundFlag | BadSeal]:
         """Return the headers of those tasks that have a flag, by one listing, unpickling nothing.
 
-        A flag that is there and not to be believed gives its reason, and draws one warning. Raise Unreachable if
-        a remote store cannot be asked.
+        `with_bodies` gives those bodies too that cost no further read. A flag that is there and not to be believed
+        gives its reason, and draws one warning. Raise Unreachable if a remote store cannot be asked.
         """
         found: dict[Task, FoundFlag | BadSeal] = {}
         wanted = {task.task_id: task for task in tasks}
-        for task_id, head in self._store.read_headers([(task_id, flag_name(task_id)) for task_id in wanted]):
+        places = [(task_id, flag_name(task_id)) for task_id in wanted]
+        for task_id, flag in self._store.read_headers(places, with_bodies=with_bodies):
             task = wanted[task_id]
-            if isinstance(head, BadSeal):
-                found[task] = BadSeal(self._warn_unusable(task, head))
-            else:
-                found[task] = FoundFlag(*head)
+            found[task] = BadSeal(self._warn_unusable(task, flag)) if isinstance(flag, BadSeal) else flag
         return found
+
+    def sync(self) -> None:
+        """Make what was recorded so far survive a power cut; what goes wrong is one warning."""
+        error = self._store.sync()
+        if error is not None:
+            _logger.warning("Records in %s may not survive a power cut: %s.", self.directory, error)
 
     def stamp(self) -> int | None:
         """Return a number that changes whenever a flag is written; None where nothing tells."""
@@ -196,7 +203,7 @@ class FileTaskCache(TaskCache):
         different = identity_reason(identity_of(desc), flag.header)
         if different is not None:
             raise BadSeal(f"The record of task {shown(desc.task.task_id)!r} is that of another: {different}.")
-        return _loaded(flag)
+        return result_in(flag.body)
 
     def _judged(self, desc: TaskDesc, identity: TaskIdentity, flag: Flag, mtime_ns: int | None) -> CacheRecord:
         reason = record_reason(identity, flag.header)
@@ -205,7 +212,7 @@ class FileTaskCache(TaskCache):
             return CacheRecord(CacheRecordType.ERROR, error, reason)
         if reason is not None:
             return _needs_compute(reason)
-        record = CacheRecord(CacheRecordType.COMPUTED, _loaded(flag))
+        record = CacheRecord(CacheRecordType.COMPUTED, result_in(flag.body))
         stale = _file_reason_of(desc, mtime_ns)
         return record if stale is None else CacheRecord(CacheRecordType.NEEDS_COMPUTE, record.result, stale)
 
@@ -215,7 +222,7 @@ class FileTaskCache(TaskCache):
             if header.state == UNSTORED:
                 self._warn_unstored(header)
             header = sealed_header(header, body)
-            error = self._store.write(flag_name(identity.task_id), encode_flag(header, body, self._keyring))
+            error = self._store.write(flag_name(identity.task_id), framed(header, body, self._keyring))
         except Exception as unexpected:  # recording never fails a run; the warning below says what was lost
             error = unexpected
         if error is None:
@@ -247,6 +254,8 @@ def identity_of(desc: TaskDesc) -> TaskIdentity:
 
 def identity_reason(task: TaskIdentity, header: FlagHeader) -> str | None:
     """Say why a header is not that of the task as it is declared now, or return None (C15)."""
+    if header.function == task.function and header.dependencies == task.dependencies and header.python == PYTHON:
+        return None
     return identity_difference(identity_of_header(header), task.function, task.dependencies or (), PYTHON)
 
 
@@ -270,9 +279,10 @@ def _place_of(task: Task) -> tuple[str, str]:
     return flag_name(task.task_id), task.task_id
 
 
-def _loaded(flag: Flag) -> Any:
+def result_in(body: bytes) -> Any:
+    """Return the result that the verified body of a flag holds. Raise BadSeal if it cannot be loaded."""
     try:
-        return loads(flag.body)
+        return loads(body)
     except Exception as error:  # a user's class may raise anything
         raise BadSeal(f"its result cannot be loaded: {type(error).__name__}: {error}") from error
 

@@ -16,7 +16,8 @@ from overnight.errors import BadSeal
 from overnight.flags import (
     DONE,
     Flag,
-    FlagHeader,
+    FoundFlag,
+    body_in,
     check_place,
     decode_flag,
     decode_head,
@@ -46,16 +47,17 @@ def read_flag(source: Path | str, task_id: str, keyring: Keyring) -> tuple[Flag,
 
 
 def read_header(
-    source: Path | str, task_id: str, keyring: Keyring, *, directory: int | None = None
-) -> tuple[FlagHeader, int]:
+    source: Path | str, task_id: str, keyring: Keyring, *, directory: int | None = None, with_body: bool = False
+) -> FoundFlag:
     """Return the header of a task's flag and the file's modification time in ns, reading only the file's head.
 
-    Errors as in `open_flag`. `directory` is a descriptor that a relative `source` refers to.
+    Errors as in `open_flag`. `directory` is a descriptor that a relative `source` refers to. `with_body` gives the
+    body too where the head reaches to its end, verified.
     """
     data, facts = _read_regular(source, directory, whole=False)
     header, offset = decode_head(data, keyring)
     check_place(header, offset, task_id, facts.st_size)
-    return header, facts.st_mtime_ns
+    return FoundFlag(header, facts.st_mtime_ns, body_in(data, header, offset) if with_body else None)
 
 
 def existing_valid(
@@ -75,9 +77,9 @@ def existing_valid(
 
 
 def read_headers(
-    directory: Path | str, wanted: Iterable[tuple[str, str]], keyring: Keyring
-) -> Iterator[tuple[str, tuple[FlagHeader, int] | BadSeal]]:
-    """Yield (task id, header and modification time, or why there is none to believe) for each flag that exists.
+    directory: Path | str, wanted: Iterable[tuple[str, str]], keyring: Keyring, *, with_bodies: bool = False
+) -> Iterator[tuple[str, FoundFlag | BadSeal]]:
+    """Yield (task id, what `read_header` finds, or why there is nothing to believe) for each flag that exists.
 
     `wanted` are (task id, file name); the directory is listed once. Nothing is yielded for a missing flag.
     """
@@ -91,7 +93,7 @@ def read_headers(
             if name not in present:
                 continue
             try:
-                yield task_id, read_header(name, task_id, keyring, directory=descriptor)
+                yield task_id, read_header(name, task_id, keyring, directory=descriptor, with_body=with_bodies)
             except BadSeal as reason:
                 yield task_id, reason
             except FileNotFoundError:
@@ -126,7 +128,7 @@ def _read_once(path: Path | str, directory: int | None, *, whole: bool) -> tuple
         check_regular(facts)
         if facts.st_size > LARGEST_FLAG_BYTES:
             raise BadSeal(f"it has {facts.st_size} bytes, above the limit of {LARGEST_FLAG_BYTES}")
-        return (_all_of(descriptor, facts.st_size) if whole else _head_of(descriptor)), facts
+        return (_all_of(descriptor, facts.st_size) if whole else _head_of(descriptor, facts.st_size)), facts
     finally:
         os.close(descriptor)
 
@@ -147,8 +149,10 @@ def _all_of(descriptor: int, expected: int) -> bytes:
     return b"".join(chunks)
 
 
-def _head_of(descriptor: int) -> bytes:
+def _head_of(descriptor: int, expected: int) -> bytes:
     data = os.read(descriptor, _HEAD_BYTES)
+    if len(data) == expected:
+        return data
     while not holds_header(data):
         chunk = os.read(descriptor, 1 << 17)
         if not chunk:

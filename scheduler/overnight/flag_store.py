@@ -16,17 +16,16 @@ from typing import Any, Protocol
 from overnight import flag_files
 from overnight.errors import BadSeal, Unreachable
 from overnight.files import REMOTE_FILES, FileFacts, file_system, is_url, local_path, url_shown
-from overnight.flag_writing import write_flags
-from overnight.flags import Flag, FlagHeader, check_place, decode_flag, decode_head, holds_header
+from overnight.flag_writing import sync_flags, write_flag
+from overnight.flags import Flag, FoundFlag, body_in, check_place, decode_flag, decode_head, holds_header
 from overnight.keyring import Keyring
 
-#: A write that follows a synced one within this time is not synced itself: a power cut then costs short work only.
-UNSYNCED_SECONDS = 0.1
+#: Between two syncs pass so many seconds, and so many that syncing takes at most this share of the time.
+SYNC_SECONDS = 0.1
+SYNC_SHARE = 0.1
 _REMOTE_HEAD_BYTES = 8192
 _HEADS_AT_ONCE = 256
 _WITHOUT_ATOMIC_WRITES = frozenset({"sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs"})
-
-Head = tuple[FlagHeader, int | None]
 
 
 class FlagStore(Protocol):
@@ -38,11 +37,18 @@ class FlagStore(Protocol):
     def open(self, name: str, task_id: str) -> tuple[Flag, int | None]:
         """Return a task's verified flag and its modification time in ns (None if unknown)."""
 
-    def read_headers(self, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Head | BadSeal]]:
-        """Yield (task id, header and time, or why not) of the existing ones of `wanted`, (task id, file name)."""
+    def read_headers(
+        self, wanted: Iterable[tuple[str, str]], *, with_bodies: bool = False
+    ) -> Iterator[tuple[str, FoundFlag | BadSeal]]:
+        """Yield (task id, what was found, or why it is not believed) of those of `wanted`, (task id, file name), that
+        exist. `with_bodies` gives the bodies too that come along with their headers.
+        """
 
     def write(self, name: str, data: bytes) -> Exception | None:
         """Write one flag; return why it could not be written, the former one then being intact."""
+
+    def sync(self) -> Exception | None:
+        """Make everything written so far survive a power cut; return why that cannot be said."""
 
 
 def flag_store(directory: str, keyring: Keyring) -> FlagStore:
@@ -51,12 +57,17 @@ def flag_store(directory: str, keyring: Keyring) -> FlagStore:
 
 
 class LocalFlags:
-    """Flags in a directory of this machine."""
+    """Flags in a directory of this machine. Writes share their syncs over time.
+
+    A flag is in place at once, and survives a power cut from the next sync on: that of the first write when one is
+    due, or a call of `sync`. What a power cut tears before is refused when it is read.
+    """
 
     def __init__(self, directory: str, keyring: Keyring) -> None:
         self.directory = os.path.abspath(directory)  # noqa: PTH100 - stays text for speed
         self._keyring = keyring
-        self._synced = float("-inf")
+        self._unsynced: list[str] = []
+        self._due = float("-inf")
 
     def place(self, name: str) -> str:
         """Return the path of a flag."""
@@ -66,16 +77,29 @@ class LocalFlags:
         """Return a task's verified flag and its modification time in ns."""
         return flag_files.read_flag(self.place(name), task_id, self._keyring)
 
-    def read_headers(self, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Head | BadSeal]]:
-        """Yield the headers of existing flags after one listing of the directory."""
-        return flag_files.read_headers(self.directory, wanted, self._keyring)
+    def read_headers(
+        self, wanted: Iterable[tuple[str, str]], *, with_bodies: bool = False
+    ) -> Iterator[tuple[str, FoundFlag | BadSeal]]:
+        """Yield what is found in existing flags after one listing of the directory."""
+        return flag_files.read_headers(self.directory, wanted, self._keyring, with_bodies=with_bodies)
 
     def write(self, name: str, data: bytes) -> Exception | None:
-        """Replace a flag. The sync of its content is shared out over time (UNSYNCED_SECONDS)."""
-        durable = time.monotonic() - self._synced > UNSYNCED_SECONDS
-        error = write_flags(self.directory, [(name, data)], durable=durable)[0].error
-        if durable:
-            self._synced = time.monotonic()
+        """Replace a flag; it is synced at once, together with those that wait, if a sync is due."""
+        error = write_flag(self.directory, name, data)
+        if error is not None:
+            return error
+        self._unsynced.append(name)
+        return self.sync() if time.monotonic() >= self._due else None
+
+    def sync(self) -> Exception | None:
+        """Sync the flags that were written without."""
+        names, self._unsynced = self._unsynced, []
+        if not names:
+            return None
+        began = time.monotonic()
+        error = sync_flags(self.directory, names)
+        ended = time.monotonic()
+        self._due = ended + max(SYNC_SECONDS, (ended - began) / SYNC_SHARE)
         return error
 
 
@@ -98,14 +122,16 @@ class RemoteFlags:
         data = self._bytes(name)
         return decode_flag(data, task_id, self._keyring), facts.mtime_ns
 
-    def read_headers(self, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Head | BadSeal]]:
-        """Yield the headers of existing flags after one listing, their heads fetched many at once."""
+    def read_headers(
+        self, wanted: Iterable[tuple[str, str]], *, with_bodies: bool = False
+    ) -> Iterator[tuple[str, FoundFlag | BadSeal]]:
+        """Yield what is found in existing flags after one listing, their heads fetched many at once."""
         ids = {name: task_id for task_id, name in wanted}
         present = list((REMOTE_FILES.listing(self.url, ids.keys()) or {}).items())
         for start in range(0, len(present), _HEADS_AT_ONCE):
             chunk = present[start : start + _HEADS_AT_ONCE]
             for (name, facts), head in zip(chunk, self._heads(chunk), strict=True):
-                yield ids[name], self._header_or_reason(name, ids[name], facts, head)
+                yield ids[name], self._found(name, ids[name], facts, head, with_body=with_bodies)
 
     def write(self, name: str, data: bytes) -> Exception | None:
         """Replace a flag."""
@@ -116,6 +142,9 @@ class RemoteFlags:
         except Exception as error:  # a store raises what its library raises; the caller reports it
             return error
         return None
+
+    def sync(self) -> None:
+        """Do nothing: a store keeps what it has taken."""
 
     def _put(self, system: Any, path: str, data: bytes) -> None:
         protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
@@ -151,7 +180,9 @@ class RemoteFlags:
             raise Unreachable(f"{url_shown(self.url)} cannot be read: {error}") from error
         return heads
 
-    def _header_or_reason(self, name: str, task_id: str, facts: FileFacts, head: bytes | Exception) -> Head | BadSeal:
+    def _found(
+        self, name: str, task_id: str, facts: FileFacts, head: bytes | Exception, *, with_body: bool
+    ) -> FoundFlag | BadSeal:
         if facts.is_directory:
             return BadSeal("a directory stands in its place; remove it")
         if isinstance(head, Exception):
@@ -160,6 +191,6 @@ class RemoteFlags:
             data = head if holds_header(head) or len(head) < _REMOTE_HEAD_BYTES else self._bytes(name)
             header, offset = decode_head(data, self._keyring)
             check_place(header, offset, task_id, facts.size)
+            return FoundFlag(header, facts.mtime_ns, body_in(data, header, offset) if with_body else None)
         except BadSeal as reason:
             return reason
-        return header, facts.mtime_ns

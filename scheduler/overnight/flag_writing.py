@@ -1,8 +1,9 @@
 """Writing flags as local files.
 
 A flag is written to a temporary file in its directory and renamed, so a reader sees the former record or the new
-one. A group of flags shares its syncs: all temporary files, one sync of their content, all renames, one sync of the
-directory. Every step goes through one descriptor of the directory and follows no link.
+one. Every step goes through one descriptor of the directory and follows no link. A group of flags shares its syncs:
+all temporary files, one sync of their content, all renames, one sync of the directory. A single flag is written
+without a sync (`write_flag`), and made to survive a power cut together with others (`sync_flags`).
 
 A worker publishes with a rule for what may be replaced (`keep`). Against a rival that acts between look and rename,
 the new flag is put in place by a hard link, which never replaces, and a stale flag is first taken away under a
@@ -30,6 +31,7 @@ DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 FEW_FLAGS = 8
 _WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _TEMPORARY = re.compile(r".+\.flag\.[0-9a-f]{16}\.tmp")
 
@@ -43,23 +45,45 @@ class Written:
 
 
 def write_flags(
-    directory: Path | str,
-    flags: Sequence[tuple[str, bytes]],
-    *,
-    keep: Callable[[int, str], bool] | None = None,
-    durable: bool = True,
+    directory: Path | str, flags: Sequence[tuple[str, bytes]], *, keep: Callable[[int, str], bool] | None = None
 ) -> list[Written]:
     """Write a group of flags, given as (file name, content), and return what became of each; raises nothing.
 
     Without `keep` the last writer wins. With it, ``keep(descriptor of the directory, file name)`` is asked whether
-    the flag that stands there must stay. `durable` waits until the group survives a power cut.
+    the flag that stands there must stay. What was written survives a power cut.
     """
     try:
         group = _Group(_open_directory(directory))
     except OSError as error:
         return [Written(error=error) for _ in flags]
     try:
-        return group.write(flags, keep, durable=durable)
+        return group.write(flags, keep)
+    finally:
+        os.close(group.directory)
+
+
+def write_flag(directory: Path | str, name: str, data: bytes) -> OSError | BadSeal | None:
+    """Write one flag, the last writer winning, and return why it could not be. No sync is waited for."""
+    try:
+        group = _Group(_open_directory(directory))
+    except OSError as error:
+        return error
+    try:
+        return group.replace(name, data)
+    finally:
+        os.close(group.directory)
+
+
+def sync_flags(directory: Path | str, names: Sequence[str]) -> OSError | None:
+    """Wait until flags that were written survive a power cut, and return why that cannot be said."""
+    try:
+        group = _Group(os.open(directory, _DIRECTORY))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error
+    try:
+        return group.sync(names)
     finally:
         os.close(group.directory)
 
@@ -92,12 +116,11 @@ def remove_abandoned(directory: Path | str, *, before: float) -> int:
 
 
 def _open_directory(directory: Path | str) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
-        return os.open(directory, flags)
+        return os.open(directory, _DIRECTORY)
     except FileNotFoundError:
         os.makedirs(directory, DIRECTORY_MODE, exist_ok=True)  # noqa: PTH103 - the argument may be text
-        return os.open(directory, flags)
+        return os.open(directory, _DIRECTORY)
 
 
 class _Group:
@@ -106,38 +129,64 @@ class _Group:
     def __init__(self, directory: int) -> None:
         self.directory = directory
 
-    def write(
-        self, flags: Sequence[tuple[str, bytes]], keep: Callable[[int, str], bool] | None, *, durable: bool
-    ) -> list[Written]:
+    def write(self, flags: Sequence[tuple[str, bytes]], keep: Callable[[int, str], bool] | None) -> list[Written]:
         """Write all temporary files, sync them, put each in place, sync the directory."""
         outcomes: list[Written | None] = [None] * len(flags)
         temporary: dict[int, str] = {}
         try:
             for index, (name, data) in enumerate(flags):
                 outcomes[index] = self._write_temporary(temporary, index, name, data)
-            if durable:
-                self._sync_content(temporary, outcomes)
+            self._sync_content(temporary, outcomes)
             for index in list(temporary):
                 outcomes[index] = self._put_in_place(temporary[index], flags[index][0], keep)
         finally:
             self._remove(temporary.values())
-        if durable:
-            self._sync_directory(outcomes)
+        self._sync_directory(outcomes)
         return [outcome or Written() for outcome in outcomes]
 
-    def _write_temporary(self, temporary: dict[int, str], index: int, name: str, data: bytes) -> Written | None:
-        path = f"{name}.{secrets.token_hex(8)}.tmp"
+    def replace(self, name: str, data: bytes) -> OSError | BadSeal | None:
+        """Put one flag in place without a sync; return why that could not be done."""
+        path = _temporary_name(name)
+        in_place = False
         try:
-            descriptor = os.open(path, _WRITE_NEW, FILE_MODE, dir_fd=self.directory)
-            temporary[index] = path
-            try:
-                _write_all(descriptor, data)
-            finally:
-                os.close(descriptor)
+            self._write_new(path, data)
+            self._rename(path, name)
+            in_place = True
+        except (OSError, BadSeal) as error:
+            return error
+        finally:
+            if not in_place:
+                self._remove([path])
+        return None
+
+    def sync(self, names: Sequence[str]) -> OSError | None:
+        """Sync flags that are in place, and the directory; return the first error."""
+        if len(names) >= FEW_FLAGS and _syncfs(self.directory):
+            return None
+        try:
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # removed since then
+                    self._sync_file(name)
+            os.fsync(self.directory)
         except OSError as error:
-            self._remove([temporary.pop(index, path)])
+            return error
+        return None
+
+    def _write_temporary(self, temporary: dict[int, str], index: int, name: str, data: bytes) -> Written | None:
+        temporary[index] = path = _temporary_name(name)
+        try:
+            self._write_new(path, data)
+        except OSError as error:
+            self._remove([temporary.pop(index)])
             return Written(error=error)
         return None
+
+    def _write_new(self, path: str, data: bytes) -> None:
+        descriptor = os.open(path, _WRITE_NEW, FILE_MODE, dir_fd=self.directory)
+        try:
+            _write_all(descriptor, data)
+        finally:
+            os.close(descriptor)
 
     def _sync_content(self, temporary: dict[int, str], outcomes: list[Written | None]) -> None:
         if len(temporary) >= FEW_FLAGS and _syncfs(self.directory):
@@ -167,12 +216,15 @@ class _Group:
     def _put_in_place(self, path: str, name: str, keep: Callable[[int, str], bool] | None) -> Written:
         try:
             if keep is None:
-                self._check_replaceable(name)
-                os.rename(path, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+                self._rename(path, name)
                 return Written()
             return self._put_unless_kept(path, name, keep)
         except (OSError, BadSeal) as error:
             return Written(error=error)
+
+    def _rename(self, path: str, name: str) -> None:
+        self._check_replaceable(name)
+        os.rename(path, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
     def _check_replaceable(self, name: str) -> os.stat_result | None:
         try:
@@ -207,7 +259,7 @@ class _Group:
 
     def _take_away(self, name: str, judged: os.stat_result) -> None:
         """Remove the flag that was judged stale; one that a rival put there since then goes back."""
-        taken = f"{name}.{secrets.token_hex(8)}.tmp"
+        taken = _temporary_name(name)
         try:
             os.rename(name, taken, src_dir_fd=self.directory, dst_dir_fd=self.directory)
         except FileNotFoundError:
@@ -222,6 +274,10 @@ class _Group:
         for path in paths:
             with contextlib.suppress(OSError):  # renamed into place, or the directory is out of reach
                 os.unlink(path, dir_fd=self.directory)
+
+
+def _temporary_name(name: str) -> str:
+    return f"{name}.{secrets.token_hex(8)}.tmp"
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

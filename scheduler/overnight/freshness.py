@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from overnight.lineage import Dependencies, same_dependencies
@@ -74,6 +75,7 @@ def identity_difference(stored: Identity, function: str | None, dependencies: Se
     return None
 
 
+@lru_cache(maxsize=64)
 def python_minor(version: str) -> str:
     """Return ``"3.11"`` of ``"3.11.9"``."""
     return ".".join(version.split(".")[:2])
@@ -149,7 +151,6 @@ def file_reason(
 
     `inputs` are the graph's and the task's; missing ones in `exempt` are absent by design (F1).
     """
-    products, kind = _products(files, times)
     missing_output = next((path for path in files.outputs if path not in times), None)
     if missing_output is not None:
         return f"output {missing_output} is missing"
@@ -158,6 +159,7 @@ def file_reason(
         return f"input {missing_input} is missing"
     if inputs.newest is None:
         return None
+    products, kind = _products(files, times)
     oldest = _oldest(products, kind, flag_time_ns, times)
     if oldest is None or inputs.newest[0] <= oldest[0]:
         return None

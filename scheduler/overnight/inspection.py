@@ -12,25 +12,25 @@ from typing import Any, Protocol, runtime_checkable
 from overnight.cache import (
     CacheRecord,
     CacheRecordType,
-    FoundFlag,
     NoTaskCache,
     TaskCache,
     identity_reason,
     record_reason,
+    result_in,
 )
 from overnight.chain import function_name
 from overnight.errors import BadSeal, RecordMismatch
 from overnight.files import look_up
-from overnight.flags import FAILED, FlagHeader, record_of
+from overnight.flags import FAILED, FlagHeader, FoundFlag, record_of
 from overnight.freshness import NEVER_RAN, FileTime, OwnRecord, TaskFiles
+from overnight.garbage import uncollected
 from overnight.graph import TaskGraph, TaskNode
 from overnight.lineage import DependencyRecord, changed_dependency
-from overnight.must_run import MustRun, TaskView
+from overnight.must_run import NO_FILES, MustRun, TaskView
 from overnight.naming import shown
 from overnight.recording import TaskIdentity, error_of_header
 from overnight.task import Task, TaskDesc
 
-_NO_FILES = TaskFiles()
 _Judge = Callable[[TaskNode], OwnRecord]
 _NEVER_RAN = OwnRecord(NEVER_RAN)
 
@@ -39,8 +39,11 @@ _NEVER_RAN = OwnRecord(NEVER_RAN)
 class FlagReader(Protocol):
     """A cache that gives the facts of many tasks at once and loads results on request."""
 
-    def read_flags(self, tasks: Iterable[Task]) -> Mapping[Task, FoundFlag | BadSeal]:
-        """Return the verified headers of those tasks that have a record, or why one cannot be used."""
+    def read_flags(self, tasks: Iterable[Task], *, with_bodies: bool = False) -> Mapping[Task, FoundFlag | BadSeal]:
+        """Return the verified headers of those tasks that have a record, or why one cannot be used.
+
+        `with_bodies` gives those bodies too that cost no further read.
+        """
 
     def load(self, desc: TaskDesc) -> Any:
         """Return a recorded result. Raise BadSeal if it cannot be loaded."""
@@ -104,6 +107,9 @@ class Decisions:
         """
         if self.runs(task):
             raise RecordMismatch(f"Task {shown(task.task_id)!r} must run, so it has no result yet.")
+        found = self._known.flags.get(task)
+        if isinstance(found, FoundFlag) and found.body is not None:
+            return result_in(found.body)
         if isinstance(self._cache, FlagReader):
             return self._cache.load(self._graph.get_declared(task)[0])
         return self._known.records[task].result
@@ -147,22 +153,33 @@ class _Known:
         return TaskIdentity(node.task.task_id, name, tuple([dep.task_id for dep in node.deps]))
 
 
-def decide(graph: TaskGraph, cache: TaskCache) -> Decisions:
-    """Decide which tasks of the graph must run (F). Raise CyclicGraph, or Unreachable for a remote store."""
+def decide(graph: TaskGraph, cache: TaskCache, *, with_bodies: bool = False) -> Decisions:
+    """Decide which tasks of the graph must run (F). Raise CyclicGraph, or Unreachable for a remote store.
+
+    `with_bodies` keeps the results, still pickled, that come along with the headers: for whoever will load them all.
+    """
+    with uncollected():
+        return _decide(graph, cache, with_bodies=with_bodies)
+
+
+def _decide(graph: TaskGraph, cache: TaskCache, *, with_bodies: bool) -> Decisions:
     known = _Known(graph)
-    judge = _judge_of_flags(cache, known) if isinstance(cache, FlagReader) else _judge_of_records(cache, graph, known)
+    if isinstance(cache, FlagReader):
+        judge = _judge_of_flags(cache, known, with_bodies=with_bodies)
+    else:
+        judge = _judge_of_records(cache, graph, known)
     shared = list(graph.input_files)
     with graph as nodes:
         ordered = [nodes[task] for task in known.order]
     views = [_view(node, judge, known) for node in ordered]
     if isinstance(cache, NoTaskCache):
-        shared, views = [], [view._replace(files=_NO_FILES) for view in views]
+        shared, views = [], [view._replace(files=NO_FILES) for view in views]
     return Decisions(graph, cache, MustRun(views, shared, _times(shared, views)), known)
 
 
-def _judge_of_flags(cache: FlagReader, known: _Known) -> _Judge:
+def _judge_of_flags(cache: FlagReader, known: _Known, *, with_bodies: bool) -> _Judge:
     known.stamp = cache.stamp()
-    known.flags = cache.read_flags(known.order)
+    known.flags = cache.read_flags(known.order, with_bodies=with_bodies)
     flags = known.flags.items()
     present = {task.task_id: record_of(found.header) for task, found in flags if isinstance(found, FoundFlag)}
     return lambda node: _own_record(node, known, present)
@@ -176,7 +193,8 @@ def _own_record(node: TaskNode, known: _Known, present: Mapping[str, DependencyR
     header = found.header
     reason = record_reason(identity, header)
     if reason is None:
-        reason = _dependency_reason(identity, header, present)
+        if header.dependency_records:
+            reason = _dependency_reason(identity, header, present)
     elif header.state == FAILED and identity_reason(identity, header) is None:
         known.errors.add(header.task_id)
     return OwnRecord(reason, found.mtime_ns)
@@ -203,14 +221,15 @@ def _record_text(record: CacheRecord) -> str:
 
 def _view(node: TaskNode, judge: _Judge, known: _Known) -> TaskView:
     numbers = known.numbers
-    deps = tuple([numbers[dep.task_id] for dep in node.deps if dep.task_id in numbers])
+    deps = tuple([numbers[dep.task_id] for dep in node.deps if dep.task_id in numbers]) if node.deps else ()
     declared = node.declared_files
-    files = _NO_FILES if declared is None else TaskFiles(*declared)
+    files = NO_FILES if declared is None else TaskFiles(*declared)
     return TaskView(node.task.task_id, deps, files, judge(node))
 
 
 def _times(shared: Sequence[str], views: Sequence[TaskView]) -> dict[str, FileTime]:
     declared = set(shared)
     for view in views:
-        declared.update(view.files.inputs, view.files.outputs, view.files.intermediates)
+        if view.files is not NO_FILES:
+            declared.update(view.files.inputs, view.files.outputs, view.files.intermediates)
     return {path: FileTime(facts.mtime_ns, facts.is_directory) for path, facts in look_up(declared).items()}

@@ -33,6 +33,14 @@ class OutcomeStore(Protocol):
         """Record an outcome; return its header, or None if it could not be written."""
 
 
+@runtime_checkable
+class LaterDurable(Protocol):
+    """A cache that does not wait with each outcome until it survives a power cut."""
+
+    def sync(self) -> None:
+        """Wait until all outcomes so far survive one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """The last attempt of a task: its desc as declared, with all `deps`, the number of the attempt, how it ended.
@@ -115,7 +123,8 @@ class Journal:
         return self._results[task]
 
     def leave(self) -> RunSummary:
-        """End the run: fill the results into what is left of the graph and return the summary."""
+        """End the run: make its records durable, fill the results into what is left of the graph, sum it up."""
+        self._make_durable()
         self._graph.fill_in(self.results_for({}))
         return RunSummary(
             run_id=self.run_id,
@@ -125,6 +134,13 @@ class Journal:
             not_run=_ids(self._graph.tasks),
             skipped={task.task_id: cause.task_id for task, cause in self.blame.items() if task != cause},
         )
+
+    def _make_durable(self) -> None:
+        try:
+            if isinstance(self._cache, LaterDurable):
+                self._cache.sync()
+        except Exception:  # as in `_record`
+            _logger.warning("The records of the run may not survive a power cut.", exc_info=True)
 
     def _remember(self, settled: Settled) -> None:
         task = settled.desc.task

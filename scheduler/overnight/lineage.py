@@ -14,12 +14,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MOST_LISTED = 64
 
 
-@dataclass(frozen=True, slots=True)
-class DependencyRecord:
+class DependencyRecord(NamedTuple):
     """One recorded outcome of a dependency; `sha256` is the hex digest of its result bytes. None is unknown."""
 
     run_id: str | None
@@ -111,7 +111,7 @@ def changed_dependency(
     ids = stored_ids if isinstance(stored_ids, tuple) else tuple(declared)
     for name, record in zip(ids, stored, strict=False):
         now = present.get(name)
-        if now is not None and _is_another(record, now):
+        if now is not None and now != record and _is_another(record, now):
             return name
     return None
 

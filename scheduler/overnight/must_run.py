@@ -16,6 +16,8 @@ from overnight.freshness import Inputs, OwnRecord, TaskFiles, Times, file_reason
 from overnight.naming import shown
 
 _PRODUCERS_AT_ONCE = 4096
+#: What a task declares that declares nothing: most tasks of a large graph, for which nothing is compared.
+NO_FILES = TaskFiles()
 
 
 class TaskView(NamedTuple):
@@ -52,6 +54,8 @@ class MustRun:
         record = task.record
         if record.reason is not None or record.decided:
             return record.reason
+        if task.files is NO_FILES and not inputs.missing and inputs.newest is None:
+            return None
         exempt = self._rebuilders.exempt(number) if inputs.missing else ()
         return file_reason(task.files, inputs, record.flag_time_ns, times, exempt)
 
@@ -62,11 +66,12 @@ class MustRun:
             if number in self.reasons:
                 continue
             self.reasons[number] = reason
-            name = shown(self._tasks[number].name)
-            because = f"needs {name}, which will run"
-            waiting.extend((dependant, because) for dependant in self._dependants[number])
-            for path, producer in self._rebuilders.of(number):
-                waiting.append((producer, f"must rebuild {path}, which {name} reads"))
+            dependants, rebuilders = self._dependants[number], self._rebuilders.of(number)
+            if dependants or rebuilders:
+                name = shown(self._tasks[number].name)
+                because = f"needs {name}, which will run"
+                waiting.extend([(dependant, because) for dependant in dependants])
+                waiting.extend([(up, f"must rebuild {path}, which {name} reads") for path, up in rebuilders])
 
 
 class _Rebuilders:

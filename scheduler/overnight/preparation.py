@@ -34,7 +34,7 @@ def prepare(graph: TaskGraph, cache: TaskCache, *, force: bool = False, load_all
     missing_dependencies(graph, ())
     if force or isinstance(cache, NoTaskCache):
         return Preparation()
-    decisions = decide(graph, cache)
+    decisions = decide(graph, cache, with_bodies=load_all)
     loader = _Loader(graph, decisions)
     if load_all:
         loader.load(decisions.completed)

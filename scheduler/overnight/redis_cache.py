@@ -21,8 +21,8 @@ from overnight.cache import FileTaskCache
 from overnight.config import read_settings
 from overnight.errors import BadSeal, OvernightError
 from overnight.flag_files import open_flag
-from overnight.flag_store import FlagStore, Head
-from overnight.flags import Flag, decode_head
+from overnight.flag_store import FlagStore
+from overnight.flags import Flag, FoundFlag, decode_head
 from overnight.keyring import Keyring
 
 if TYPE_CHECKING:
@@ -138,21 +138,27 @@ class TwoCopies:
                 raise
             return healed
 
-    def read_headers(self, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Head | BadSeal]]:
+    def read_headers(
+        self, wanted: Iterable[tuple[str, str]], *, with_bodies: bool = False
+    ) -> Iterator[tuple[str, FoundFlag | BadSeal]]:
         """Yield the headers of all flags that either copy has, and heal each from the other."""
         by_id = dict(wanted)
-        heads = dict(self._files.read_headers(by_id.items()))
+        heads = dict(self._files.read_headers(by_id.items(), with_bodies=with_bodies))
         lacking = [name for task_id, name in by_id.items() if isinstance(heads.get(task_id), (BadSeal, type(None)))]
         copies = self._copies.get(lacking) if lacking else {}
         for task_id, name in by_id.items():
             head = heads.get(task_id)
             if name in copies:
                 healed = self._heal(name, task_id, copies[name])
-                head = head if healed is None else (healed[0].header, healed[1])
+                head = head if healed is None else FoundFlag(healed[0].header, healed[1])
             if head is not None:
                 yield task_id, head
         self._copy_missing(
-            {name: head[1] for task_id, name in by_id.items() if isinstance(head := heads.get(task_id), tuple)}
+            {
+                name: head.mtime_ns
+                for task_id, name in by_id.items()
+                if isinstance(head := heads.get(task_id), FoundFlag)
+            }
         )
 
     def write(self, name: str, data: bytes) -> Exception | None:
@@ -160,6 +166,10 @@ class TwoCopies:
         error = self._files.write(name, data)
         stored = self._copies.put([(name, time.time_ns() if error else self._mtime(name), data)])
         return None if stored else error
+
+    def sync(self) -> Exception | None:
+        """Make the files that were written so far survive a power cut."""
+        return self._files.sync()
 
     def _heal(self, name: str, task_id: str, copy: tuple[int, bytes] | None) -> tuple[Flag, int] | None:
         if copy is None:

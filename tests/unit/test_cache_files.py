@@ -136,7 +136,7 @@ def test_a_result_that_cannot_be_pickled_is_unstored(
     record = cache.get_record(desc())
     assert record.type is NEEDS_COMPUTE
     assert "_thread.lock" in str(record.reason)
-    header, _ = read_header(tmp_path / "status" / "a.flag", "a", NO_KEY)
+    header = read_header(tmp_path / "status" / "a.flag", "a", NO_KEY).header
     assert (header.state, header.body_bytes) == (UNSTORED, 0)
     assert len(caplog.records) == 1
     assert all(word in caplog.text for word in ("task a", "_thread.lock", "run again"))
@@ -250,7 +250,7 @@ def test_a_record_of_another_function_dependency_or_python_does_not_stand(tmp_pa
 def test_a_flag_for_a_task_whose_desc_was_not_shown_matches_any(tmp_path: Path) -> None:
     """C15."""
     FileTaskCache(str(tmp_path)).cache(Task("a"), is_error=False, result=1)
-    header, _ = read_header(tmp_path / "a.flag", "a", NO_KEY)
+    header = read_header(tmp_path / "a.flag", "a", NO_KEY).header
     assert (header.function, header.dependencies, header.dependency_records) == (None, None, None)
     assert FileTaskCache(str(tmp_path)).get_record(desc(deps=[Task("x")])).type is COMPUTED
 

@@ -14,7 +14,7 @@ import pytest
 
 from overnight.errors import BadSeal
 from overnight.flag_files import existing_valid, open_flag, read_header, read_headers
-from overnight.flag_writing import FEW_FLAGS, publish_flags, remove_abandoned, write_flags
+from overnight.flag_writing import FEW_FLAGS, publish_flags, remove_abandoned, sync_flags, write_flag, write_flags
 from overnight.flags import FAILED, FlagHeader, encode_flag, lineage_of_header
 from overnight.keyring import Keyring
 from overnight.lineage import DependencyRecord
@@ -58,6 +58,33 @@ def test_of_two_writers_the_last_wins(tmp_path: Path) -> None:
     assert body_at(tmp_path / "a.flag") == b"two"
 
 
+@pytest.mark.parametrize("count", [1, FEW_FLAGS + 2])
+def test_flags_written_one_by_one_are_synced_together(tmp_path: Path, count: int) -> None:
+    """C6; a flag that was removed in between is no error, a directory that was is one."""
+    directory = tmp_path / "made" / "status"
+    names = [f"t{n}.flag" for n in range(count)]
+    assert [write_flag(directory, name, flag(b"x", name[:-5])) for name in names] == [None] * count
+    assert sorted(names_in(directory)) == sorted(names)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+    (directory / names[0]).unlink()
+    assert sync_flags(directory, names) is None
+    (tmp_path / "file").write_text("")
+    assert isinstance(sync_flags(tmp_path / "file", names), NotADirectoryError)
+    assert sync_flags(tmp_path / "removed", names) is None
+
+
+def test_a_body_comes_with_its_header_where_the_head_of_the_file_holds_it(tmp_path: Path) -> None:
+    """C13, C14: verified like one that is read by itself."""
+    write_flags(tmp_path, [("a.flag", flag(b"short")), ("b.flag", flag(b"z" * 100_000, "b"))])
+    assert read_header(tmp_path / "a.flag", "a", NO_KEY).body is None
+    assert read_header(tmp_path / "a.flag", "a", NO_KEY, with_body=True).body == b"short"
+    assert read_header(tmp_path / "b.flag", "b", NO_KEY, with_body=True).body is None
+    (tmp_path / "a.flag").write_bytes(flag(b"short")[:-1] + b"x")
+    with pytest.raises(BadSeal, match="another SHA-256"):
+        read_header(tmp_path / "a.flag", "a", NO_KEY, with_body=True)
+
+
 def test_a_header_is_read_from_the_head_alone_and_still_shows_a_torn_body(tmp_path: Path) -> None:
     """C13, C14."""
     write_flags(tmp_path, [("a.flag", flag(b"z" * 100_000))])
@@ -96,11 +123,12 @@ def test_what_stands_in_place_of_a_flag_is_neither_read_nor_replaced(tmp_path: P
     before = path.lstat()
     with pytest.raises(BadSeal, match="remove it"):
         open_flag(path, "a", NO_KEY)
-    for outcome in (
-        write_flags(tmp_path, [("a.flag", flag(b"new"))])[0],
-        publish_flags(tmp_path, [(header(), "a.flag", flag(b"new"))], NO_KEY)[0],
+    for error in (
+        write_flag(tmp_path, "a.flag", flag(b"new")),
+        write_flags(tmp_path, [("a.flag", flag(b"new"))])[0].error,
+        publish_flags(tmp_path, [(header(), "a.flag", flag(b"new"))], NO_KEY)[0].error,
     ):
-        assert "remove it" in str(outcome.error)
+        assert "remove it" in str(error)
     assert path.lstat() == before
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -176,7 +204,7 @@ def test_a_reader_sees_one_writers_record_or_the_others_never_a_mixture(tmp_path
 
     def write(body: bytes) -> None:
         for _ in range(60):
-            write_flags(tmp_path, [("a.flag", flag(body))], durable=False)
+            assert write_flag(tmp_path, "a.flag", flag(body)) is None
 
     def read() -> None:
         while not done.is_set():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from dataclasses import fields, replace
 
 import pytest
 
@@ -54,7 +53,7 @@ FULL = FlagHeader(
 
 
 @pytest.mark.parametrize("keyring", [NO_KEY, KEY])
-@pytest.mark.parametrize("header", [FULL, FlagHeader("a"), replace(FULL, dependencies=(), dependency_records=())])
+@pytest.mark.parametrize("header", [FULL, FlagHeader("a"), FULL._replace(dependencies=(), dependency_records=())])
 def test_a_flag_reads_back_as_it_was_written(header: FlagHeader, keyring: Keyring) -> None:
     """C11."""
     flag = decode_flag(encode_flag(header, b"body\n\n", keyring), header.task_id, keyring)
@@ -67,7 +66,7 @@ def test_the_file_is_a_first_line_a_line_of_json_and_the_body() -> None:
     first, line, body = encode_flag(FULL, b"x\ny", KEY).split(b"\n", 2)
     assert first == b"overnight-flag 1 " + hmac.digest(b"k" * 32, line, "sha256").hex().encode()
     members = json.loads(line)
-    assert set(members) == {member.name for member in fields(FlagHeader)} | {"header_sha256"}
+    assert set(members) == set(FlagHeader._fields) | {"header_sha256"}
     assert (members["task_id"], members["attempt"], members["error"]["type_name"]) == ("part:1\n", 3, "ValueError")
     assert (members["body_bytes"], members["body_sha256"]) == (3, hashlib.sha256(b"x\ny").hexdigest())
     assert body == b"x\ny"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+
+import pytest
+
+from overnight.garbage import uncollected
 
 PROGRAM = """
 import gc
@@ -21,3 +26,16 @@ print(seen() is None)
 def test_cycles_are_still_found_though_rarely_looked_for() -> None:
     ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert ran.stdout == "True\n"
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_a_pass_without_collections_leaves_the_collector_as_it_was(was_enabled: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if was_enabled else gc.disable)()
+        with pytest.raises(KeyError), uncollected():
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() is was_enabled
+    finally:
+        (gc.enable if before else gc.disable)()

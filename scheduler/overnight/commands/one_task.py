@@ -45,8 +45,9 @@ def task_facts(client: Client, run: RunRecord, task_id: str) -> dict[str, Any]:
 
 def _record(client: Client, run: RunRecord, task_id: str) -> dict[str, Any] | None:
     """Return from which run a cached task's record is, and when that ended; None if it cannot be seen from here."""
-    from overnight.cache import FileTaskCache, FoundFlag
+    from overnight.cache import FileTaskCache
     from overnight.errors import Unreachable
+    from overnight.flags import FoundFlag
     from overnight.task import Task
 
     if run.status_dir is None:
