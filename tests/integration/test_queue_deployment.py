@@ -34,7 +34,7 @@ def test_without_a_url_it_starts_a_server_of_its_own_and_a_worker_for_each_cpu(
 ) -> None:
     """QX1, QX11, B2: when the first task is to run, and no sooner."""
     monkeypatch.delenv("OVERNIGHT_REDIS_URL", raising=False)
-    state_dir = short_directory / "own"
+    state_dir = short_directory / "own-deployment"
     with QueueExecutor(state_dir=state_dir, task_log_dir=str(tmp_path)) as executor:
         assert list(executor.execute(TaskGraph())) == []
         assert not state_dir.exists()
