@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from weakref import ReferenceType, ref
 
 from distributed import get_worker
 
@@ -119,6 +120,7 @@ class _Batch:
         functions: Sequence[bytes],
     ) -> None:
         self._name = name
+        self.topic = settings.topic
         self._settings = settings
         self._orders = orders
         self._inputs = inputs
@@ -133,15 +135,9 @@ class _Batch:
         if len(self._orders) == 1:
             self._report[0] = self._outcome_of(0)
             return self._report
-        worker = get_worker()
-        alarm = threading.Timer(LATE_SECONDS, lambda: worker.log_event(self._settings.topic, self.cut()))
-        alarm.daemon = True
-        alarm.start()
-        try:
-            self._run_all()
-        finally:
-            alarm.cancel()
-            alarm.join()
+        worker: Any = get_worker()
+        worker.loop.add_callback(worker.loop.call_later, LATE_SECONDS, _tell_if_late, ref(self), worker)
+        self._run_all()
         return self._report
 
     def _run_all(self) -> None:
@@ -158,7 +154,7 @@ class _Batch:
                 return
 
     def cut(self) -> dict[str, Any]:
-        """Start nothing more; return what is to be told of this batch now."""
+        """Start nothing more; return what is to be told of this batch now. Called while a task of it runs."""
         with self._guard:
             self._cut = True
             done = [(position, packed) for position, packed in enumerate(self._report[: self._current]) if packed]
@@ -212,6 +208,13 @@ class _Batch:
         if not outcome.ok:
             raise outcome.value
         return outcome.value
+
+
+def _tell_if_late(reference: ReferenceType[_Batch], worker: Any) -> None:
+    """Report for a batch that has not ended; on the worker's event loop, so that no thread is needed to wait."""
+    batch = reference()
+    if batch is not None:
+        worker.log_event(batch.topic, batch.cut())
 
 
 def _run(

@@ -126,3 +126,73 @@ def write_here(name: str) -> str:
     """Write a file with a relative path."""
     Path(name).write_text(name, encoding="utf-8")
     return name
+
+
+# Values, gates and objects of some size.
+
+
+class Project:
+    """A large object with a method that tasks call."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def size(self) -> int:
+        """Return the size of the content."""
+        return len(self.content)
+
+
+def megabytes(number: int) -> bytes:
+    """Return so many megabytes that no compression makes smaller."""
+    return os.urandom(number * 1024 * 1024)
+
+
+def size_of(value: Any) -> int:
+    """Return the size of the one value inside lists and dicts."""
+    while isinstance(value, (list, dict)):
+        (value,) = value.values() if isinstance(value, dict) else value
+    return len(value)
+
+
+def append_and_give(values: list[Any]) -> list[Any]:
+    """Change the argument and return it."""
+    values.append("more")
+    return values
+
+
+def fail_if(value: Any, bad: Any) -> Any:
+    """Raise a ValueError for the bad value, return any other."""
+    if value == bad:
+        raise ValueError(f"{value} is bad")
+    return value
+
+
+def interrupt() -> None:
+    """Raise KeyboardInterrupt."""
+    raise KeyboardInterrupt
+
+
+def give_after_gate(gate: str, value: Any) -> Any:
+    """Wait until the gate, a FIFO, is opened; return the value."""
+    with Path(gate).open("rb") as fifo:
+        fifo.read()
+    return value
+
+
+def open_if(gate: str | None, value: Any) -> Any:
+    """Wait at the gate if there is one; return the value."""
+    return value if gate is None else give_after_gate(gate, value)
+
+
+def wait_at_first(pids: str, gate: str, value: Any) -> int:
+    """Note the process id; in the first attempt wait at the gate; return the size of the value."""
+    note(pids, str(os.getpid()))
+    if len(noted(Path(pids))) == 1:
+        give_after_gate(gate, None)
+    return size_of(value)
+
+
+def open_gate(gate: Path) -> None:
+    """Let one task through the gate, once it is there."""
+    with gate.open("wb"):
+        pass
