@@ -18,7 +18,7 @@ from typing import Any
 
 from overnight import cli_options
 from overnight.cache import NO_TASK_CACHE, TaskCache
-from overnight.errors import MissingExtra, UsageError
+from overnight.errors import MissingExtra, TaskError, UsageError
 from overnight.executor import TaskGraphExecutor
 from overnight.graph import Task, TaskGraph
 from overnight.inspection import decide
@@ -28,10 +28,11 @@ from overnight.status_table import print_status
 from overnight.summary import RunSummary
 from overnight.terminal_text import write_text
 
-#: Options that name the executor and its size: what they mean is in the `Choice`, no executor takes them.
+#: Options that name the executor and its size, whose meaning is in the `Choice`, and those that a namespace can only
+#: hold because the host tool has options of these names.
 _SELECTING = frozenset({
     "jobs", "executor", "redis_url", "use_process_pool", *cli_options.DASK_OPTIONS, "command", "task_ids", "workers",
-    "max_workers", "task_cache", "force",
+    "max_workers", "task_cache", "force", "queue", "state_dir",
 })  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def task_graph_run_with_results(
         for task, result in pairs:
             if isinstance(result, BaseException):
                 if not keep_going:
-                    raise result
+                    raise _raisable(task, result)
                 _print_failure(task, result)
             yield result
     finally:
@@ -126,6 +127,15 @@ def task_graph_run_with_results(
         close = getattr(pairs, "close", None)
         if close is not None:
             close()
+
+
+def _raisable(task: Task, error: BaseException) -> BaseException:
+    """Return the exception that stands for a failure: a SystemExit would end the tool with the task's own status."""
+    if not isinstance(error, SystemExit):
+        return error
+    failure = TaskError(f"Task {shown(task.task_id)!r} called sys.exit({error.code!r}).")
+    failure.__cause__ = error
+    return failure
 
 
 def _executed(

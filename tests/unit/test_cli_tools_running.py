@@ -20,7 +20,7 @@ from overnight.cli_tools import (
     task_graph_run_with_results,
     task_graph_status,
 )
-from overnight.errors import UnknownTask
+from overnight.errors import TaskError, UnknownTask
 from overnight.executor import TaskGraphExecutor
 from overnight.graph import Task, TaskDesc, TaskGraph
 from overnight.sequential_executor import SequentialExecutor
@@ -58,6 +58,14 @@ class TestTaskGraphRun:
         assert executor.summary is not None
         assert executor.summary.not_run == ("c",)
         assert task_graph_run(graph, executor) is True
+
+    def test_a_task_that_exits_does_not_end_the_tool_with_its_status(self) -> None:
+        """L9, R11."""
+        graph = TaskGraph()
+        graph.create_task("leaver", sys.exit, args=[0])
+        with pytest.raises(TaskError, match=r"Task 'leaver' called sys\.exit\(0\)") as raised:
+            task_graph_run(graph)
+        assert isinstance(raised.value.__cause__, SystemExit)
 
     def test_a_task_that_returns_false_is_a_success(self) -> None:
         """R15."""
