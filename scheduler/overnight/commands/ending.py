@@ -19,6 +19,8 @@ from overnight.own_frames import place_of
 from overnight.store.records import RunRecord, TaskView
 
 MOST_FAILED = 20
+#: Of a message of several lines, how many are shown after the first.
+MOST_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,11 @@ class Ending:
 
 def _failed_lines(failed: FailedTask, *, verbose: bool) -> list[str]:
     attempts = f" (attempt {failed.attempts})" if failed.attempts > 1 else ""
-    what = f"{failed.type_name}: {failed.message}" if failed.message else failed.type_name
+    first, *more = failed.message.splitlines() or [""]
     place = place_of(failed.traceback)
-    what += f" ({place})" if place else ""
+    what = (f"{failed.type_name}: {first}" if first else failed.type_name) + (f" ({place})" if place else "")
     lines = [f"  failed: {shown(failed.task_id)}{attempts}: {shown(what)}"]
+    lines += [f"    {shown(line)}" for line in more[:MOST_LINES]]
     if verbose:
         lines += [f"    {shown(line)}" for line in failed.traceback.rstrip().splitlines()]
     return lines + ([f"    log: {shown(failed.log)}"] if failed.log else [])

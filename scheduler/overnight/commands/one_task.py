@@ -72,7 +72,9 @@ def task_lines(facts: dict[str, Any]) -> list[str]:
     if facts["skipped_for"] is not None:
         lines.append(f"  skipped, because this failed: {shown(facts['skipped_for'])}")
     if facts["error"]:
-        lines.append(f"  error: {shown(facts['error']['type'])}: {shown(facts['error']['message'])}")
+        first, *more = facts["error"]["message"].splitlines() or [""]
+        lines.append(f"  error: {shown(facts['error']['type'])}: {shown(first)}")
+        lines += [f"    {shown(line)}" for line in more]
         lines += [f"    {shown(line)}" for line in facts["error"]["traceback"].rstrip().splitlines()]
     return lines
 
