@@ -1,7 +1,8 @@
 """Print one table of figures: ``python -m tests.benchmarks [--only WIDE,CHAIN] [--rounds N] [--quick] [--json]``.
 
-Overnight beside plain RQ (two SimpleWorkers on a server of their own) and the standard library's process pool, on this
-machine, in one run. Each figure is the median of interleaved rounds; the spread is half of the range of the rounds.
+Overnight beside plain RQ (two SimpleWorkers on a server of their own) and the standard library's process pool, and its
+Dask executor beside plain Dask on one cluster, on this machine, in one run. Each figure is the median of interleaved
+rounds; the spread is half of the range of the rounds; the ratio is that to plain RQ, on Dask that to plain Dask.
 Peak memory is the sum over all processes of a system since it started.
 """
 
@@ -16,9 +17,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from tests.benchmarks import local_systems, overnight_systems, peers
+from tests.benchmarks import dask_systems, local_systems, overnight_systems, peers
 from tests.benchmarks.measuring import Figure, System, Workload, measure, table
-from tests.benchmarks.workloads import FULL, LONG, ONCE, QUICK, WORKLOADS, Sizes
+from tests.benchmarks.workloads import FULL, LONG, ON_DASK, ONCE, QUICK, WORKLOADS, Sizes
 
 FULL_ROUNDS = 5
 QUICK_ROUNDS = 3
@@ -41,9 +42,12 @@ def run(chosen: Sequence[Workload], sizes: Sizes, rounds: int, names: Sequence[s
     with tempfile.TemporaryDirectory(prefix="ob-", ignore_cleanup_errors=True) as directory, ExitStack() as stack:
         makers = _makers(sizes, Path(directory))
         systems = [stack.enter_context(make) for name, make in makers.items() if names is None or name in names]
+        if (names is None or "dask" in names) and any(workload.name in ON_DASK for workload in chosen):
+            systems += stack.enter_context(dask_systems.plain_and_executor(sizes, Path(directory)))
         for workload in chosen:
             print(f"{workload.name} ...", file=sys.stderr, flush=True)
-            figures += measure(workload, systems, 1 if workload.name in ONCE else rounds, peers.RQ)
+            yardstick = dask_systems.PLAIN if workload.name in ON_DASK else peers.RQ
+            figures += measure(workload, systems, 1 if workload.name in ONCE else rounds, yardstick)
     return figures
 
 

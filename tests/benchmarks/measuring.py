@@ -141,7 +141,7 @@ def stopwatch() -> Iterator[Clock]:
     clock.seconds = time.perf_counter() - start
 
 
-HEADINGS = ("workload", "system", "tasks", "median", "unit", "spread", "ratio to RQ", "peak MB")
+HEADINGS = ("workload", "system", "tasks", "median", "unit", "spread", "ratio", "peak MB")
 
 
 def table(figures: Sequence[Figure]) -> str:

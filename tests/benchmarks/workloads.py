@@ -17,8 +17,12 @@ FANIN = Workload("FANIN", Unit.RATE)
 SUBMIT = Workload("SUBMIT100K", Unit.SECONDS)
 STATUS = Workload("STATUS100K", Unit.SECONDS)
 GRAPH = Workload("GRAPH", Unit.SECONDS)
+DASKMAP = Workload("DASKMAP", Unit.RATE)
+DASKCHAIN = Workload("DASKCHAIN", Unit.HOP)
 
-WORKLOADS = (WIDE, FLAGS, CHAIN, LAYERS, SLEEP, FANIN, SUBMIT, STATUS, GRAPH)
+WORKLOADS = (WIDE, FLAGS, CHAIN, LAYERS, SLEEP, FANIN, SUBMIT, STATUS, GRAPH, DASKMAP, DASKCHAIN)
+#: Compared with plain Dask, not with plain RQ.
+ON_DASK = frozenset({DASKMAP.name, DASKCHAIN.name})
 #: Measured once, whatever the number of rounds: each takes long and varies little.
 ONCE = frozenset({SUBMIT.name, STATUS.name, GRAPH.name})
 #: Measured on request only.
@@ -38,6 +42,7 @@ class Sizes:
     status: int = 100_000
     graph: int = 1_000_000
     rq_wide: int = 2_000
+    dask_wide: int = 2_000
 
 
 FULL = Sizes()
