@@ -163,8 +163,7 @@ class _Child:
         self._reader.close()
         self._close_theirs()
         try:
-            if self._process.pid is not None:
-                self._process.join(self._exit_seconds)
+            self._await_end()
         finally:
             self._signal(signal.SIGKILL)
             self._lifeline.close()
@@ -174,6 +173,13 @@ class _Child:
                 self._process.join()
                 self._exit_code = self._process.exitcode
             self._process.close()
+
+    def _await_end(self) -> None:
+        if self._death is not None:
+            # Joining with a limit waits for ever for a child that has closed its sentinel and lives.
+            wait([self._death], self._exit_seconds)
+        elif self._process.pid is not None:
+            self._process.join(self._exit_seconds)
 
     def _signal(self, number: int) -> None:
         """Send a signal to the child's whole group, or to the child before it has one."""
