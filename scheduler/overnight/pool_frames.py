@@ -3,8 +3,12 @@
 A frame is a mark, its kind, the length of its body, and the body. The mark tells frames from whatever else a task may
 have written to, or put in the place of, a descriptor that is not its own.
 
-    driver -> process    ENTER (once per run, before the first RUN), RUN (only when the former task has ended)
+    driver -> process    ENTER (once per run, before the first RUN), RUN
     process -> driver    READY (once), BEGINS (before a task with a time limit), OUTCOME (after each task)
+
+With each RUN the driver puts a ticket, one byte that RUN names, into a pipe of which it keeps the reading end too. The
+process runs only what it finds the ticket of. Whoever reads a ticket has it: so the driver takes back a task that has
+not begun, and knows of a process that died which one it ran.
 """
 
 from __future__ import annotations
@@ -46,9 +50,9 @@ class RunContext:
     import_paths: Sequence[str]
 
 
-#: The body of RUN, pickled: id, attempt, timeout, the function's number (0: not shared), the pickled function (None if
-#: the process has it under that number), the pickled arguments.
-RunFields = tuple[str, int, float | None, int, bytes | None, bytes]
+#: The body of RUN, pickled: the ticket, id, attempt, timeout, the function's number (0: not shared), the pickled
+#: function (None if the process has it under that number), the pickled arguments.
+RunFields = tuple[int, str, int, float | None, int, bytes | None, bytes]
 
 
 class BrokenChannel(OvernightError):

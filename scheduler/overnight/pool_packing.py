@@ -6,12 +6,12 @@ import logging
 import os
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable
 from functools import partial
 from itertools import count
 from types import FunctionType
-from typing import IO, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from overnight.base_executor import RunFacts
 from overnight.graph_run import Launch
@@ -46,7 +46,7 @@ class PackedCalls:
     """Pickles the calls of one run: a function that several of its tasks share once, arguments for each task."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[FunctionType, tuple[int, bytes]] = WeakKeyDictionary()
+        self._known: weakref.WeakKeyDictionary[FunctionType, tuple[int, bytes]] = weakref.WeakKeyDictionary()
         self._numbers = count(1)
 
     def packed(self, launch: Launch) -> tuple[int, bytes, bytes]:
@@ -78,28 +78,31 @@ class LargeResults:
     """A file without a name for the large outcomes of one run; it is gone when the last of them is forgotten."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] | None = None
+        self._file: int | None = None
         self._end = 0
 
     def keep(self, message: bytes) -> Callable[[], Any] | None:
         """Write a packed outcome; return how its value is got again, or None if it could not be written."""
         try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long-lived as the results
-            begin = self._end
-            rest = memoryview(message)
-            while rest:
-                rest = rest[os.pwrite(self._file.fileno(), rest, begin + len(message) - len(rest)) :]
+            file = self._opened()
+            written = 0
+            while written < len(message):
+                written += os.pwrite(file, memoryview(message)[written:], self._end + written)
         except OSError as error:
             _logger.warning("A large result stays in memory, the temporary file cannot be written: %s", error)
             return None
-        self._end += len(message)
-        return partial(self._value, begin, len(message))
+        begin, self._end = self._end, self._end + written
+        return partial(self._value, file, begin, written)
 
-    def _value(self, begin: int, size: int) -> Any:
+    def _opened(self) -> int:
         if self._file is None:
-            raise RuntimeError("Nothing was written.")
+            with tempfile.TemporaryFile(buffering=0) as file:
+                self._file = os.dup(file.fileno())
+            weakref.finalize(self, os.close, self._file)
+        return self._file
+
+    def _value(self, file: int, begin: int, size: int) -> Any:
         data = bytearray()
-        while len(data) < size and (piece := os.pread(self._file.fileno(), size - len(data), begin + len(data))):
+        while len(data) < size and (piece := os.pread(file, size - len(data), begin + len(data))):
             data += piece
         return unpack_outcome(bytes(data)).value

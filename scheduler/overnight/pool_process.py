@@ -3,7 +3,7 @@
 Each is a program of its own, never a fork of the driver, in a session of its own, so that what its tasks start can be
 ended with it. Its death is told by its process descriptor where there is one: copies that a task has forked may hold
 the channel open. Its standard output and error are a file that the driver holds too: what a task that died had printed
-is in it. A process that leaves an order unread dies innocent: the kernel then resets the channel, and does not end it.
+is in it. Which tasks it has begun is told by their tickets (`pool_frames`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,41 +30,57 @@ from overnight.surroundings import OF_THE_HOST, passed_environment
 #: How much of its output is kept of a process that died.
 OUTPUT_BYTES = 10 << 20
 _COMMAND = (
-    "import sys; channel, output, lifeline, *sys.path = sys.argv[1:]; import overnight.pool_worker as worker; "
-    "worker.main(int(channel), int(output), int(lifeline))"
+    "import sys; numbers, sys.path = [int(text) for text in sys.argv[1:5]], sys.argv[5:]; "
+    "import overnight.pool_worker as worker; worker.main(*numbers)"
 )
 
 
 @dataclass(eq=False, slots=True)
 class Flight:
-    """A launch in a process: when it was handed over (epoch and monotonic), and when the process is overdue."""
+    """A launch on its way, with its packed function and arguments.
+
+    `started` (epoch) and `begin` (monotonic) are when its process took it up, as far as the driver knows, `overdue`
+    when the process is to be killed, `ticket` that of its last process.
+    """
 
     launch: Launch
-    started: float
-    begin: float
+    number: int
+    function: bytes
+    arguments: bytes
+    started: float = 0.0
+    begin: float = 0.0
     overdue: float | None = None
+    ticket: int = 0
+
+    def take_up(self) -> None:
+        """Note that its process takes it up now."""
+        self.started, self.begin = time.time(), time.monotonic()
 
 
 class PoolProcess:
-    """One process. `flight` is what it runs, `run_id` the run that it has entered, `numbers` the functions it has."""
+    """One process. `flights` are what it was given, the first of which it runs, or will run next.
+
+    `run_id` is the run that it has entered, `numbers` are the functions of that run which it has.
+    """
 
     def __init__(self) -> None:
-        self.flight: Flight | None = None
+        self.flights: deque[Flight] = deque()
         self.run_id: str | None = None
         self.numbers: set[int] = set()
         self.is_ready = False
         #: True once nothing more can be handed over.
         self.is_leaving = False
-        #: True if it died without having read all that was sent.
-        self.left_unread = False
         #: Why the driver killed it.
         self.verdict: TaskError | None = None
-        self._outbox = b""
+        self.outbox = b""
+        self._next_ticket = 0
         self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - closed in `collect`
         self.handle: int | None = None
         self.channel, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
-        inherited = (theirs.fileno(), self._output.fileno(), lifeline)
+        self._tickets, self._ticket_box = os.pipe()
+        os.set_blocking(self._tickets, False)
+        inherited = (theirs.fileno(), self._output.fileno(), lifeline, self._tickets)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _COMMAND, *map(str, inherited), *import_paths()],
@@ -88,22 +105,46 @@ class PoolProcess:
         """The process id, and that of its group."""
         return self._process.pid
 
-    def send(self, data: bytes) -> bool:
-        """Send what the channel takes now and keep the rest for `flush`; tell whether there is a rest."""
-        self._outbox = self._outbox + data if self._outbox else data
-        return self.flush()
+    @property
+    def flight(self) -> Flight | None:
+        """What it runs, as far as the driver knows."""
+        return self.flights[0] if self.flights else None
+
+    def give(self, flight: Flight) -> None:
+        """Add a flight, and the ticket without which it will not run."""
+        self._next_ticket = flight.ticket = (self._next_ticket + 1) % 256
+        flight.overdue = None
+        flight.take_up()
+        self.flights.append(flight)
+        os.write(self._ticket_box, bytes((flight.ticket,)))
+
+    def next_flight(self) -> Flight:
+        """Return the flight that has ended, and go on to the next one."""
+        ended = self.flights.popleft()
+        if self.flights:
+            self.flights[0].take_up()
+        return ended
+
+    def take_back(self) -> Flight | None:
+        """Take back a flight that has not begun; None if there is none."""
+        try:
+            (ticket,) = os.read(self._tickets, 1)
+        except BlockingIOError:
+            return None
+        flight = next(flight for flight in self.flights if flight.ticket == ticket)
+        self.flights.remove(flight)
+        return flight
 
     def flush(self) -> bool:
-        """Send what is left, as far as the channel takes it; tell whether there is a rest."""
+        """Send what is in the outbox, as far as the channel takes it; tell whether there is a rest."""
         try:
-            sent = self.channel.send(self._outbox)
+            sent = self.channel.send(self.outbox)
         except BlockingIOError:
             return True
-        except OSError:
-            self.left_unread = True
-            sent = len(self._outbox)
-        self._outbox = self._outbox[sent:]
-        return bool(self._outbox)
+        except OSError:  # it has died, which is told in its own time
+            sent = len(self.outbox)
+        self.outbox = self.outbox[sent:]
+        return bool(self.outbox)
 
     def receive(self) -> Iterator[tuple[Kind, bytes]]:
         """Yield the frames that have arrived. Raises EOFError at the end of the stream, BrokenChannel."""
@@ -112,8 +153,7 @@ class PoolProcess:
                 frames = self._reader.receive()
             except BlockingIOError:
                 return
-            except ConnectionResetError:
-                self.left_unread = True
+            except ConnectionResetError:  # it died and left something unread
                 frames = None
             if frames is None:
                 raise EOFError
@@ -167,8 +207,8 @@ class PoolProcess:
     def _close(self) -> None:
         self.channel.close()
         self._output.close()
-        with suppress(OSError):
-            os.close(self._lifeline)
+        for descriptor in (self._lifeline, self._tickets, self._ticket_box):
+            os.close(descriptor)
         if self.handle is not None:
             os.close(self.handle)
             self.handle = None

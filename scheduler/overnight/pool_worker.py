@@ -1,4 +1,4 @@
-"""A process of the pool: it runs the tasks that its driver hands over, one at a time (`pool_process.COMMAND`).
+"""A process of the pool: it runs the tasks that its driver hands over, one after the other (`pool_process.COMMAND`).
 
 It enters a run's surroundings, keeps the functions that tasks share, and per task: loads function and arguments,
 calls the function inside the task's log, sends the outcome, and puts its surroundings right. Whatever ends this
@@ -64,8 +64,10 @@ class _Call(NamedTuple):
 class PoolWorker:
     """The loop of the process: frames in, outcomes out."""
 
-    def __init__(self, channel: socket.socket, capture: OutputCapture) -> None:
+    def __init__(self, channel: socket.socket, tickets: int, capture: OutputCapture) -> None:
         self._channel = channel
+        self._tickets = tickets
+        self._ticket: int | None = None
         self._place = _place_of(channel)
         self._capture = capture
 
@@ -97,10 +99,19 @@ class PoolWorker:
             self._obstacle = error
 
     def _run(
-        self, task_id: str, attempt: int, timeout: float | None, number: int, function: bytes | None, arguments: bytes
+        self,
+        ticket: int,
+        task_id: str,
+        attempt: int,
+        timeout: float | None,
+        number: int,
+        function: bytes | None,
+        arguments: bytes,
     ) -> None:
         if number and function is not None:
             self._packed[number] = function
+        if not self._has(ticket):
+            return
         call = _Call(number, function or self._packed[number], arguments, self._obstacle)
         perform = self._run_forked if self._context.fork_tasks else self._run_here
         ended = perform(task_id, attempt, timeout, call)
@@ -108,6 +119,18 @@ class PoolWorker:
         self._send(Kind.OUTCOME, message)
         self._capture.restore()
         self._settle()
+
+    def _has(self, ticket: int) -> bool:
+        """Take the ticket of a task; False if the driver has taken the task back."""
+        if self._ticket is None:
+            try:
+                (self._ticket,) = os.read(self._tickets, 1)
+            except BlockingIOError:
+                return False
+        if self._ticket != ticket:
+            return False
+        self._ticket = None
+        return True
 
     def _run_here(self, task_id: str, number: int, timeout: float | None, call: _Call) -> Outcome:
         func: Callable[..., Any]
@@ -173,18 +196,18 @@ def _be_taken_first() -> None:
         path.write_text(str(min(int(path.read_text()) + _TAKEN_FIRST, _MOST_TAKEN_FIRST)))
 
 
-def main(channel_fd: int, output_fd: int, lifeline_fd: int) -> NoReturn:
-    """Run a process of the pool on three inherited descriptors; never return, and run no exit handlers."""
+def main(channel_fd: int, output_fd: int, lifeline_fd: int, tickets_fd: int) -> NoReturn:
+    """Run a process of the pool on four inherited descriptors; never return, and run no exit handlers."""
     end_group_with(lifeline_fd)
     _be_taken_first()
-    for descriptor in (channel_fd, output_fd, lifeline_fd):
+    for descriptor in (channel_fd, output_fd, lifeline_fd, tickets_fd):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function takes no keyword
     with socket.socket(fileno=channel_fd) as channel, OutputCapture(output_fd) as capture:
         _log_to_stderr()
         faulthandler.enable()
         status = 1
         try:
-            PoolWorker(channel, capture).serve()
+            PoolWorker(channel, tickets_fd, capture).serve()
             status = 0
         except (BrokenPipeError, ConnectionResetError, SystemExit):
             pass  # the driver has closed the channel, or said to stop

@@ -33,15 +33,25 @@ class Pool:
         self._poll = select.poll()
         self._by_descriptor: dict[int, PoolProcess] = {}
         self._handles: dict[int, PoolProcess] = {}
+        self._posted: set[PoolProcess] = set()
         # For an executor that nobody closes: also at the end of the interpreter.
         self._finalizer = weakref.finalize(self, _end_all, self.processes, os.getpid())
 
-    def idle(self) -> PoolProcess | None:
-        """Return a process that can take a task, a new one if there is room; None if all are busy. Raises OSError."""
+    def taker(self, patience_seconds: float) -> PoolProcess | None:
+        """Return the process that is to get the next task; None if there is none. Raises OSError.
+
+        An idle one, else a new one, else one that has taken up its only task within the last `patience_seconds`.
+        """
         for process in self.processes:
-            if process.flight is None and not process.is_leaving:
+            if not process.flights and not process.is_leaving:
                 return process
-        return self._started() if len(self.processes) < self.size else None
+        if len(self.processes) < self.size:
+            return self._started()
+        latest = time.monotonic() - patience_seconds
+        for process in self.processes:
+            if len(process.flights) == 1 and process.flights[0].begin >= latest and not process.is_leaving:
+                return process
+        return None
 
     def _started(self) -> PoolProcess:
         process = PoolProcess()
@@ -53,10 +63,17 @@ class Pool:
             self._poll.register(process.handle, select.POLLIN)
         return process
 
-    def send(self, process: PoolProcess, data: bytes) -> None:
-        """Send data to a process, now and whenever its channel takes more."""
-        if process.send(data):
-            self._poll.modify(process.channel, select.POLLIN | select.POLLOUT)
+    def post(self, process: PoolProcess, data: bytes) -> None:
+        """Put data into the outbox of a process, for the next `flush`."""
+        process.outbox = process.outbox + data if process.outbox else data
+        self._posted.add(process)
+
+    def flush(self) -> None:
+        """Send what was posted, now and whenever a channel takes more."""
+        while self._posted:
+            process = self._posted.pop()
+            if process.flush():
+                self._poll.modify(process.channel, select.POLLIN | select.POLLOUT)
 
     def wait(self, seconds: float | None) -> list[Event]:
         """Wait until processes have something to say, at most so long (None: no limit)."""
@@ -75,6 +92,7 @@ class Pool:
     def mute(self, process: PoolProcess) -> None:
         """Listen to the channel of a process no longer."""
         process.is_leaving = True
+        self._posted.discard(process)
         if self._by_descriptor.pop(process.channel.fileno(), None) is not None:
             self._poll.unregister(process.channel)
 

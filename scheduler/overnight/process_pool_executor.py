@@ -1,9 +1,10 @@
 """Runs the tasks of a graph in processes of this machine (BEHAVIOUR PP).
 
-Tasks wait for a process in one queue, in the driver; each process holds one task at a time and gets the next one the
-moment its outcome arrives, before that is looked at. So a death is charged to exactly one task, nothing waits behind
-a long task while another process is idle, and a process is hardly ever idle while there is work. `room` keeps what is
-running and waiting below twice the number of processes. The driver has no thread: it waits for channels and deaths.
+A process holds one task, and a second one behind it while the first is short: then it need not wait for the driver. A
+task that waits behind one which turns out to be long is taken back as soon as another process is idle, and one that
+waited in a process that died has not begun and is handed to another: its ticket tells (`pool_frames`). So each death is
+charged to exactly one task. `room` keeps what was started and has not finished below twice the number of processes. The
+driver has no thread: it waits for channels and deaths.
 
 `pool_process` holds the driver's ends, `pool_worker` is the program of the processes, `pool_frames` what they say.
 """
@@ -33,6 +34,8 @@ from overnight.pool_process import Flight, PoolProcess
 from overnight.process_pool import Pool
 from overnight.task_log import TaskLog
 
+#: Seconds from which on a task counts as long: nothing is to wait behind it.
+LONG_SECONDS = 0.002
 #: Seconds that a process has to end by itself once it has closed its channel.
 CLOSED_SECONDS = 1.0
 
@@ -78,7 +81,7 @@ class PoolRun:
         self._pool = pool
         self._calls = PackedCalls()
         self._large = LargeResults()
-        self._waiting: deque[tuple[Launch, int, bytes, bytes]] = deque()
+        self._waiting: deque[Flight] = deque()
         self._finished: list[Finished] = []
         self._unfinished = 0
         self._enter = frame(Kind.ENTER, dumps(context_of(facts)))
@@ -91,7 +94,7 @@ class PoolRun:
 
     def start(self, launch: Launch) -> None:
         """Let an attempt wait for a process, and hand it over if one is idle. Raises TaskNotPicklable."""
-        self._waiting.append((launch, *self._calls.packed(launch)))
+        self._waiting.append(Flight(launch, *self._calls.packed(launch)))
         self._unfinished += 1
         self._feed()
 
@@ -99,6 +102,7 @@ class PoolRun:
         """Wait until some attempt has ended, at most so long; return all that have."""
         limit = None if seconds is None else time.monotonic() + seconds
         while not self._finished:
+            self._feed()
             self._look(self._pause(limit))
             self._end_overdue()
             if limit is not None and time.monotonic() >= limit:
@@ -110,16 +114,16 @@ class PoolRun:
         self._waiting.clear()
         try:
             self._look(0)
-            for process in self._busy():
+            for process in self._pool.processes:
+                while process.take_back() is not None:
+                    pass
                 if process.flight is not None:
                     self._log_end(process.flight.launch, "its run was given up", process.output())
         finally:
+            busy = [process for process in self._pool.processes if process.flights or process.is_leaving]
             # A forked attempt ends with its own process, which waits for it as long.
-            self._pool.end(self._busy(), TERMINATE_SECONDS + (EXIT_SECONDS if self._facts.fork_tasks else 0))
+            self._pool.end(busy, TERMINATE_SECONDS + (EXIT_SECONDS if self._facts.fork_tasks else 0))
         return self._take_finished()
-
-    def _busy(self) -> list[PoolProcess]:
-        return [process for process in self._pool.processes if process.flight is not None or process.is_leaving]
 
     def _take_finished(self) -> Sequence[Finished]:
         finished, self._finished = self._finished, []
@@ -128,47 +132,64 @@ class PoolRun:
     # Handing over.
 
     def _feed(self) -> None:
-        """Hand waiting tasks to idle processes."""
+        """Hand waiting tasks to the processes that can take one."""
+        self._take_back_stuck()
         while self._waiting:
             try:
-                process = self._pool.idle()
+                process = self._pool.taker(LONG_SECONDS)
             except OSError as error:
-                if not self._pool.processes:
-                    self._finish(self._waiting.popleft()[0], Outcome(False, error, time.time(), 0.0))  # noqa: FBT003
-                    continue
-                return
+                if self._pool.processes:
+                    return
+                self._finish(self._waiting.popleft().launch, Outcome(False, error, time.time(), 0.0))  # noqa: FBT003
+                continue
             if process is None:
                 return
-            self._hand_over(process, *self._waiting.popleft())
+            self._hand_over(process, self._waiting.popleft())
 
-    def _hand_over(
-        self, process: PoolProcess, launch: Launch, number: int, function: bytes | None, arguments: bytes
-    ) -> None:
-        process.flight = Flight(launch, time.time(), time.monotonic())
+    def _take_back_stuck(self) -> None:
+        """Let tasks wait here that wait behind a long one, where another process is idle."""
+        if not any(not process.flights for process in self._pool.processes):
+            return
+        latest = time.monotonic() - LONG_SECONDS
+        for process in self._pool.processes:
+            if len(process.flights) > 1 and process.flights[0].begin <= latest:
+                flight = process.take_back()
+                if flight is not None:
+                    self._waiting.appendleft(flight)
+
+    def _hand_over(self, process: PoolProcess, flight: Flight) -> None:
+        process.give(flight)
         data = b""
         if process.run_id != self._facts.run_id:
             process.run_id = self._facts.run_id
             process.numbers.clear()
             data = self._enter
-        if number in process.numbers:
-            function = None
-        elif number:
+        launch, number = flight.launch, flight.number
+        function = None if number in process.numbers else flight.function
+        if number:
             process.numbers.add(number)
-        options = launch.desc.options
-        fields: RunFields = (launch.task.task_id, launch.attempt, options.timeout, number, function, arguments)
-        self._pool.send(process, data + frame(Kind.RUN, pickle.dumps(fields)))
+        timeout = launch.desc.options.timeout
+        fields: RunFields = (
+            flight.ticket, launch.task.task_id, launch.attempt, timeout, number, function, flight.arguments
+        )  # fmt: skip
+        self._pool.post(process, data + frame(Kind.RUN, pickle.dumps(fields)))
 
     # Taking in.
 
     def _pause(self, limit: float | None) -> float | None:
         """Return the seconds to the next thing that happens by the clock alone."""
-        times = [process.flight.overdue for process in self._pool.processes if process.flight is not None]
-        due = [moment for moment in (limit, *times) if moment is not None]
+        due = [] if limit is None else [limit]
+        has_idle = any(not process.flights for process in self._pool.processes)
+        for process in self._pool.processes:
+            due += [flight.overdue for flight in process.flights if flight.overdue is not None]
+            if has_idle and len(process.flights) > 1:
+                due.append(process.flights[0].begin + LONG_SECONDS)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _look(self, seconds: float | None) -> None:
         """Wait for events and see to them: first feed the processes again, then open what they sent."""
         arrived: list[tuple[Flight, bytes]] = []
+        self._pool.flush()
         for event in self._pool.wait(seconds):
             if event.process not in self._pool.processes:
                 continue  # buried in this round
@@ -176,6 +197,7 @@ class PoolRun:
                 self._listen(event.process, arrived)
             if event.ended or (event.process.is_leaving and event.process.handle is None):
                 self._bury(event.process, arrived)
+        self._pool.flush()
         for flight, message in arrived:
             self._finish(flight.launch, self._opened(flight, message))
 
@@ -185,8 +207,7 @@ class PoolRun:
             for kind, body in process.receive():
                 flight = process.flight
                 if kind is Kind.OUTCOME and flight is not None:
-                    arrived.append((flight, body))
-                    process.flight = None
+                    arrived.append((process.next_flight(), body))
                     self._feed()
                 elif kind is Kind.BEGINS and flight is not None:
                     timeout = flight.launch.desc.options.timeout or 0
@@ -223,16 +244,18 @@ class PoolRun:
         """Take the last words of a process that has ended, and charge the task that it ran."""
         self._pool.mute(process)
         self._listen(process, arrived)
+        if process.is_ready:
+            while (innocent := process.take_back()) is not None:
+                self._waiting.appendleft(innocent)
         flight, output = process.flight, process.output()
         code = self._pool.remove(process)
-        if flight is None:
-            _logger.debug("Process %d of the pool has ended with exit code %d.", process.pid, code)
-        elif process.verdict is None and (process.left_unread or not process.is_ready):
-            _logger.warning("A process of the pool ended before it ran anything, exit code %d. %s", code, output)
-            self._finish(flight.launch, None)
-        else:
+        if not process.is_ready:
+            _logger.warning("A process of the pool ended before it was ready, exit code %d. %s", code, output)
+            for lost in process.flights:
+                self._finish(lost.launch, None)
+        elif flight is not None:
             error = process.verdict or death_of(_name(flight), code, worker=f"process {process.pid}")
-            self._log_end(flight.launch, str(error), output)
+            self._log_end(flight.launch, _told(error), output)
             seconds = time.monotonic() - flight.begin
             self._finish(flight.launch, Outcome(ok=False, value=error, started=flight.started, seconds=seconds))
         self._feed()
@@ -245,7 +268,7 @@ class PoolRun:
         if outcome.ok and len(message) > LARGEST_KEPT_BYTES:
             return replace(outcome, load=self._large.keep(message))
         if isinstance(outcome.value, ResultNotPicklable):
-            self._log_end(flight.launch, str(outcome.value))
+            self._log_end(flight.launch, _told(outcome.value))
         return outcome
 
     def _finish(self, launch: Launch, outcome: Outcome | None) -> None:
@@ -264,3 +287,7 @@ class PoolRun:
 
 def _name(flight: Flight) -> str:
     return f"Task {shown(flight.launch.task.task_id)!r}"
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
