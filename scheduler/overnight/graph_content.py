@@ -132,10 +132,11 @@ class GraphContent:
 
     def complete(self, task: Task, value: Any = NOT_HELD) -> None:
         """Remove a task that succeeded and satisfy its dependants, with its value if it is given."""
+        edges = self.edges
         task_id = task.task_id
-        if task_id not in self.edges.absent:
+        if task_id not in edges.absent:
             task_id = self._remove_if_there(task)
-        for dependant in self.edges.pop(task_id):
+        for dependant in edges.pop(task_id):
             dependant.settle(task_id, value)
             if not dependant.unmet:
                 self._ready.add(dependant)

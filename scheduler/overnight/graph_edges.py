@@ -141,6 +141,10 @@ class ReadyTasks:
         """Let go of so many ready nodes that are no longer alive."""
         self._ready = ready = self._ready - left
         ascending, heap = self._ascending, self._heap
+        if not ready:
+            ascending.clear()
+            heap.clear()
+            return
         while ascending and not ascending[0].alive:
             ascending.popleft()
         while heap and not heap[0][1].alive:

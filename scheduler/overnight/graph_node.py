@@ -179,16 +179,17 @@ class TaskNode:
 
     def settle(self, task_id: str, value: Any = NOT_HELD) -> None:
         """Note that the dependency `task_id` has completed; its value is kept only if the arguments take it."""
-        self.unmet -= 1
+        self.unmet = unmet = self.unmet - 1
         if self.wanted is not None and task_id not in self.wanted:
             value = NOT_HELD
-        if self._settled is None:
-            if self.unmet or value is not NOT_HELD:
+        settled = self._settled
+        if settled is None:
+            if unmet or value is not NOT_HELD:
                 self._settled = {task_id: value}
             return
-        self._settled[task_id] = value
-        if not self.unmet:
-            self._settled = {key: held for key, held in self._settled.items() if held is not NOT_HELD} or None
+        settled[task_id] = value
+        if not unmet:
+            self._settled = {key: held for key, held in settled.items() if held is not NOT_HELD} or None
 
     def fill_in(self, results: Mapping[Task, Any]) -> None:
         """Take over the wanted values of completed dependencies that only `results` holds."""
