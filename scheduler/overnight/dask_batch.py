@@ -21,8 +21,6 @@ from functools import lru_cache
 from typing import Any
 from weakref import ReferenceType, ref
 
-from distributed import get_worker
-
 from overnight.dask_surroundings import Surroundings, applied
 from overnight.errors import OvernightError
 from overnight.forked import AttemptOrder, run_in_child
@@ -135,6 +133,8 @@ class _Batch:
         if len(self._orders) == 1:
             self._report[0] = self._outcome_of(0)
             return self._report
+        from distributed import get_worker  # whoever only makes an executor needs no Dask
+
         worker: Any = get_worker()
         worker.loop.add_callback(worker.loop.call_later, LATE_SECONDS, _tell_if_late, ref(self), worker)
         self._run_all()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,9 @@ def test_a_type_whose_package_is_not_installed_says_what_to_install(kind: str, m
     expected: Any = MissingExtra if importlib.util.find_spec(module) is None else OvernightError
     with pytest.raises(expected, match=kind):
         make_client(name=kind)
+
+
+def test_importing_the_executor_imports_no_dask() -> None:
+    """P3."""
+    code = "import sys, overnight.dask_executor; sys.exit('distributed' in sys.modules or 'dask' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
