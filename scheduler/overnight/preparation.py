@@ -12,6 +12,7 @@ from typing import Any
 
 from overnight.cache import NoTaskCache, TaskCache
 from overnight.errors import BadSeal, RecordMismatch
+from overnight.garbage import uncollected
 from overnight.graph import Task, TaskGraph, missing_dependencies, value_dependencies
 from overnight.inspection import Decisions, decide
 
@@ -37,7 +38,8 @@ def prepare(graph: TaskGraph, cache: TaskCache, *, force: bool = False, load_all
     decisions = decide(graph, cache, with_bodies=load_all)
     loader = _Loader(graph, decisions)
     if load_all:
-        loader.load(decisions.completed)
+        with uncollected():
+            loader.load(decisions.completed)
     loader.load_needed()
     results = {task: value for task, value in loader.results.items() if not decisions.runs(task)}
     return Preparation(decisions.completed, results, decisions)

@@ -44,7 +44,7 @@ def recording(directory: Path, tasks: int) -> float:
     with SequentialExecutor(cache, task_log_dir=str(directory / "logs")) as executor:
         done = sum(1 for _ in executor.execute(graph))
     seconds = time.perf_counter() - began
-    if done != tasks or len(os.listdir(directory / "status")) != tasks:
+    if done != tasks or len(list((directory / "status").iterdir())) != tasks:
         raise RuntimeError("Not every task has left a flag.")
     return tasks / seconds
 
@@ -81,6 +81,12 @@ def _cpu_seconds(action: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
+def main() -> None:
+    ours, plain, ratio = recording_ratio(10_000)
+    print(f"10,000 no-ops with flags: {ours:.0f} tasks/s beside {plain:.0f} plain files/s, ratio {ratio:.2f}")
+    ours, plain, ratio = deciding_ratio(100_000)
+    print(f"deciding 100,000 tasks: {ours:.2f} s of CPU beside {plain:.2f} s of plain parsing, ratio {ratio:.2f}")
+
+
 if __name__ == "__main__":
-    print("10,000 no-ops with flags: %.0f tasks/s beside %.0f plain files/s, ratio %.2f" % recording_ratio(10_000))
-    print("deciding 100,000 tasks: %.2f s of CPU beside %.2f s of plain parsing, ratio %.2f" % deciding_ratio(100_000))
+    main()

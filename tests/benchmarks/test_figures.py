@@ -10,9 +10,21 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.flag_files import deciding_ratio, recording_ratio
+
 ROOT = Path(__file__).resolve().parents[2]
 #: How many times more tasks a second than plain RQ with as many workers.
 LEAST_RATIO = 6.0
+#: Of the rate at which the standard library's pool takes plain calls, what the process pool reaches with a graph, its
+#: decisions, logs and cloudpickle. Waiting by turns, or a step through another thread, would leave a tenth of it.
+LEAST_SHARE_OF_PLAIN_POOL = 0.3
+#: How many times as long as a call through the standard library's pool, a step of a chain may take.
+MOST_TIMES_PLAIN_HOP = 3.0
+#: Of the files that a plain loop writes and renames in a second, how many tasks with flags run in one. A sync for each
+#: flag would leave a few hundredths.
+LEAST_SHARE_OF_PLAIN_FILES = 0.1
+#: How many times the CPU seconds that opening and parsing all headers takes, the whole decision may take.
+MOST_TIMES_PLAIN_PARSING = 2.0
 
 
 def _measured(directory: Path, only: str, systems: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -35,8 +47,33 @@ def test_ten_thousand_tasks_go_through_the_queue_at_least_six_times_faster_than_
 
 
 @pytest.mark.timeout(180)
+def test_the_process_pool_keeps_up_with_plain_calls_through_the_standard_librarys(tmp_path: Path) -> None:
+    """PP2."""
+    figures = _measured(tmp_path, "WIDE,CHAIN", "process-pool,pool")
+    assert figures["WIDE", "overnight process pool"]["tasks"] == 10_000
+    wide, chain = [
+        figures[name, "overnight process pool"]["median"] / figures[name, "process pool"]["median"]
+        for name in ("WIDE", "CHAIN")
+    ]
+    assert wide >= LEAST_SHARE_OF_PLAIN_POOL, figures
+    assert chain <= MOST_TIMES_PLAIN_HOP, figures
+
+
+@pytest.mark.timeout(180)
 def test_the_dask_executor_is_faster_than_map_on_independent_tasks_and_than_hops_on_a_chain(tmp_path: Path) -> None:
     figures = _measured(tmp_path, "DASKMAP,DASKCHAIN", "dask")
     assert figures["DASKMAP", "overnight Dask"]["tasks"] == 2_000
     assert figures["DASKMAP", "overnight Dask"]["ratio"] >= 1.0, figures
     assert figures["DASKCHAIN", "overnight Dask"]["ratio"] >= 2.0, figures
+
+
+@pytest.mark.timeout(180)
+def test_tasks_with_flags_run_at_a_good_part_of_the_rate_of_plain_files() -> None:
+    ours, plain, ratio = recording_ratio(2_000)
+    assert ratio >= LEAST_SHARE_OF_PLAIN_FILES, (ours, plain)
+
+
+@pytest.mark.timeout(180)
+def test_deciding_what_must_run_costs_little_more_than_parsing_the_headers() -> None:
+    ours, plain, ratio = deciding_ratio(20_000)
+    assert ratio <= MOST_TIMES_PLAIN_PARSING, (ours, plain)

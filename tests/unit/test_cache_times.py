@@ -66,6 +66,59 @@ def scene(tmp_path: Path) -> Scene:
 KINDS = ["output_files", "intermediate_output_files"]
 
 
+OLD, EVEN, NEW = 4_000, FLAG_TIME, 6_000
+#: Each row of the table of C9: times of outputs, intermediates and inputs (None: missing), and whether the record of
+#: time EVEN stands.
+TABLE: list[tuple[list[int | None], list[int | None], list[int | None], bool]] = [
+    ([OLD, None], [], [], False),  # any output missing
+    ([OLD], [], [], True),  # all exist, no inputs
+    ([NEW], [], [OLD, None], False),  # an input missing
+    ([EVEN, OLD], [], [EVEN], False),  # newest input > oldest output
+    ([EVEN, NEW], [], [OLD, EVEN], True),  # newest input equal
+    ([NEW], [], [EVEN], True),  # older
+    ([NEW + 2], [], [NEW], True),  # the flag's own time is not looked at
+    ([], [OLD], [], True),  # only intermediates, all exist: likewise
+    ([], [NEW], [OLD, None], False),
+    ([], [EVEN, OLD], [EVEN], False),
+    ([], [EVEN, NEW], [OLD, EVEN], True),
+    ([], [NEW + 2], [NEW], True),
+    ([], [OLD, None], [], True),  # any intermediate missing: the flag rule
+    ([], [OLD, None], [OLD, None], False),
+    ([], [NEW, None], [NEW], False),
+    ([], [OLD, None], [EVEN], True),
+    ([NEW], [None], [EVEN], True),  # outputs and intermediates: the outputs decide alone
+    ([NEW], [OLD], [EVEN], True),
+    ([OLD], [NEW], [EVEN], False),
+    ([None], [NEW], [], False),
+    ([], [], [], True),  # the flag rule: nothing declared, no inputs
+    ([], [], [OLD, None], False),
+    ([], [], [NEW], False),
+    ([], [], [EVEN, OLD], True),
+]
+
+
+@pytest.mark.parametrize(("outputs", "intermediates", "inputs", "stands"), TABLE)
+def test_each_row_of_the_table_is_as_it_says(
+    scene: Scene, outputs: list[int | None], intermediates: list[int | None], inputs: list[int | None], stands: bool
+) -> None:
+    """C9: also that a record which does not stand keeps its payload, and that without a flag nothing stands."""
+
+    def files(kind: str, times: list[int | None]) -> list[str]:
+        names = [f"{kind}{number}" for number in range(len(times))]
+        pairs = zip(names, times, strict=True)
+        return [scene.missing(name) if time is None else scene.file(name, time) for name, time in pairs]
+
+    declared = {
+        "output_files": files("o", outputs),
+        "intermediate_output_files": files("m", intermediates),
+        "input_files": files("i", inputs),
+    }
+    expected = CacheRecordType.COMPUTED if stands else CacheRecordType.NEEDS_COMPUTE
+    assert scene.record(**declared) == CacheRecord(expected, "kept")
+    (scene.directory / "status" / "a.flag").unlink()
+    assert scene.record(**declared) == CacheRecord(CacheRecordType.NEEDS_COMPUTE)
+
+
 def test_a_missing_output_needs_compute_and_keeps_the_payload(scene: Scene) -> None:
     """C9."""
     record = scene.record(output_files=[scene.file("o1", 1), scene.missing("o2")])
