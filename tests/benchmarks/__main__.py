@@ -54,6 +54,7 @@ def run(chosen: Sequence[Workload], sizes: Sizes, rounds: int, names: Sequence[s
 def _makers(sizes: Sizes, place: Path) -> dict[str, AbstractContextManager[System]]:
     return {
         "queue": overnight_systems.queue(sizes, place),
+        "process-pool": overnight_systems.process_pool(sizes, place),
         "sequential": overnight_systems.sequential(sizes, place),
         "rq": peers.plain_rq(sizes, place),
         "pool": peers.process_pool(sizes),

@@ -21,6 +21,7 @@ from overnight.client import Client
 from overnight.core.states import TaskState
 from overnight.executor import TaskGraphExecutor
 from overnight.graph import TaskGraph
+from overnight.process_pool_executor import ProcessPoolTaskExecutor
 from overnight.queue_executor import QueueExecutor
 from overnight.sequential_executor import SequentialExecutor
 from overnight.state_dir import wait_until
@@ -30,6 +31,7 @@ from tests.benchmarks.workloads import WORKERS, Sizes
 from tests.support import graphs
 
 QUEUE = "overnight queue"
+POOL = "overnight process pool"
 SEQUENTIAL = "overnight sequential"
 
 
@@ -74,6 +76,15 @@ def sequential(sizes: Sizes, place: Path) -> Iterator[System]:
     runs = {name: _run(SequentialExecutor(), make) for name, make in _graphs(sizes).items() if name not in skipped}
     runs[workloads.FLAGS.name] = lambda: _with_flags(SequentialExecutor, sizes, place)
     yield System(SEQUENTIAL, runs)
+
+
+@contextmanager
+def process_pool(sizes: Sizes, place: Path) -> Iterator[System]:
+    """The process pool, its processes up and warm."""
+    keywords = {"max_workers": WORKERS, "task_log_dir": str(place / "logs")}
+    with ProcessPoolTaskExecutor(**keywords) as warm:
+        execute(warm, graphs.noops(n=100))
+        yield System(POOL, {name: _run(warm, make) for name, make in _graphs(sizes).items()})
 
 
 @contextmanager

@@ -125,6 +125,7 @@ def process_pool(sizes: Sizes) -> Iterator[System]:
             POOL,
             {
                 workloads.WIDE.name: lambda: _pooled(pool, noop, [()] * sizes.wide),
+                workloads.CHAIN.name: lambda: _hopped(pool, sizes.chain),
                 workloads.SLEEP.name: lambda: _pooled(pool, pause, [(SLEEP_SECONDS,)] * sizes.sleeps),
             },
         )
@@ -139,3 +140,12 @@ def _pooled(pool: ProcessPoolExecutor, func: Callable[..., Any], calls: Sequence
         for future in [pool.submit(func, *args) for args in calls]:
             future.result()
     return Sample(len(calls), clock.seconds)
+
+
+def _hopped(pool: ProcessPoolExecutor, length: int) -> Sample:
+    """A chain: each call is submitted with the result of the one before."""
+    with stopwatch() as clock:
+        value = -1
+        for _ in range(length):
+            value = pool.submit(one_more, value).result()
+    return Sample(length, clock.seconds)
