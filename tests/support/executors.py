@@ -26,6 +26,7 @@ class ExecutorKind:
     """How to make one kind of executor, and what the suite must know of it.
 
     `crosses_process`: results are pickled even without fork_tasks. `one_at_a_time`: tasks start strictly in order.
+    `in_driver`: tasks run in the driver's process, so one that kills its process ends the tests.
     `make(directory, **keywords)` returns a context whose value is the executor; its files go below `directory`.
     """
 
@@ -33,6 +34,7 @@ class ExecutorKind:
     make: Callable[..., Executor]
     crosses_process: bool = False
     one_at_a_time: bool = False
+    in_driver: bool = False
 
 
 def make_sequential(directory: Path, **keywords: Any) -> Executor:
@@ -83,11 +85,11 @@ def make_dask_threads(directory: Path, **keywords: Any) -> Executor:
 
 
 EXECUTORS = [
-    ExecutorKind("sequential", make_sequential, one_at_a_time=True),
+    ExecutorKind("sequential", make_sequential, one_at_a_time=True, in_driver=True),
     ExecutorKind("sequential-forked", make_forking, crosses_process=True, one_at_a_time=True),
     ExecutorKind("process-pool", make_pool, crosses_process=True),
     ExecutorKind("process-pool-forked", make_forking_pool, crosses_process=True),
     ExecutorKind("queue", make_queue, crosses_process=True),
     ExecutorKind("dask-processes", make_dask_processes, crosses_process=True),
-    ExecutorKind("dask-threads", make_dask_threads, crosses_process=True),
+    ExecutorKind("dask-threads", make_dask_threads, crosses_process=True, in_driver=True),
 ]
