@@ -17,13 +17,15 @@ from overnight.base_executor import RunFacts
 from overnight.graph_run import Launch
 from overnight.naming import shown
 from overnight.outcome_message import unpack_outcome
-from overnight.pickling import dump_input
+from overnight.pickling import dump_input, dumps
 from overnight.pool_frames import RunContext
 from overnight.pool_process import import_paths
 from overnight.surroundings import OF_THE_HOST, current_umask, passed_environment
 
 #: What is larger leaves the driver's memory.
 LARGEST_KEPT_BYTES = 64 * 1024
+
+_NO_ARGUMENTS = dumps(((), {}))
 
 _logger = logging.getLogger(__name__)
 
@@ -51,27 +53,32 @@ class PackedCalls:
 
     def packed(self, launch: Launch) -> tuple[int, bytes, bytes]:
         """Return the function's number (0: not shared), the function, the arguments. Raises TaskNotPicklable."""
-        task_id = shown(launch.task.task_id)
-        number, function = self._function(launch.desc.func, task_id)
-        what = f"An argument of task {task_id!r}"
-        return number, function, dump_input((launch.args, launch.kwargs), what, limit_bytes=sys.maxsize)
+        number, function = self._function(launch)
+        if not launch.args and not launch.kwargs:
+            return number, function, _NO_ARGUMENTS
+        return number, function, _dumped((launch.args, launch.kwargs), "An argument", launch)
 
-    def _function(self, func: Callable[..., Any], task_id: str) -> tuple[int, bytes]:
+    def _function(self, launch: Launch) -> tuple[int, bytes]:
         """Number a function when it is seen again, so that no process keeps those of a single task."""
+        func = launch.desc.func
         if not isinstance(func, FunctionType):
-            return 0, _dumped(func, task_id)
-        if func not in self._known:
-            self._known[func] = (0, _dumped(func, task_id))
-            return self._known[func]
-        number, data = self._known[func]
-        if not number:
-            number = next(self._numbers)
-            self._known[func] = (number, data)
-        return number, data
+            return 0, _dumped(func, "The function", launch)
+        known = self._known.get(func)
+        if known is None:
+            known = (0, _dumped(func, "The function", launch))
+        elif not known[0]:
+            known = (next(self._numbers), known[1])
+        else:
+            return known
+        self._known[func] = known
+        return known
 
 
-def _dumped(func: Callable[..., Any], task_id: str) -> bytes:
-    return dump_input(func, f"The function of task {task_id!r}", limit_bytes=sys.maxsize)
+def _dumped(value: Any, what: str, launch: Launch) -> bytes:
+    try:
+        return dumps(value)
+    except Exception:  # what it is that cannot be pickled takes a search, which ends in an error that names it
+        return dump_input(value, f"{what} of task {shown(launch.task.task_id)!r}", limit_bytes=sys.maxsize)
 
 
 class LargeResults:

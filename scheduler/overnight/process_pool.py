@@ -53,6 +53,13 @@ class Pool:
                 return process
         return None
 
+    def has_idle(self) -> bool:
+        """Tell whether a process has nothing to run."""
+        for process in self.processes:  # noqa: SIM110 - asked several times a task
+            if not process.flights:
+                return True
+        return False
+
     def _started(self) -> PoolProcess:
         process = PoolProcess()
         self.processes.append(process)

@@ -148,7 +148,7 @@ class PoolRun:
 
     def _take_back_stuck(self) -> None:
         """Let tasks wait here that wait behind a long one, where another process is idle."""
-        if not any(not process.flights for process in self._pool.processes):
+        if not self._pool.has_idle():
             return
         latest = time.monotonic() - LONG_SECONDS
         for process in self._pool.processes:
@@ -179,9 +179,11 @@ class PoolRun:
     def _pause(self, limit: float | None) -> float | None:
         """Return the seconds to the next thing that happens by the clock alone."""
         due = [] if limit is None else [limit]
-        has_idle = any(not process.flights for process in self._pool.processes)
+        has_idle = self._pool.has_idle()
         for process in self._pool.processes:
-            due += [flight.overdue for flight in process.flights if flight.overdue is not None]
+            flight = process.flight
+            if flight is not None and flight.overdue is not None:
+                due.append(flight.overdue)
             if has_idle and len(process.flights) > 1:
                 due.append(process.flights[0].begin + LONG_SECONDS)
         return max(0.0, min(due) - time.monotonic()) if due else None
