@@ -40,7 +40,8 @@ def prepare(graph: TaskGraph, cache: TaskCache, *, force: bool = False, load_all
     if load_all:
         with uncollected():
             loader.load(decisions.completed)
-    loader.load_needed()
+    else:
+        loader.load_needed()
     results = {task: value for task, value in loader.results.items() if not decisions.runs(task)}
     return Preparation(decisions.completed, results, decisions)
 
