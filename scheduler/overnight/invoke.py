@@ -44,8 +44,8 @@ class Outcome:
     """How one attempt ended. `value` is the result, or the exception if not `ok`.
 
     `started` is seconds since the epoch, `seconds` the duration by a monotonic clock, `peak_memory` the largest
-    resident size in bytes that the task's process had reached by the end (0 if unknown). `load`, where there is one, gets
-    a large result once more from where it lies, so that nobody need keep it (B15).
+    resident size in bytes that the task's process had reached by the end (0 if unknown). `load`, where there is one,
+    gets a large result once more from where it lies, so that nobody need keep it (B15).
     """
 
     ok: bool

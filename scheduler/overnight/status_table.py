@@ -32,9 +32,10 @@ def status_lines(graph: TaskGraph, decisions: Decisions, *, verbose: bool) -> It
     longest = max(map(len, names.values()), default=0)
     width = max(NARROWEST_COLUMN, min(longest, WIDEST_COLUMN))
     yield f"{'TaskID':<{width}} Status"
-    failed_above = _failed_ancestors(graph, decisions)
-    for task in tasks:
-        state, failed = decisions.state(task), failed_above.get(task)
+    states = [decisions.state(task) for task in tasks]
+    failed_above = _failed_ancestors(graph, decisions) if CacheRecordType.ERROR in states else {}
+    for task, state in zip(tasks, states, strict=True):
+        failed = failed_above.get(task)
         line = f"{names[task]:<{width}} {_state_text(state, failed)}"
         if state is not CacheRecordType.ERROR or failed is not None:
             yield line
