@@ -77,7 +77,8 @@ class FleetLease:
             unlock(self._locks.pop())
         self._files.tell_keeper(WAKE)
         if stop:
-            self._stop_if_unused()
+            with suppress(FileNotFoundError):  # the directory was removed: the keeper ends all when it sees that
+                self._stop_if_unused()
 
     def forget(self) -> None:
         """Drop the copies of the locks that a fork made: the child of a client is not a client."""

@@ -384,11 +384,12 @@ def test_what_ignores_the_request_to_stop_is_killed_after_the_time_to_drain(flee
 
 
 def test_a_removed_state_directory_ends_all_that_ran_in_it(fleet: Fleet) -> None:
-    fleet.ensure(2)
+    lease = fleet.ensure(2)
     pids = [*fleet.await_running(3).values(), fleet.keeper(), fleet.server_pid()]
     assert wait_until(lambda: "the server answers" in fleet.log(), SECONDS), fleet.log()
     shutil.rmtree(fleet.state_dir, ignore_errors=True)
     assert wait_until(lambda: all(is_dead(pid) for pid in pids), SECONDS), [pid for pid in pids if not is_dead(pid)]
+    lease.close(stop=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
