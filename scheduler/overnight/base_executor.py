@@ -47,7 +47,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Backend(Protocol):
-    """Where attempts run. One backend serves one run; all calls come from the driver's thread."""
+    """Where attempts run. One backend serves one run; all calls but `wake` come from the driver's thread."""
 
     def room(self) -> int:
         """Return how many more attempts may be started now."""
@@ -57,6 +57,9 @@ class Backend(Protocol):
 
     def wait(self, seconds: float | None) -> Sequence[Finished]:
         """Wait until some started attempt has ended, at most so long (None: no limit); return all that have."""
+
+    def wake(self) -> None:
+        """End a `wait` that is under way, or the next one: tasks were added. Called from any thread."""
 
     def abandon(self) -> Sequence[Finished]:
         """Stop what runs, leave nothing behind, and return what finished before. Also called after the last task."""
@@ -152,9 +155,10 @@ class TaskGraphExecutorBase(TaskGraphExecutor):
         if run.is_over:
             _say_that_nothing_runs(preparation)
             return
-        yield from self._driven(run, self._open_backend(self._run_facts(journal.run_id)))
+        yield from self._driven(graph, run, self._open_backend(self._run_facts(journal.run_id)))
 
-    def _driven(self, run: GraphRun, backend: Backend) -> Generator[tuple[Task, Any], None, None]:
+    def _driven(self, graph: TaskGraph, run: GraphRun, backend: Backend) -> Generator[tuple[Task, Any], None, None]:
+        graph.tell_additions_to(backend.wake)
         try:
             while not run.is_over:
                 finished: Sequence[Finished] = start_launches(run, backend)
@@ -165,6 +169,7 @@ class TaskGraphExecutorBase(TaskGraphExecutor):
                     _idle(run)
                 run.take_additions()
         finally:
+            graph.tell_additions_to(None)
             run.record(backend.abandon())
 
     def _open_backend(self, facts: RunFacts) -> Backend:

@@ -125,6 +125,10 @@ class DaskBackend:
         except Empty:
             return []
 
+    def wake(self) -> None:
+        """End a wait: an empty letter tells of nothing."""
+        self._mailbox.put(())
+
     def _judged(self, messages: Iterable[BatchEnded | BatchLate]) -> list[Finished]:
         finished = list(self._flights.judged(messages))
         self._in_flight -= len(finished)

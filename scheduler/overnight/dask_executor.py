@@ -66,7 +66,7 @@ class DaskExecutor(TaskGraphExecutorBase):
             yield from super()._pairs(graph, journal, preparation)
             return
         run.share = backend = self._open_backend(self._run_facts(journal.run_id))
-        yield from self._driven(run, backend)
+        yield from self._driven(graph, run, backend)
 
     def _open_backend(self, facts: RunFacts) -> DaskBackend:
         from overnight.dask_backend import DaskBackend

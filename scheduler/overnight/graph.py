@@ -56,6 +56,7 @@ class TaskGraph:
         self.input_files: list[str] = []
         self._content = GraphContent()
         self._lock = RLock()
+        self._listener: Callable[[], None] | None = None
 
     make_task = staticmethod(make_task)
 
@@ -86,6 +87,8 @@ class TaskGraph:
             node.describe_further(kwargs, deps, input_files, output_files, intermediate_output_files)
         with self._lock:
             self._content.add_one(node)
+        if self._listener is not None:
+            self._listener()
         return node.task
 
     def add_task(self, task_desc: TaskDesc) -> Task:
@@ -97,6 +100,8 @@ class TaskGraph:
         nodes = [node_of(desc) for desc in task_descs]
         with self._lock:
             self._content.add(nodes)
+        if self._listener is not None:
+            self._listener()
         return [node.task for node in nodes]
 
     @property
@@ -236,6 +241,10 @@ class TaskGraph:
         with self._lock:
             return self._content.added_after(additions)
 
+    def tell_additions_to(self, listener: Callable[[], None] | None) -> None:
+        """Call `listener` after each addition, in the thread that adds, until it is replaced by None."""
+        self._listener = listener
+
     def refuse_ids_of(self, finished: Container[Task]) -> None:
         """Refuse to add a Task that is in `finished`, a live container, until it is replaced by ``()`` (G11)."""
         with self._lock:
@@ -258,6 +267,7 @@ class TaskGraph:
         self.input_files, nodes = state
         self._content = GraphContent(nodes)
         self._lock = RLock()
+        self._listener = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TaskGraph:
         copied = type(self).__new__(type(self))

@@ -9,9 +9,12 @@ import signal
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from overnight.pool_process import PoolProcess
+
+_MOST_CALLS = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,18 @@ class Pool:
     def __init__(self, size: int) -> None:
         self.size = size
         self.is_closed = False
+        #: Whether `wake` has ended a wait; for the user of the pool to take back.
+        self.was_woken = False
         self.processes: list[PoolProcess] = []
         self._poll = select.poll()
         self._by_descriptor: dict[int, PoolProcess] = {}
         self._handles: dict[int, PoolProcess] = {}
         self._posted: set[PoolProcess] = set()
+        self._alarm, self._bell = os.pipe()
+        os.set_blocking(self._bell, False)
+        self._poll.register(self._alarm, select.POLLIN)
         # For an executor that nobody closes: also at the end of the interpreter.
-        self._finalizer = weakref.finalize(self, _end_all, self.processes, os.getpid())
+        self._finalizer = weakref.finalize(self, _end_all, self.processes, os.getpid(), (self._alarm, self._bell))
 
     def taker(self, patience_seconds: float) -> PoolProcess | None:
         """Return the process that is to get the next task; None if there is none. Raises OSError.
@@ -82,10 +90,20 @@ class Pool:
             if process.flush():
                 self._poll.modify(process.channel, select.POLLIN | select.POLLOUT)
 
+    def wake(self) -> None:
+        """End the `wait` that is under way, or the next one. From any thread."""
+        if not self.is_closed:
+            with suppress(BlockingIOError):  # the pipe is full of such calls
+                os.write(self._bell, b"!")
+
     def wait(self, seconds: float | None) -> list[Event]:
-        """Wait until processes have something to say, at most so long (None: no limit)."""
+        """Wait until processes have something to say, or `wake`, at most so long (None: no limit)."""
         events = []
         for descriptor, mask in self._poll.poll(None if seconds is None else math.ceil(seconds * 1000)):
+            if descriptor == self._alarm:
+                os.read(self._alarm, _MOST_CALLS)
+                self.was_woken = True
+                continue
             process = self._by_descriptor.get(descriptor)
             if process is None:
                 events.append(Event(self._handles[descriptor], readable=False, ended=True))
@@ -134,11 +152,13 @@ class Pool:
         """End all processes. May be called again."""
         self.is_closed = True
         self.end(self.processes, seconds)
-        self._finalizer.detach()
+        self._finalizer()
 
 
-def _end_all(processes: Sequence[PoolProcess], owner: int) -> None:
+def _end_all(processes: Sequence[PoolProcess], owner: int, pipe: Sequence[int]) -> None:
     # A fork of the driver ends too, and the processes are not its own.
     if os.getpid() == owner:
         for process in processes:
             process.collect()
+        for descriptor in pipe:
+            os.close(descriptor)

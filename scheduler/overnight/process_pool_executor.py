@@ -99,15 +99,20 @@ class PoolRun:
         self._feed()
 
     def wait(self, seconds: float | None) -> Sequence[Finished]:
-        """Wait until some attempt has ended, at most so long; return all that have."""
+        """Wait until some attempt has ended, or `wake`, at most so long; return all that have."""
         limit = None if seconds is None else time.monotonic() + seconds
-        while not self._finished:
+        self._pool.was_woken = False
+        while not self._finished and not self._pool.was_woken:
             self._feed()
             self._look(self._pause(limit))
             self._end_overdue()
             if limit is not None and time.monotonic() >= limit:
                 break
         return self._take_finished()
+
+    def wake(self) -> None:
+        """End a wait."""
+        self._pool.wake()
 
     def abandon(self) -> Sequence[Finished]:
         """End the processes that are busy, with what they started; return what had finished before."""

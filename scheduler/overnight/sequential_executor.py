@@ -47,6 +47,9 @@ class InThisThread:
         launch, self._next = self._next, None
         return [] if launch is None else [(launch, self._run(launch))]
 
+    def wake(self) -> None:
+        """Do nothing: what is waited for is run here."""
+
     def abandon(self) -> Sequence[Finished]:
         """Return nothing: no attempt outlives its `wait`."""
         self._next = None

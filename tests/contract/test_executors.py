@@ -6,6 +6,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from overnight.errors import (
 )
 from overnight.graph import Task, TaskGraph
 from overnight.naming import flag_name, log_name
+from overnight.state_dir import wait_until
 from overnight.summary import RunSummary
 from tests.support import tasks
 from tests.support.executors import EXECUTORS, ExecutorKind
@@ -440,6 +442,24 @@ def test_tasks_added_by_the_consumer_run_and_find_earlier_results(
                 graph.create_task("c", tasks.join, args=[b, a])
     assert results == {"a": "x", "b": "x+b", "c": "x+b+x"}
     assert summary_of(executor).ok
+
+
+def test_a_task_added_by_another_thread_starts_beside_one_that_runs(kind: ExecutorKind, tmp_path: Path) -> None:
+    """Y1: nothing but the added task lets the first one end."""
+    if kind.one_at_a_time:
+        pytest.skip("one task runs at a time, so the first would wait for ever")
+    graph = TaskGraph()
+    began, gate = tmp_path / "began", tmp_path / "gate"
+    os.mkfifo(gate)
+    graph.create_task("first", tasks.begin_and_wait, args=[str(gate), str(began)])
+    with kind.make(tmp_path) as executor, ThreadPoolExecutor(1) as consumer:
+        pairs = consumer.submit(lambda: dict(executor.execute(graph)))
+        assert wait_until(began.exists, 30.0)
+        added = [graph.create_task("opener", tasks.write_to, args=[str(gate)])]
+        added += graph.add_tasks([graph.make_task(f"added {n}", tasks.give, args=[added[0], n]) for n in range(20)])
+        results = pairs.result(30.0)
+    assert set(results) == {Task("first"), *added}
+    assert results[Task("first")] == "opened"
 
 
 def test_a_task_added_below_a_cached_one_gets_the_stored_result(

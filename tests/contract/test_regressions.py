@@ -226,7 +226,7 @@ def test_waiting_costs_no_memory_however_many_tasks_are_pending(kind: ExecutorKi
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     began = tmp_path / "began"
-    first = graph.create_task("gate", pass_gate, args=[str(gate), str(began)])
+    first = graph.create_task("gate", tasks.begin_and_wait, args=[str(gate), str(began)])
     for number in range(500):
         graph.create_task(f"t{number}", tasks.give, args=[number], deps=[first])
     with kind.make(tmp_path) as executor, ThreadPoolExecutor(1) as consumer:
@@ -237,15 +237,9 @@ def test_waiting_costs_no_memory_however_many_tasks_are_pending(kind: ExecutorKi
         time.sleep(3.0)
         grown, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        gate.write_text("open")
+        tasks.write_to(str(gate))
         assert len(pairs.result(SECONDS)) == 501
     assert grown < 128 * 1024
-
-
-def pass_gate(gate: str, began: str) -> str:
-    """Say that the task has begun, then wait until someone writes to the gate."""
-    Path(began).touch()
-    return Path(gate).read_text(encoding="utf-8")
 
 
 @over(CONCURRENT)

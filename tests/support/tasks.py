@@ -196,3 +196,14 @@ def open_gate(gate: Path) -> None:
     """Let one task through the gate, once it is there."""
     with gate.open("wb"):
         pass
+
+
+def begin_and_wait(gate: str, began: str) -> str:
+    """Say that the task has begun, then wait until someone writes to the gate, a FIFO; return the text."""
+    Path(began).touch()
+    return Path(gate).read_text(encoding="utf-8")
+
+
+def write_to(gate: str) -> None:
+    """Let the task go on that waits at the gate."""
+    Path(gate).write_text("opened", encoding="utf-8")
