@@ -150,7 +150,9 @@ class Pool:
 
     def close(self, seconds: float) -> None:
         """End all processes. May be called again."""
-        self.is_closed = True
+        if not self.is_closed:
+            self.is_closed = True
+            self._poll.unregister(self._alarm)
         self.end(self.processes, seconds)
         self._finalizer()
 
