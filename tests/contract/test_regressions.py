@@ -32,7 +32,7 @@ from tests.support.executors import EXECUTORS, ExecutorKind
 SECONDS = 30.0
 SLOW = 0.2
 PROCESSES = [kind for kind in EXECUTORS if not kind.in_driver]
-WITH_BACKEND = [kind for kind in EXECUTORS if kind.name != "queue"]
+WITH_BACKEND = [kind for kind in EXECUTORS if not kind.name.startswith("queue")]
 CONCURRENT = [kind for kind in EXECUTORS if not kind.one_at_a_time]
 
 
@@ -117,7 +117,7 @@ def test_results_that_are_collected_slowly_all_arrive(
         assert_all_yielded_once(list(executor.execute(independent(50))), 50)
 
 
-@over([kind for kind in EXECUTORS if kind.name == "queue"])
+@over([kind for kind in EXECUTORS if kind.name.startswith("queue")])
 @pytest.mark.parametrize("step", ["add_tasks", "follow", "read_results"])
 def test_a_server_that_is_slow_to_its_client_loses_nothing(
     kind: ExecutorKind, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -313,7 +313,7 @@ def test_thousands_of_ready_tasks_never_exceed_what_may_be_in_flight(
         flying -= len(finished)
 
     with kind.make(tmp_path) as executor:
-        if kind.name != "queue":
+        if kind in WITH_BACKEND:
             hamper(executor, monkeypatch, starting=count_start, collected=count_end)
         # A process for each of 5,000 tasks would take minutes and show nothing more.
         count = 200 if kind.name.endswith("-forked") else 5000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from overnight.process_pool_executor import ProcessPoolTaskExecutor
 from overnight.queue_executor import QueueExecutor
 from overnight.sequential_executor import SequentialExecutor
 from tests.support.dask_clusters import dask_executor, shared_cluster
+from tests.support.servers import running_server, server_binary
 
 Executor = AbstractContextManager[TaskGraphExecutorBase]
 
@@ -74,6 +75,27 @@ def shared_state_dir() -> Path:
     return Path(directory.name)
 
 
+def make_queue_on_redis(directory: Path, **keywords: Any) -> Executor:
+    """Return a QueueExecutor on a Redis server over TCP, with two workers, that all of these share."""
+    state_dir, url = shared_redis()
+    return QueueExecutor(
+        url, **{"task_log_dir": str(directory / "logs"), "state_dir": state_dir, "workers": 2, **keywords}
+    )
+
+
+@cache
+def shared_redis() -> tuple[Path, str]:
+    """Return a state directory and the URL of a server with a password; both run until this process ends."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ov-redis-", ignore_cleanup_errors=True)))
+    server = running_server(server_binary("redis"), directory / "server", tcp=True, password="not a secret")
+    url = stack.enter_context(server)
+    lease = ensure_fleet(directory / "state", workers=2, redis_url=url)
+    stack.callback(lease.close, stop=True)
+    return directory / "state", url
+
+
 def make_dask_processes(directory: Path, **keywords: Any) -> Executor:
     """Return a DaskExecutor with a client of its own on two worker processes that all of these share."""
     return dask_executor(shared_cluster(processes=True), directory, **keywords)
@@ -90,6 +112,7 @@ EXECUTORS = [
     ExecutorKind("process-pool", make_pool, crosses_process=True),
     ExecutorKind("process-pool-forked", make_forking_pool, crosses_process=True),
     ExecutorKind("queue", make_queue, crosses_process=True),
+    ExecutorKind("queue-on-redis", make_queue_on_redis, crosses_process=True),
     ExecutorKind("dask-processes", make_dask_processes, crosses_process=True),
     ExecutorKind("dask-threads", make_dask_threads, crosses_process=True, in_driver=True),
 ]
