@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from overnight.chain import function_name
-from overnight.errors import BadSeal, OvernightError, RecordMismatch
+from overnight.errors import FAULTS_OF_OBJECTS, BadSeal, OvernightError, RecordMismatch
 from overnight.files import is_url, look_up
 from overnight.flag_store import flag_store
 from overnight.flags import (
@@ -283,7 +283,7 @@ def result_in(body: bytes) -> Any:
     """Return the result that the verified body of a flag holds. Raise BadSeal if it cannot be loaded."""
     try:
         return loads(body)
-    except Exception as error:  # a user's class may raise anything
+    except FAULTS_OF_OBJECTS as error:  # a user's class may raise anything
         raise BadSeal(f"its result cannot be loaded: {type(error).__name__}: {error}") from error
 
 

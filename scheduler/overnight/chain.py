@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from overnight.arguments import resolve_arguments, unique_tasks, value_dependencies
-from overnight.errors import InvalidTask
+from overnight.errors import FAULTS_OF_OBJECTS, InvalidTask
 from overnight.task import Task, TaskDesc, TaskOptions, bounded_task, make_options
 
 
@@ -151,6 +151,6 @@ def _text_attribute(value: Any, name: str) -> str | None:
     """Return an attribute that is a text; None where it is missing, is something else or cannot be had."""
     try:
         text = getattr(value, name, None)
-    except Exception:  # an attribute lookup runs the object's own code, which may raise anything
+    except FAULTS_OF_OBJECTS:  # an attribute lookup runs the object's own code, which may raise anything
         return None
     return text if isinstance(text, str) else None

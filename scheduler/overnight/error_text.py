@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 
-from overnight.errors import RemoteTaskError
+from overnight.errors import FAULTS_OF_OBJECTS, RemoteTaskError
 from overnight.pickling import type_name
 
 LONGEST_TEXT_BYTES = 64 * 1024
@@ -58,12 +58,12 @@ def bounded(text: str, limit_bytes: int = LONGEST_TEXT_BYTES) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # a user's __str__ may raise anything, and the failure must still be told
+    except FAULTS_OF_OBJECTS:  # a user's __str__ may raise anything, and the failure must still be told
         return UNPRINTABLE
 
 
 def _formatted(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # likewise
+    except FAULTS_OF_OBJECTS:  # likewise
         return UNPRINTABLE

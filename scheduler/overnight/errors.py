@@ -216,6 +216,10 @@ class RemoteTaskError(TaskError):
         return type(self), (self.type_name, self.message, self.traceback_text)
 
 
+#: What a user's `__reduce__`, `__setstate__` or `__str__` may raise and overnight takes for a fault of that object. A
+#: KeyboardInterrupt is not among them: it cannot be told from one of the person at the keyboard.
+FAULTS_OF_OBJECTS: tuple[type[BaseException], ...] = (Exception, SystemExit, GeneratorExit)
+
 #: Failures that cannot end otherwise, so that `retries` does not apply to them.
 HOPELESS: tuple[type[TaskError], ...] = (TaskNotPicklable, ResultNotPicklable, UnresolvedTask)
 

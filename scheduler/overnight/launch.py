@@ -26,7 +26,7 @@ from overnight.config import KEEP_SECONDS, Settings
 from overnight.core.events import TaskRules
 from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase
-from overnight.errors import Refused, UsageError
+from overnight.errors import FAULTS_OF_OBJECTS, Refused, UsageError
 from overnight.graph import TaskGraph, function_name
 from overnight.inspection import Decisions, decide
 from overnight.keyring import Keyring
@@ -105,7 +105,7 @@ def _add_arguments(digest: hashlib._Hash, descs: Sequence[TaskDesc]) -> None:
     for desc in descs:
         try:
             digest.update(dumps(shared.replaced(desc.args, desc.kwargs)))
-        except Exception:  # what cannot be pickled fails as that task alone; it identifies nothing
+        except FAULTS_OF_OBJECTS:  # what cannot be pickled fails as that task alone; it identifies nothing
             digest.update(b"-")
 
 

@@ -11,11 +11,13 @@ import pickle
 from dataclasses import astuple, replace
 
 from overnight.error_text import ErrorText, error_text
-from overnight.errors import ResultNotPicklable
+from overnight.errors import FAULTS_OF_OBJECTS, ResultNotPicklable
 from overnight.invoke import Outcome
 from overnight.pickling import dump_exception, dump_result, load_exception, loads
 
 _NOTE = "Traceback in the process of the task:\n"
+#: What a death, which was raised nowhere, lacks.
+_HEADING = "Traceback (most recent call last):"
 
 
 def pack_outcome(outcome: Outcome, task_id: str) -> bytes:
@@ -42,7 +44,7 @@ def unpack_outcome(message: bytes) -> Outcome:
         return Outcome(ok, error, started, seconds, peak_memory)
     try:
         value = loads(body)
-    except Exception as error:  # a user's class may raise anything here
+    except FAULTS_OF_OBJECTS as error:  # a user's class may raise anything here
         return Outcome(not ok, error_text(error).as_exception(), started, seconds, peak_memory)
     return Outcome(ok, value, started, seconds, peak_memory)
 
@@ -50,6 +52,6 @@ def unpack_outcome(message: bytes) -> Outcome:
 def rebuilt_exception(body: bytes, text: ErrorText) -> BaseException:
     """Return the exception of another process, its traceback there as a note."""
     error = load_exception(body, text.as_exception())
-    if text.traceback and not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+    if _HEADING in text.traceback and not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
         error.add_note(_NOTE + text.traceback.rstrip("\n"))
     return error

@@ -7,13 +7,14 @@ built-in types take pickle's own, faster path; the bytes load the same.
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
 
-from overnight.errors import RemoteTaskError, ResultNotPicklable, TaskNotPicklable
+from overnight.errors import FAULTS_OF_OBJECTS, RemoteTaskError, ResultNotPicklable, TaskNotPicklable
 from overnight.naming import shown
 from overnight.task import Task
 
@@ -61,7 +62,7 @@ def dump_input(value: Any, what: str, *, limit_bytes: int = LARGEST_INPUT_BYTES)
     """
     try:
         data = dumps(value)
-    except Exception as error:
+    except FAULTS_OF_OBJECTS as error:
         raise TaskNotPicklable(
             f"{what} cannot be sent to another process: {describe_unpicklable(value)} ({_one_line(error)})"
         ) from error
@@ -77,7 +78,7 @@ def dump_result(value: Any, task_id: str, *, limit_bytes: int | None = None) -> 
     """Return a result pickled. Raise ResultNotPicklable if it cannot be pickled or is above the limit."""
     try:
         data = dumps(value)
-    except Exception as error:
+    except FAULTS_OF_OBJECTS as error:
         hint = "; return a list instead of a generator" if isinstance(value, Iterator) else ""
         raise ResultNotPicklable(
             f"The result of task {shown(task_id)!r}, of type {type_name(type(value))}, cannot be sent back: "
@@ -91,11 +92,25 @@ def dump_result(value: Any, task_id: str, *, limit_bytes: int | None = None) -> 
     return data
 
 
+class _ExceptionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Reduces exceptions by their own rule, whatever a library has registered for them.
+
+    That of tblib, which `distributed` loads, would drop what a constructor sets and add the traceback.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        if issubclass(type(value), BaseException):
+            return value.__reduce_ex__(_PROTOCOL)
+        return super().reducer_override(value)
+
+
 def dump_exception(error: BaseException) -> bytes:
     """Return an exception pickled, or nothing if it cannot be or is above the limit: its text then stands for it."""
+    buffer = io.BytesIO()
     try:
-        data = dumps(error)
-    except Exception:  # a user's class may raise anything here, and the text remains
+        _ExceptionPickler(buffer, protocol=_PROTOCOL).dump(error)
+        data = buffer.getvalue()
+    except FAULTS_OF_OBJECTS:  # a user's class may raise anything here, and the text remains
         return b""
     return data if len(data) <= LARGEST_EXCEPTION_BYTES else b""
 
@@ -106,7 +121,7 @@ def load_exception(data: bytes, text: RemoteTaskError) -> BaseException:
         return text
     try:
         error = loads(data)
-    except Exception:  # a user's class may raise anything here, and the text remains
+    except FAULTS_OF_OBJECTS:  # a user's class may raise anything here, and the text remains
         return text
     return error if isinstance(error, BaseException) else text
 
@@ -137,7 +152,7 @@ def describe_unpicklable(value: Any) -> str:
 def _is_picklable(value: Any) -> bool:
     try:
         dumps(value)
-    except Exception:  # that it raises is the answer
+    except FAULTS_OF_OBJECTS:  # that it raises is the answer
         return False
     return True
 
@@ -179,6 +194,6 @@ def _parts_of_function(function: Callable[..., Any]) -> Iterator[tuple[str, Any]
 def _one_line(error: BaseException) -> str:
     try:
         text = f"{type(error).__name__}: {error}"
-    except Exception:  # a user's __str__ may raise anything
+    except FAULTS_OF_OBJECTS:  # a user's __str__ may raise anything
         text = f"{type(error).__name__}: <unprintable>"
     return shown(text)[:300]

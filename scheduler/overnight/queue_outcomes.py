@@ -14,7 +14,7 @@ from typing import Any
 
 from overnight.core.states import SUCCEEDED, TaskState
 from overnight.error_text import ErrorText
-from overnight.errors import BadSeal, RemoteTaskError, ResultNotPicklable
+from overnight.errors import FAULTS_OF_OBJECTS, BadSeal, RemoteTaskError, ResultNotPicklable
 from overnight.invoke import Outcome
 from overnight.keyring import Keyring
 from overnight.launch import LaunchStore
@@ -80,7 +80,7 @@ class QueueOutcomes:
         body = self._results.body(stored, task_id)
         try:
             value = loads(body)
-        except Exception as error:  # a user's class may raise anything
+        except FAULTS_OF_OBJECTS as error:  # a user's class may raise anything
             reason = f"The result of task {shown(task_id)!r} cannot be rebuilt here: {type(error).__name__}: {error}"
             return Fetched(_ended(ResultNotPicklable(reason), ok=False))
         return Fetched(_ended(value, ok=True), load=partial(self._load, stored, task_id) if stored.locator else None)

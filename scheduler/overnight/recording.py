@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from overnight.error_text import bounded_error_text, error_text
-from overnight.errors import RemoteTaskError
+from overnight.errors import FAULTS_OF_OBJECTS, RemoteTaskError
 from overnight.flags import DONE, FAILED, UNSTORED, AttemptFacts, FlagHeader
 from overnight.freshness import Identity
 from overnight.lineage import listed_ids, listed_records
@@ -31,7 +31,7 @@ def success_record(task: TaskIdentity, result: Any, facts: AttemptFacts = UNKNOW
     """Return the record of a result; one that cannot be pickled gives state `unstored`, type and cause as error."""
     try:
         body = dumps(result)
-    except Exception as error:  # a user's class may raise anything; the record says what
+    except FAULTS_OF_OBJECTS as error:  # a user's class may raise anything; the record says what
         cause = bounded_error_text(type_name(type(result)), f"{describe_unpicklable(result)}: {_text(error)}", "")
         return record_header(task, UNSTORED, facts, error=cause), b""
     return record_header(task, DONE, facts), body

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from overnight.arguments import value_dependencies
+from overnight.errors import FAULTS_OF_OBJECTS
 from overnight.pickling import dumps
 from overnight.task import Task, TaskDesc
 
@@ -67,7 +68,7 @@ class SharedArguments:
             if value_dependencies([value], {}):
                 return None
             data = dumps(value)
-        except Exception:  # the task's own submission names what cannot be pickled
+        except FAULTS_OF_OBJECTS:  # the task's own submission names what cannot be pickled
             return None
         if len(data) < SMALLEST_SHARED_BYTES:
             return None

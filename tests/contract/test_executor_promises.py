@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +258,30 @@ def test_a_file_url_is_a_log_directory_too(kind: ExecutorKind, tmp_path: Path) -
     with kind.make(tmp_path, task_log_dir=f"file://{tmp_path}/far") as executor:
         list(executor.execute(graph))
     assert "ValueError: no luck" in (tmp_path / "far" / "log_bad.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "hostile", [tasks.give_exit_when_loaded, tasks.give_exit_when_dumped, tasks.raise_exit_when_shown]
+)
+def test_an_object_that_exits_when_it_is_handled_fails_its_task_alone(
+    kind: ExecutorKind, tmp_path: Path, hostile: Callable[[], Any]
+) -> None:
+    """B10, B18, B20, DK3."""
+    if not kind.crosses_process and hostile is not tasks.raise_exit_when_shown:
+        pytest.skip("results pass by reference here")
+    graph = TaskGraph()
+    bad = graph.create_task("bad", hostile, args=[])
+    good = [graph.create_task(f"good {number}", tasks.give, args=[number]) for number in range(5)]
+    with kind.make(tmp_path) as executor:
+        results = dict(executor.execute(graph))
+    assert isinstance(results.pop(bad), Exception)
+    assert results == {task: number for number, task in enumerate(good)}
+
+
+def test_an_exit_status_travels(kind: ExecutorKind, tmp_path: Path) -> None:
+    """X6, B10: what a constructor sets is there again, whatever libraries are loaded."""
+    graph = TaskGraph()
+    leaver = graph.create_task("leaver", tasks.exit_politely, args=[])
+    with kind.make(tmp_path) as executor:
+        ((task, error),) = executor.execute(graph)
+    assert (task, type(error), error.code) == (leaver, SystemExit, 3)

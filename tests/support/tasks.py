@@ -207,3 +207,39 @@ def begin_and_wait(gate: str, began: str) -> str:
 def write_to(gate: str) -> None:
     """Let the task go on that waits at the gate."""
     Path(gate).write_text("opened", encoding="utf-8")
+
+
+class ExitsWhenLoaded:
+    """Pickles, and ends the program that unpickles it, if that lets it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, (9,)
+
+
+class ExitsWhenDumped:
+    """Ends the program that pickles it, if that lets it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sys.exit(9)
+
+
+class ExitsWhenShown(Exception):
+    """An exception whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise SystemExit(9)
+
+
+def give_exit_when_loaded() -> ExitsWhenLoaded:
+    """Return what exits where it is loaded."""
+    return ExitsWhenLoaded()
+
+
+def give_exit_when_dumped() -> ExitsWhenDumped:
+    """Return what exits where it is pickled."""
+    return ExitsWhenDumped()
+
+
+def raise_exit_when_shown() -> None:
+    """Raise what exits where its text is asked for."""
+    raise ExitsWhenShown
