@@ -11,6 +11,11 @@ import pytest
 from tests.support.servers import KINDS, connect, running_server, server_binary
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that need a process of a single thread first: some libraries leave threads that never end."""
+    items.sort(key=lambda item: item.get_closest_marker("single_threaded") is None)
+
+
 @pytest.fixture(scope="session")
 def short_directory() -> Iterator[Path]:
     """A directory whose path leaves room for the names of unix sockets."""

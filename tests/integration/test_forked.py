@@ -19,6 +19,7 @@ from overnight.forked import AttemptOrder, is_single_threaded, run_in_child
 from overnight.graph import Task, TaskGraph
 from overnight.invoke import Outcome
 from overnight.sequential_executor import SequentialExecutor
+from overnight.state_dir import wait_until
 from tests.support import tasks
 
 
@@ -36,13 +37,12 @@ def another_thread() -> Iterator[None]:
 
 
 #: The suite's own time limit is a thread; a signal leaves these tests with one thread.
-pytestmark = pytest.mark.timeout(60, method="signal")
+pytestmark = [pytest.mark.single_threaded, pytest.mark.timeout(60, method="signal")]
 
 
 def await_single_thread() -> None:
     """Return once threads that were joined are gone from the system's view too."""
-    while not is_single_threaded():
-        os.sched_yield()
+    assert wait_until(is_single_threaded, 10.0), threading.enumerate()
 
 
 @pytest.fixture(params=["single-threaded", "multi-threaded"])
