@@ -208,5 +208,5 @@ def _module_of_extra(name: str, extra: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise MissingExtra(
-            f"{name} needs {error.name!r}, which is not installed: pip install 'overnight[{extra}]'."
+            f"This executor needs {error.name!r}, which is not installed: pip install 'overnight[{extra}]'."
         ) from error

@@ -29,6 +29,7 @@ maximum. A cluster made here ends with the client's `shutdown`; one of type manu
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ def make_client(*, name: str | None = None, config_file: str | None = None, work
     Unreachable if the cluster cannot be started or reached.
     """
     description = describe(name=name, config_file=config_file, workers=workers)
+    _quieten()
     try:
         return _CLIENTS[description.type](description)
     except (TypeError, ValueError) as error:
@@ -83,6 +85,12 @@ def make_client(*, name: str | None = None, config_file: str | None = None, work
         raise UsageError(f"The {description.type} Dask cluster cannot be made from its params: {error}") from error
     except (OSError, RuntimeError) as error:
         raise Unreachable(f"The {description.type} Dask cluster cannot be started or reached: {error}") from error
+
+
+def _quieten() -> None:
+    """Keep what `distributed` says of its connections out of a tool's log (R13), unless Dask's settings ask for it."""
+    if not dask.config.get("logging", None):
+        logging.getLogger("distributed").setLevel(logging.WARNING)
 
 
 def describe(
@@ -166,7 +174,9 @@ def _number(content: Mapping[str, Any], where: str) -> int | None:
 
 
 def _local(description: ClusterDescription) -> Client:
-    settings = {"processes": True, "dashboard_address": "127.0.0.1:0", **description.params, "threads_per_worker": 1}
+    # What a worker says about its connections while it ends is nobody's concern; deaths are told by overnight.
+    quiet = {"processes": True, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+    settings = {**quiet, **description.params, "threads_per_worker": 1}
     workers = description.workers or usable_cpus()
     number = 0 if description.adapt_params is not None else workers
     # overnight judges deaths itself, and sooner than a cluster would that repeats what kills its workers.
