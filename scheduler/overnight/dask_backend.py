@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from distributed import Client, Future
+from distributed.client import FutureCancelledError
 
 from overnight.base_executor import RunFacts
 from overnight.dask_batch import Settings, run_batch
@@ -27,6 +28,7 @@ from overnight.dask_flights import Flight, Flights
 from overnight.dask_packing import PackedBatch, Packing, no_size_warning
 from overnight.dask_run import BatchedLaunch
 from overnight.dask_surroundings import own_surroundings
+from overnight.errors import OvernightError, Unreachable
 from overnight.graph_run import Finished, Launch
 from overnight.pickling import dumps
 
@@ -43,7 +45,11 @@ class DaskBackend:
 
     def __init__(self, client: Client, facts: RunFacts, most_running: Callable[[], int]) -> None:
         self._client = client
+        self._address = address_of(client)
+        self._end: OvernightError | None = None
+        self._lost_connection = False
         self._most_running = most_running
+        self.run_id = facts.run_id
         self._prefix = f"overnight-{facts.run_id}"
         self._settings = dumps(_settings(facts, self._prefix))
         self._slots: int = max(1, sum(client.nthreads().values())) * BATCHES_PER_THREAD
@@ -60,7 +66,12 @@ class DaskBackend:
     # How much.
 
     def room(self) -> int:
-        """Return how many more attempts may be started now."""
+        """Return how many more attempts may be started now.
+
+        Raises what `end` was given, and Unreachable if the cluster is gone.
+        """
+        if self._is_cut_off():
+            raise self._end or Unreachable(f"The Dask cluster at {self._address} was lost in the middle of the run.")
         most = self._most_running()
         return (min(most, self._slots) if self._probing else most) - self._in_flight
 
@@ -82,7 +93,11 @@ class DaskBackend:
         if flight is None or flight.name != launch.batch:
             self._send_batch()
             flight = self._filling = Flight(launch.batch, launch.desc.options.priority)
-        self._packing.add(launch, flight.packed)
+        try:
+            self._packing.add(launch, flight.packed)
+        except Exception:
+            if not self._is_cut_off():
+                raise
         flight.waiting[len(flight.packed.orders) - 1] = launch
         flight.suspect = flight.suspect or launch.index in self._flights.suspects
         self._in_flight += 1
@@ -129,7 +144,11 @@ class DaskBackend:
         """End a wait: an empty letter tells of nothing."""
         self._mailbox.put(())
 
-    def _judged(self, messages: Iterable[BatchEnded | BatchLate]) -> list[Finished]:
+    def _judged(self, messages: Sequence[BatchEnded | BatchLate]) -> list[Finished]:
+        if any(_tells_of_lost_connection(message) for message in messages):
+            self._lost_connection = True
+        if self._is_cut_off():  # of what does not end as usual now, no task is to blame
+            messages = [message for message in messages if isinstance(message, BatchLate) or message.report is not None]
         finished = list(self._flights.judged(messages))
         self._in_flight -= len(finished)
         if self._held_back and not self._flights.has_suspect:
@@ -137,6 +156,15 @@ class DaskBackend:
         return finished
 
     # Ending.
+
+    def end(self, reason: OvernightError) -> None:
+        """Let the run end with this error, before the cluster is shut down. Called from any thread."""
+        self._end = reason
+        self.wake()
+
+    def _is_cut_off(self) -> bool:
+        """Tell whether nothing more is to be expected of the cluster."""
+        return self._end is not None or self._lost_connection or self._client.status != "running"
 
     def abandon(self) -> Sequence[Finished]:
         """Take in what has finished and cancel the rest; results stay on the cluster until `release`."""
@@ -170,6 +198,18 @@ class DaskBackend:
                 future.release()
         except Exception:  # likewise
             _logger.debug("The cluster was not told to forget run %s.", self._prefix, exc_info=True)
+
+
+def address_of(client: Client) -> str:
+    """Return the address of the client's scheduler, for messages."""
+    scheduler: Any = client.scheduler
+    return "an unknown address" if scheduler is None else str(scheduler.address)
+
+
+def _tells_of_lost_connection(message: BatchEnded | BatchLate) -> bool:
+    """Tell whether the client gave a batch up: it does so with all of them, even if it finds the scheduler again."""
+    error = message.error if isinstance(message, BatchEnded) else None
+    return isinstance(error, FutureCancelledError) and error.reason == "scheduler-connection-lost"
 
 
 def _settings(facts: RunFacts, topic: str) -> Settings:

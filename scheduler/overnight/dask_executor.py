@@ -7,6 +7,7 @@ Dask itself is imported with the first run: whoever has a client has it.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from overnight.base_executor import RunFacts, TaskGraphExecutorBase
 from overnight.cache import NO_TASK_CACHE, TaskCache
 from overnight.dask_run import BatchedRun
+from overnight.errors import OvernightError, RunCancelled, Unreachable, UsageError
 from overnight.graph import Task, TaskGraph
 from overnight.journal import Journal
 from overnight.preparation import Preparation
@@ -44,13 +46,19 @@ class DaskExecutor(TaskGraphExecutorBase):
         super().__init__(task_cache, force=force, **kwargs)
         self._client = dask_client
         self._backend: DaskBackend | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def close(self) -> None:
-        """Shut the cluster down and close the client. A second call does nothing."""
-        if self._closed:
+        """Shut the cluster down and close the client; a run that is still active ends with RunCancelled.
+
+        A second call does nothing.
+        """
+        if self._closed.is_set():
             return
-        self._closed = True
+        self._closed.set()
+        backend = self._backend
+        if backend is not None:
+            backend.end(_cancelled(backend.run_id))
         with _quiet(enabled=self.parameters.verbose <= 0):
             try:
                 self._client.shutdown()
@@ -69,21 +77,47 @@ class DaskExecutor(TaskGraphExecutorBase):
         yield from self._driven(graph, run, backend)
 
     def _open_backend(self, facts: RunFacts) -> DaskBackend:
-        from overnight.dask_backend import DaskBackend
+        from overnight.dask_backend import DaskBackend, address_of
 
-        self._backend = DaskBackend(self._client, facts, lambda: self.MAX_RUNNING_TASKS)
-        return self._backend
+        if self._closed.is_set():
+            raise UsageError("The executor was closed, and its Dask cluster shut down: make a new one to run tasks.")
+        try:
+            backend = DaskBackend(self._client, facts, lambda: self.MAX_RUNNING_TASKS)
+        except Exception as error:  # a client that is being closed fails in many ways
+            if self._closed.is_set():
+                raise _cancelled(facts.run_id) from error
+            if self._client.status == "running":
+                raise
+            address = address_of(self._client)
+            raise Unreachable(f"The Dask client of the cluster at {address} is {self._client.status}.") from error
+        self._backend = backend
+        if self._closed.is_set():
+            backend.end(_cancelled(facts.run_id))
+        return backend
 
     @contextmanager
     def _summarised(self, graph: TaskGraph, journal: Journal) -> Iterator[None]:
         """Let the cluster forget the run once the summary has taken from it what the graph still needs."""
+        ended_by: OvernightError | None = None
         try:
             with super()._summarised(graph, journal):
-                yield
+                try:
+                    yield
+                except (RunCancelled, Unreachable) as error:
+                    ended_by = error
+                    raise
+        except Unreachable as error:
+            if ended_by not in (None, error):  # without its cluster, what the run left there cannot be had either
+                raise ended_by from error
+            raise
         finally:
             backend, self._backend = self._backend, None
             if backend is not None:
                 backend.release()
+
+
+def _cancelled(run_id: str) -> RunCancelled:
+    return RunCancelled(run_id, "its executor was closed")
 
 
 @contextmanager

@@ -17,7 +17,14 @@ from distributed import Client
 from overnight.cache import FileTaskCache
 from overnight.dask_backend import DaskBackend
 from overnight.dask_executor import DaskExecutor
-from overnight.errors import TaskDied, TaskNotPicklable, TaskTimedOut
+from overnight.errors import (
+    RunCancelled,
+    TaskDied,
+    TaskNotPicklable,
+    TaskTimedOut,
+    Unreachable,
+    UsageError,
+)
 from overnight.graph import Task, TaskGraph
 from overnight.naming import log_name
 from tests.support import graphs, tasks
@@ -379,6 +386,58 @@ def test_closing_shuts_the_cluster_down_once_and_says_nothing(
     assert capfd.readouterr().err == ""
     assert cluster.status.name == "closed"
     assert logging.getLogger("distributed").level == level
+
+
+@pytest.mark.parametrize("by", ["the consumer", "another thread"])
+def test_closing_the_executor_cancels_the_run_and_fails_no_task(tmp_path: Path, graph: TaskGraph, by: str) -> None:
+    """B6, DK5: a task waits at a gate that never opens; what takes its result has not begun."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    cache = FileTaskCache(str(tmp_path / "status"))
+    graph.create_task("quick", tasks.megabytes, args=[1])
+    slow = graph.create_task("slow", tasks.give_after_gate, args=[str(gate), 1])
+    graph.create_task("below", tasks.give, args=[slow])
+    cluster = local_cluster(processes=True)
+    made = executor(Client(cluster, set_as_default=False), tmp_path, task_cache=cache)
+    pairs = made.execute(graph)
+    assert next(pairs)[0] == Task("quick")
+    closing = threading.Thread(target=made.close)
+    closing.start()
+    if by == "the consumer":
+        closing.join()
+    with pytest.raises(RunCancelled, match="its executor was closed"):
+        next(pairs)
+    closing.join()
+    assert made.summary is not None
+    assert (made.summary.succeeded, made.summary.failed) == (("quick",), ())
+    assert [task.task_id for task in graph.tasks] == ["slow", "below"]
+    assert len(list((tmp_path / "status").glob("*quick*"))) == 1
+    assert list((tmp_path / "status").glob("*slow*")) == []
+    with pytest.raises(UsageError, match="executor was closed"):
+        list(made.execute(graph))
+    assert [task.task_id for task in graph.tasks] == ["slow", "below"]
+
+
+@pytest.mark.parametrize("what", ["the client", "the cluster"])
+def test_a_run_whose_cluster_is_gone_ends_as_unreachable_and_fails_no_task(
+    tmp_path: Path, graph: TaskGraph, what: str
+) -> None:
+    """DK4, R13: nothing is charged to the tasks; the sentence names the cluster."""
+    quick = graph.create_task("quick", tasks.megabytes, args=[1])
+    for number in range(20):
+        graph.create_task(f"below {number}", tasks.size_of, args=[[quick]])
+    with local_cluster(processes=False) as cluster, Client(cluster, set_as_default=False) as client:
+        address = cluster.scheduler_address
+        made = executor(client, tmp_path)
+        pairs = made.execute(graph)
+        assert next(pairs)[0] == quick
+        (client if what == "the client" else cluster).close()
+        with pytest.raises(Unreachable, match=f"{address} was lost"):
+            next(pairs)
+        assert len(list(graph.tasks)) == 20
+        with pytest.raises(Unreachable, match="closed"):
+            list(made.execute(graph))
+        assert len(list(graph.tasks)) == 20
 
 
 # Separately started processes.
