@@ -22,10 +22,11 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 from overnight.dask_surroundings import Surroundings, applied
-from overnight.errors import OvernightError
+from overnight.errors import OvernightError, ResultNotPicklable
 from overnight.forked import AttemptOrder, run_in_child
 from overnight.graph import Task, resolve_arguments
 from overnight.invoke import Outcome, attempt
+from overnight.naming import shown
 from overnight.outcome_message import pack_outcome, unpack_outcome
 from overnight.pickling import loads
 from overnight.results import ResultLost
@@ -174,9 +175,9 @@ class _Batch:
             if not all(self._has_succeeded(earlier) for earlier in order.after):
                 return None
             outcome = self._attempt(order)
-        except Exception as error:  # what cannot be rebuilt or put in here is the failure of its task
+        except BaseException as error:  # what cannot be rebuilt here fails its task; no signal arrives here
             outcome = Outcome(ok=False, value=error, started=started, seconds=0.0)
-        return pack_outcome(outcome, task_id)
+        return _packed(outcome, task_id)
 
     def _has_succeeded(self, position: int) -> bool:
         packed = self._report[position]
@@ -208,6 +209,16 @@ class _Batch:
         if not outcome.ok:
             raise outcome.value
         return outcome.value
+
+
+def _packed(outcome: Outcome, task_id: str) -> bytes:
+    """Return the outcome packed, or what kept it from being packed: a user's class may raise anything (DK3)."""
+    try:
+        return pack_outcome(outcome, task_id)
+    except BaseException as error:  # SystemExit, in a thread of Dask's, would end the worker
+        message = f"What task {shown(task_id)!r} ended with cannot be sent: packing it raised {type(error).__name__}."
+        told = ResultNotPicklable(message)
+        return pack_outcome(Outcome(False, told, outcome.started, outcome.seconds), task_id)  # noqa: FBT003
 
 
 def _tell_if_late(reference: ReferenceType[_Batch], worker: Any) -> None:

@@ -18,6 +18,7 @@ from overnight.cache import FileTaskCache
 from overnight.dask_backend import DaskBackend
 from overnight.dask_executor import DaskExecutor
 from overnight.errors import (
+    ResultNotPicklable,
     RunCancelled,
     TaskDied,
     TaskNotPicklable,
@@ -296,6 +297,32 @@ def test_what_is_not_an_exception_fails_the_task_and_leaves_the_worker(
     results = results_of(executor(processes, tmp_path), graph)
     assert isinstance(results["bad"], BaseException)
     assert not isinstance(results["bad"], Exception)
+    assert set(processes.nthreads()) == before
+
+
+class Bomb:
+    """Cannot be pickled: trying to raises what is given."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_result_that_raises_anything_while_it_is_packed_fails_its_task_and_leaves_the_worker(
+    processes: Client, graph: TaskGraph, tmp_path: Path, error: type[BaseException]
+) -> None:
+    """DK3, B19."""
+    before = set(processes.nthreads())
+    bomb = Bomb
+    graph.create_task("bad", lambda: bomb(error), args=[])
+    graph.create_task("good", tasks.give, args=[1])
+    results = results_of(executor(processes, tmp_path), graph)
+    assert isinstance(results["bad"], ResultNotPicklable)
+    assert error.__name__ in str(results["bad"])
+    assert results["good"] == 1
     assert set(processes.nthreads()) == before
 
 
