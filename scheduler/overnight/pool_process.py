@@ -72,7 +72,8 @@ class PoolProcess:
         self.is_leaving = False
         #: Why the driver killed it.
         self.verdict: TaskError | None = None
-        self.outbox = b""
+        #: What is still to be sent to it.
+        self.outbox: deque[memoryview] = deque()
         self._next_ticket = 0
         self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - closed in `collect`
         self.handle: int | None = None
@@ -137,14 +138,20 @@ class PoolProcess:
 
     def flush(self) -> bool:
         """Send what is in the outbox, as far as the channel takes it; tell whether there is a rest."""
-        try:
-            sent = self.channel.send(self.outbox)
-        except BlockingIOError:
-            return True
-        except OSError:  # it has died, which is told in its own time
-            sent = len(self.outbox)
-        self.outbox = self.outbox[sent:]
-        return bool(self.outbox)
+        outbox = self.outbox
+        while outbox:
+            try:
+                sent = self.channel.send(outbox[0])
+            except BlockingIOError:
+                return True
+            except OSError:  # it has died, which is told in its own time
+                outbox.clear()
+                return False
+            if sent < len(outbox[0]):
+                outbox[0] = outbox[0][sent:]
+                return True
+            outbox.popleft()
+        return False
 
     def receive(self) -> Iterator[tuple[Kind, bytes]]:
         """Yield the frames that have arrived. Raises EOFError at the end of the stream, BrokenChannel."""

@@ -80,7 +80,7 @@ class Pool:
 
     def post(self, process: PoolProcess, data: bytes) -> None:
         """Put data into the outbox of a process, for the next `flush`."""
-        process.outbox = process.outbox + data if process.outbox else data
+        process.outbox.append(memoryview(data))
         self._posted.add(process)
 
     def flush(self) -> None:
