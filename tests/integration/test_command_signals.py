@@ -88,6 +88,18 @@ def test_the_second_signal_stops_what_runs(place: Desk) -> None:
     assert read_ledger(gated.ledger) == [("start", "gate")]
 
 
+def test_a_run_that_no_scheduler_serves_is_left_at_once(tmp_path: Path, redis_url: str) -> None:
+    """QX7: nothing can end it, so nothing is waited for; the next scheduler does."""
+    with desk(tmp_path / "unattended") as place:
+        process = place.start("run", "tests.support.graphs:diamond", "-u", redis_url)
+        assert process.stderr is not None
+        assert "No scheduler serves this server" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        ended = finished(process)
+    assert ended.status == 130
+    assert ended.out.splitlines()[-1].startswith("Stopped; the next scheduler ends run ")
+
+
 def test_a_killed_client_lets_the_run_go_on_and_the_same_command_attaches(place: Desk) -> None:
     """QX7: it is not started a second time."""
     gated = Gated(place, "killed")

@@ -82,6 +82,9 @@ class Carried:
         if ended is Left.HUNG_UP:
             self._deployment.close(stop=False)
             return _HUNG_UP_STATUS
+        if ended is Left.UNATTENDED:
+            say(f"Stopped; the next scheduler ends run {run_id}. This continues: {typed_command()}")
+            return self._interrupts.exit_status
         if ended is Left.IMPATIENT:
             say(f"The run may still be going on: overnight status {run_id}. This continues it: {typed_command()}")
             return self._interrupts.exit_status

@@ -33,6 +33,7 @@ class Left(Enum):
 
     HUNG_UP = "hung up"
     IMPATIENT = "a signal came and the run could not be seen to end"
+    UNATTENDED = "a signal came, the run is told to end, and no scheduler is there to end it"
 
 
 class Watch:
@@ -187,7 +188,13 @@ class Watch:
     def _cancel(self) -> Left | None:
         self._pause_until = None
         self._leave_at = self._leave_at or time.monotonic() + TEARDOWN_SECONDS
-        return self._ask(Request.CANCEL)
+        return self._ask(Request.CANCEL) or (Left.UNATTENDED if self._is_unattended() else None)
+
+    def _is_unattended(self) -> bool:
+        try:
+            return self._store.scheduler() is None
+        except Unreachable:
+            return False
 
     def _ask(self, request: Request) -> Left | None:
         try:
