@@ -177,6 +177,9 @@ def _local(description: ClusterDescription) -> Client:
     # What a worker says about its connections while it ends is nobody's concern; deaths are told by overnight.
     quiet = {"processes": True, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     settings = {**quiet, **description.params, "threads_per_worker": 1}
+    preloaded = settings.get("preload", dask.config.get("distributed.worker.preload", []))
+    preloaded = [preloaded] if isinstance(preloaded, str) else preloaded
+    settings["preload"] = [*preloaded, "overnight.dask_interrupts"]
     workers = description.workers or usable_cpus()
     number = 0 if description.adapt_params is not None else workers
     # overnight judges deaths itself, and sooner than a cluster would that repeats what kills its workers.

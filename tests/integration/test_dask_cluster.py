@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +59,46 @@ def test_an_address_where_nothing_listens_is_unreachable(tmp_path: Path) -> None
     file.write_text("type: manual\nparams: {address: 'tcp://127.0.0.1:9', timeout: 0.5}\n")
     with pytest.raises(Unreachable, match="manual Dask cluster cannot be"):
         make_client(config_file=str(file))
+
+
+_INTERRUPTED = """
+import sys, time
+from overnight.dask_cluster import make_client
+from overnight.dask_executor import DaskExecutor
+from overnight.graph import TaskGraph
+
+def main():
+    graph = TaskGraph()
+    graph.create_task("quick", int, args=[])
+    for number in range(4):
+        graph.create_task(f"slow {number}", time.sleep, args=[600])
+    with DaskExecutor(make_client(workers=2), task_log_dir=sys.argv[1]) as executor:
+        try:
+            for task, _ in executor.execute(graph):
+                print(task.task_id, flush=True)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_interrupting_all_processes_of_a_terminal_prints_no_traceback_of_a_worker(tmp_path: Path) -> None:
+    """B7, R13: as Ctrl-C does."""
+    program = tmp_path / "program.py"
+    program.write_text(_INTERRUPTED)
+    with subprocess.Popen(
+        [sys.executable, str(program), str(tmp_path / "logs")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "quick\n"
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out == "interrupted\n"
+    assert "Traceback" not in err
