@@ -35,6 +35,10 @@ class DaskExecutor(TaskGraphExecutorBase):
 
     overnight must be installed on the workers, in the driver's version. `close` shuts the client's cluster down, so
     whoever shares a cluster does not close the executor.
+
+    Tasks run in the processes of the Dask workers and share their descriptors. One that closes these dies with its
+    worker, after the cluster's repeats; one that writes into them can stop the cluster's scheduler and so the run,
+    which nothing here notices.
     """
 
     #: How many tasks may be unfinished on the cluster.
