@@ -205,6 +205,11 @@ class PoolProcess:
         self._close()
         return code
 
+    def forget(self) -> None:
+        """Close the descriptors of a fork of the driver; the process is not its own."""
+        self._process.returncode = 0  # so that nobody waits for it, or warns
+        self._close()
+
     def output(self) -> str:
         """Return what was written to standard output and error and is in no log yet, at its end. Before `collect`."""
         size = os.fstat(self._output.fileno()).st_size
@@ -223,4 +228,5 @@ class PoolProcess:
 
 def import_paths() -> list[str]:
     """Return where this process looks for modules, for another process that may be in another directory."""
-    return [os.path.abspath(path) for path in sys.path]  # noqa: PTH100 - text in, text out
+    # Python passes over entries of other types.
+    return [os.path.abspath(path) for path in sys.path if isinstance(path, str)]  # noqa: PTH100 - text in, text out

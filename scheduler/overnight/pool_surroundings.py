@@ -5,6 +5,7 @@ Looking comes first: almost always nothing has changed, and this runs between ta
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -34,7 +35,7 @@ _seeds = random.Random(int.from_bytes(os.urandom(32)))  # noqa: S311  # seeds fo
 
 
 class Surroundings:
-    """Directory, umask, environment and import paths of one run, and the signal handlers of the process."""
+    """Directory, umask, environment and import paths of one run, and the interpreter's settings in the process."""
 
     def __init__(self, context: RunContext) -> None:
         self._directory = context.directory
@@ -42,6 +43,8 @@ class Surroundings:
         self._environment = {os.fsencode(name): os.fsencode(text) for name, text in context.environment.items()}
         self._paths = list(context.import_paths)
         self._handlers = [(number, getsignal(number)) for number in _SIGNALS]
+        self._recursion_limit = sys.getrecursionlimit()
+        self._disabled_level = logging.root.manager.disable
 
     def settle(self) -> None:
         """Enter the surroundings, or enter them again after a task. Raises OSError if the directory is gone."""
@@ -56,6 +59,10 @@ class Surroundings:
         for number, handler in self._handlers:
             if getsignal(number) is not handler and handler is not None:
                 signal.signal(number, handler)
+        if sys.getrecursionlimit() != self._recursion_limit:
+            sys.setrecursionlimit(self._recursion_limit)
+        if logging.root.manager.disable != self._disabled_level:
+            logging.disable(self._disabled_level)
         random.seed(_seeds.getrandbits(64))
 
     def _set_environment(self) -> None:

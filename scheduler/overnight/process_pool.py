@@ -6,15 +6,23 @@ import math
 import os
 import select
 import signal
+import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from overnight.pool_process import PoolProcess
 
 _MOST_CALLS = 65536
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,10 @@ class Event:
 
 
 class Pool:
-    """Up to `size` processes, started when they are needed, kept until `close`. One run at a time uses them."""
+    """Up to `size` processes, started when they are needed, kept until `close`. One run at a time uses them.
+
+    It belongs to the process that made it: in a fork of that it is closed, and touches nothing of its owner's.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -39,17 +50,33 @@ class Pool:
         self._by_descriptor: dict[int, PoolProcess] = {}
         self._handles: dict[int, PoolProcess] = {}
         self._posted: set[PoolProcess] = set()
+        self._use = threading.RLock()
+        self._user: int | None = None
+        self._bell_lock = threading.RLock()
         self._alarm, self._bell = os.pipe()
         os.set_blocking(self._bell, False)
         self._poll.register(self._alarm, select.POLLIN)
         # For an executor that nobody closes: also at the end of the interpreter.
         self._finalizer = weakref.finalize(self, _end_all, self.processes, os.getpid(), (self._alarm, self._bell))
+        _pools.add(self)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep a `close` by another thread waiting, and one by this thread from ending processes in its hands."""
+        with self._use:
+            former, self._user = self._user, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._user = former
 
     def taker(self, patience_seconds: float) -> PoolProcess | None:
         """Return the process that is to get the next task; None if there is none. Raises OSError.
 
         An idle one, else a new one, else one that has taken up its only task within the last `patience_seconds`.
         """
+        if self.is_closed:
+            return None
         for process in self.processes:
             if not process.flights and not process.is_leaving:
                 return process
@@ -92,13 +119,15 @@ class Pool:
 
     def wake(self) -> None:
         """End the `wait` that is under way, or the next one. From any thread."""
-        if not self.is_closed:
-            with suppress(BlockingIOError):  # the pipe is full of such calls
+        with self._bell_lock, suppress(BlockingIOError):  # the pipe is full of such calls
+            if self._finalizer.alive:
                 os.write(self._bell, b"!")
 
     def wait(self, seconds: float | None) -> list[Event]:
         """Wait until processes have something to say, or `wake`, at most so long (None: no limit)."""
-        events = []
+        events: list[Event] = []
+        if not self._finalizer.alive:
+            return events
         for descriptor, mask in self._poll.poll(None if seconds is None else math.ceil(seconds * 1000)):
             if descriptor == self._alarm:
                 os.read(self._alarm, _MOST_CALLS)
@@ -149,18 +178,47 @@ class Pool:
                 self.remove(process)
 
     def close(self, seconds: float) -> None:
-        """End all processes. May be called again."""
-        if not self.is_closed:
-            self.is_closed = True
-            self._poll.unregister(self._alarm)
-        self.end(self.processes, seconds)
-        self._finalizer()
+        """End all processes. From any thread, and again; inside of `in_use`, the rest is done by the next call."""
+        self.is_closed = True
+        self.wake()
+        if self._user == threading.get_ident():  # a signal handler
+            return
+        with self._use:
+            self.end(self.processes, seconds)
+            with self._bell_lock:
+                self._finalizer()
+
+    def forget(self) -> None:
+        """Close this fork's copies of the descriptors, and leave the processes to their owner."""
+        if self._finalizer.detach() is None:
+            return
+        self.is_closed = True
+        self._use, self._user, self._bell_lock = threading.RLock(), None, threading.RLock()
+        for process in self.processes:
+            process.forget()
+        self.processes.clear()
+        self._posted.clear()
+        os.close(self._alarm)
+        os.close(self._bell)
 
 
-def _end_all(processes: Sequence[PoolProcess], owner: int, pipe: Sequence[int]) -> None:
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for pool in list(_pools):
+        pool.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+def _end_all(processes: list[PoolProcess], owner: int, pipe: Sequence[int]) -> None:
     # A fork of the driver ends too, and the processes are not its own.
     if os.getpid() == owner:
         for process in processes:
             process.collect()
+        # A run that is given up after the end of the interpreter finds nothing left to end.
+        processes.clear()
         for descriptor in pipe:
             os.close(descriptor)

@@ -12,7 +12,6 @@ driver has no thread: it waits for channels and deaths.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import time
 from collections import deque
@@ -31,7 +30,7 @@ from overnight.pickling import dumps
 from overnight.pool_frames import BrokenChannel, Kind, RunFields, frame
 from overnight.pool_packing import LARGEST_KEPT_BYTES, LargeResults, PackedCalls, context_of
 from overnight.pool_process import Flight, PoolProcess
-from overnight.process_pool import Pool
+from overnight.process_pool import Pool, usable_cpus
 from overnight.task_log import TaskLog
 
 #: Seconds from which on a task counts as long: nothing is to wait behind it.
@@ -55,7 +54,7 @@ class ProcessPoolTaskExecutor(TaskGraphExecutorBase):
         self._pool: Pool | None = None
 
     def _open_backend(self, facts: RunFacts) -> PoolRun:
-        if self._pool is None:
+        if self._pool is None or self._pool.is_closed:
             self._pool = Pool(facts.max_workers or usable_cpus())
         return PoolRun(facts, self._pool)
 
@@ -64,13 +63,6 @@ class ProcessPoolTaskExecutor(TaskGraphExecutorBase):
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close(TERMINATE_SECONDS)
-
-
-def usable_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class PoolRun:
@@ -96,18 +88,20 @@ class PoolRun:
         """Let an attempt wait for a process, and hand it over if one is idle. Raises TaskNotPicklable."""
         self._waiting.append(Flight(launch, *self._calls.packed(launch)))
         self._unfinished += 1
-        self._feed()
+        with self._pool.in_use():
+            self._feed()
 
     def wait(self, seconds: float | None) -> Sequence[Finished]:
         """Wait until some attempt has ended, or `wake`, at most so long; return all that have."""
         limit = None if seconds is None else time.monotonic() + seconds
         self._pool.was_woken = False
-        while not self._finished and not self._pool.was_woken:
-            self._feed()
-            self._look(self._pause(limit))
-            self._end_overdue()
-            if limit is not None and time.monotonic() >= limit:
-                break
+        with self._pool.in_use():
+            while not (self._finished or self._pool.was_woken or self._pool.is_closed):
+                self._feed()
+                self._look(self._pause(limit))
+                self._end_overdue()
+                if limit is not None and time.monotonic() >= limit:
+                    break
         return self._take_finished()
 
     def wake(self) -> None:
@@ -116,6 +110,13 @@ class PoolRun:
 
     def abandon(self) -> Sequence[Finished]:
         """End the processes that are busy, with what they started; return what had finished before."""
+        with self._pool.in_use():
+            self._stop()
+        if self._pool.is_closed:
+            self._pool.close(TERMINATE_SECONDS)
+        return self._take_finished()
+
+    def _stop(self) -> None:
         self._waiting.clear()
         try:
             self._look(0)
@@ -123,12 +124,11 @@ class PoolRun:
                 while process.take_back() is not None:
                     pass
                 if process.flight is not None:
-                    self._log_end(process.flight.launch, "its run was given up", process.output())
+                    self._log_end(process.flight.launch, "its run was given up", process.output(), logging.INFO)
         finally:
             busy = [process for process in self._pool.processes if process.flights or process.is_leaving]
             # A forked attempt ends with its own process, which waits for it as long.
             self._pool.end(busy, TERMINATE_SECONDS + (EXIT_SECONDS if self._facts.fork_tasks else 0))
-        return self._take_finished()
 
     def _take_finished(self) -> Sequence[Finished]:
         finished, self._finished = self._finished, []
@@ -282,14 +282,14 @@ class PoolRun:
         self._unfinished -= 1
         self._finished.append((launch, outcome))
 
-    def _log_end(self, launch: Launch, reason: str, output: str = "") -> None:
+    def _log_end(self, launch: Launch, reason: str, output: str = "", level: int = logging.ERROR) -> None:
         """Write to the log of a task how it ended, and what it had printed, where its process cannot do it."""
         facts, task_id = self._facts, launch.task.task_id
         log = TaskLog(task_id, facts.log_dir, facts.verbosity, run_id=facts.run_id, attempt=launch.attempt)
         with log:
             if output and facts.log_dir is not None:
                 log.write(output)
-            _task_logger.error("task <%s> ended: %s", shown(task_id), reason)
+            _task_logger.log(level, "task <%s> ended: %s", shown(task_id), reason)
 
 
 def _name(flight: Flight) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -27,7 +28,8 @@ from overnight.errors import (
 )
 from overnight.graph import Task, TaskGraph
 from overnight.naming import log_name
-from overnight.process_pool_executor import PoolRun, ProcessPoolTaskExecutor, usable_cpus
+from overnight.process_pool import usable_cpus
+from overnight.process_pool_executor import PoolRun, ProcessPoolTaskExecutor
 from overnight.state_dir import wait_until
 from tests.support import tasks
 
@@ -176,13 +178,17 @@ def spoil_everything() -> None:
     sys.path.clear()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0.01)
+    sys.setrecursionlimit(200)
+    logging.disable(logging.CRITICAL)
 
 
 def look_around() -> tuple[Any, ...]:
     umask = os.umask(0)
     os.umask(umask)
     print("still printing")
-    return os.environ.get("SPOILT"), str(Path.cwd()), umask, bool(sys.path), signal.getsignal(signal.SIGTERM)
+    logging.getLogger("innocent").warning("still logging")
+    limit = sys.getrecursionlimit()
+    return os.environ.get("SPOILT"), str(Path.cwd()), umask, bool(sys.path), signal.getsignal(signal.SIGTERM), limit
 
 
 def test_the_next_task_finds_what_the_driver_had_whatever_the_last_one_did(tmp_path: Path) -> None:
@@ -191,7 +197,8 @@ def test_the_next_task_finds_what_the_driver_had_whatever_the_last_one_did(tmp_p
         results = run(pool, {"spoil": (spoil_everything,), "look": (look_around,)})
     umask = os.umask(0o22)
     os.umask(umask)
-    assert results["look"] == (None, str(Path.cwd()), umask, True, signal.SIG_DFL)
+    assert results["look"] == (None, str(Path.cwd()), umask, True, signal.SIG_DFL, sys.getrecursionlimit())
+    assert "still logging" in (tmp_path / log_name("look")).read_text(encoding="utf-8")
 
 
 def test_each_run_has_the_surroundings_of_its_driver_at_its_first_task(
@@ -454,6 +461,85 @@ def test_a_run_whose_executor_is_closed_under_it_ends(tmp_path: Path) -> None:
     with pytest.raises(RunCancelled):
         list(pairs)
     assert family() == before
+
+
+def test_a_run_whose_executor_another_thread_closes_ends(tmp_path: Path) -> None:
+    """PP5: while the run waits; the executor is good for another run."""
+    before = family()
+    started = tmp_path / "started"
+    with ProcessPoolTaskExecutor(max_workers=2, task_log_dir=str(tmp_path)) as pool:
+
+        def close() -> None:
+            wait_for(started)
+            pool.close()
+
+        closer = threading.Thread(target=close)
+        closer.start()
+        with pytest.raises(RunCancelled):
+            run(pool, {"hangs": (start_a_program_and_hang, str(started))})
+        closer.join()
+        assert family() == before
+        assert run(pool, {"again": (tasks.give, 1)}) == {"again": 1}
+
+
+FORKING_DRIVER = """
+import os, sys
+from overnight.errors import RunCancelled
+from overnight.graph import TaskGraph
+from overnight.process_pool_executor import ProcessPoolTaskExecutor
+
+def pids(executor, name):
+    graph = TaskGraph()
+    for number in range(20):
+        graph.create_task(f"{name} {number}", lambda name: (name, os.getpid()), args=[name])
+    pairs = []
+    for pair in executor.execute(graph):
+        pairs.append(pair)
+        if name == "middle" and len(pairs) == 1 and os.fork() == 0:
+            sys.exit(0)
+    assert {result[0] for _, result in pairs} == {name} and len(pairs) == 20
+    return {result[1] for _, result in pairs}
+
+executor = ProcessPoolTaskExecutor(max_workers=2, task_log_dir=sys.argv[1])
+own = pids(executor, "first")
+child = os.fork()
+if child == 0:
+    theirs = pids(executor, "child")
+    executor.close()
+    os._exit(len(theirs & own))
+assert pids(executor, "parent") <= own
+assert os.waitpid(child, 0)[1] == 0
+assert pids(executor, "middle") <= own
+os.wait()
+assert pids(executor, "last") <= own
+executor.close()
+print("done")
+"""
+
+OPEN_AT_EXIT = """
+import sys
+sys.path += [None, b"/tmp"]
+from overnight.graph import TaskGraph
+from overnight.process_pool_executor import ProcessPoolTaskExecutor
+
+graph = TaskGraph()
+for number in range(9):
+    graph.create_task(f"t{number}", abs, args=[number])
+executor = ProcessPoolTaskExecutor(max_workers=2, task_log_dir=sys.argv[1])
+pairs = executor.execute(graph)
+next(pairs)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("program", [FORKING_DRIVER, OPEN_AT_EXIT], ids=["forks", "ends with an open run"])
+def test_a_driver_that_forks_or_ends_in_a_run_disturbs_nothing(tmp_path: Path, program: str) -> None:
+    """PP5, X4: a fork starts processes of its own; what is no path in sys.path is passed over, as Python does."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout) == (0, "done\n"), ran.stderr
+    assert "Exception" not in ran.stderr
+    assert "Error" not in ran.stderr
 
 
 DRIVER = """
