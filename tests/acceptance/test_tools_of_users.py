@@ -11,11 +11,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from overnight.local_fleet import ensure_fleet
 
 TOOLS = Path(__file__).parent / "tools"
 EXECUTORS = {
@@ -69,13 +71,17 @@ Open = Callable[[str, dict[str, str], tuple[str, ...]], Desk]
 
 
 @pytest.fixture(params=EXECUTORS)
-def open_desk(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+def open_desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     def opened(tool: str, files: dict[str, str], options: tuple[str, ...]) -> Desk:
         for name, content in files.items():
             (tmp_path / name).write_text(content, encoding="utf-8")
         return Desk(tmp_path, tool, options, EXECUTORS[request.param])
 
-    return opened
+    # On the queue, server and workers stay from call to call, as they do for a user who calls again soon.
+    lease = ensure_fleet(tmp_path / ".overnight", workers=2) if request.param == "queue" else None
+    yield opened
+    if lease is not None:
+        lease.close(stop=True)
 
 
 def positions(bad: int | None = None) -> str:
