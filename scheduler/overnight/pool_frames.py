@@ -13,6 +13,8 @@ not begun, and knows of a process that died which one it ran.
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,18 @@ from overnight.errors import OvernightError
 _MARK = b"\x00ovpool"
 _HEAD = struct.Struct(">7sBQ")
 _READ_BYTES = 65536
+
+
+def take_ticket(pipe: int) -> int | None:
+    """Take the next ticket out of the pipe; None if there is none. Never waits, even if a task made it blocking."""
+    look = select.poll()
+    look.register(pipe, select.POLLIN)
+    if not look.poll(0):
+        return None
+    try:
+        return os.read(pipe, 1)[0]
+    except (BlockingIOError, IndexError):  # the other side took it first, or closed the pipe
+        return None
 
 
 class Kind(IntEnum):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from overnight.errors import TaskError
 from overnight.graph_run import Launch
-from overnight.pool_frames import FrameReader, Kind
+from overnight.pool_frames import FrameReader, Kind, take_ticket
 from overnight.surroundings import OF_THE_HOST, passed_environment
 
 #: How much of its output is kept of a process that died.
@@ -128,12 +128,10 @@ class PoolProcess:
 
     def take_back(self) -> Flight | None:
         """Take back a flight that has not begun; None if there is none."""
-        try:
-            (ticket,) = os.read(self._tickets, 1)
-        except BlockingIOError:
-            return None
-        flight = next(flight for flight in self.flights if flight.ticket == ticket)
-        self.flights.remove(flight)
+        ticket = take_ticket(self._tickets)
+        flight = next((flight for flight in self.flights if flight.ticket == ticket), None)
+        if flight is not None:
+            self.flights.remove(flight)
         return flight
 
     def flush(self) -> bool:

@@ -30,7 +30,7 @@ from overnight.lifeline import end_group_with
 from overnight.outcome_message import pack_outcome
 from overnight.output_capture import OutputCapture
 from overnight.pickling import loads
-from overnight.pool_frames import FrameReader, Kind, RunContext, frame
+from overnight.pool_frames import FrameReader, Kind, RunContext, frame, take_ticket
 from overnight.pool_surroundings import Surroundings
 from overnight.task_log import is_for_process
 
@@ -123,10 +123,7 @@ class PoolWorker:
     def _has(self, ticket: int) -> bool:
         """Take the ticket of a task; False if the driver has taken the task back."""
         if self._ticket is None:
-            try:
-                (self._ticket,) = os.read(self._tickets, 1)
-            except BlockingIOError:
-                return False
+            self._ticket = take_ticket(self._tickets)
         if self._ticket != ticket:
             return False
         self._ticket = None

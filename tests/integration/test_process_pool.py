@@ -104,6 +104,14 @@ def write_rubbish(rubbish: bytes) -> None:
                 continue
 
 
+def make_everything_blocking() -> None:
+    for number in range(3, 64):
+        try:
+            os.set_blocking(number, True)
+        except OSError:
+            continue
+
+
 CULPRITS: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
     (segfault, (), "SIGSEGV"),
     (tasks.kill_own_process, (), "SIGKILL"),
@@ -114,6 +122,14 @@ CULPRITS: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
     (write_rubbish, (b"x" * 100,), "wrote into the channel"),
     (write_rubbish, (b"x",), "wrote into the channel"),
 ]
+
+
+@pytest.mark.timeout(30)
+def test_descriptors_that_a_task_makes_blocking_hold_nobody_up(pool: ProcessPoolTaskExecutor) -> None:
+    """PP3: that they do not block belongs to the file, which the driver has open too."""
+    names = [f"t{number}" for number in range(6)]
+    assert run(pool, dict.fromkeys(names, (make_everything_blocking,))) == dict.fromkeys(names)
+    assert run(pool, {"next": (tasks.give, 1)}) == {"next": 1}
 
 
 @pytest.mark.parametrize("fork_tasks", [False, True])
