@@ -188,8 +188,10 @@ class _Child:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
             return
-        if self._process.is_alive():
-            os.kill(self._process.pid, number)
+        # A child of the fork server is collected there, so it may be gone at any moment.
+        with suppress(ProcessLookupError):
+            if self._process.is_alive():
+                os.kill(self._process.pid, number)
 
 
 def death_of(name: str, exit_code: int | None, *, worker: str | None = None) -> TaskDied:
