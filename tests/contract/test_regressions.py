@@ -235,11 +235,12 @@ def test_waiting_costs_no_memory_however_many_tasks_are_pending(kind: ExecutorKi
         time.sleep(1.0)  # warm-up: what is made once while waiting
         tracemalloc.start()
         time.sleep(3.0)
-        grown, _ = tracemalloc.get_traced_memory()
+        own = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/overnight/*")])
         tracemalloc.stop()
         tasks.write_to(str(gate))
         assert len(pairs.result(SECONDS)) == 501
-    assert grown < 128 * 1024
+    # What Dask's scheduler and workers note about themselves in this process is not the executor's.
+    assert sum(trace.size for trace in own.traces) < 64 * 1024
 
 
 @over(CONCURRENT)
