@@ -18,7 +18,8 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -41,6 +42,7 @@ TERMINATE_SECONDS = 5.0
 #: Seconds that a child has to end by itself after it gave its outcome.
 EXIT_SECONDS = 2.0
 _BEGINS = b"begins"
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 _logger = logging.getLogger("task_executor")
 
@@ -104,7 +106,7 @@ class _Child:
         self._exit_seconds = EXIT_SECONDS
         self._exit_code: int | None = None
         self._death: int | None = None
-        forks = is_single_threaded()
+        self._forks = forks = is_single_threaded()
         context: Any = multiprocessing.get_context("fork") if forks else _context_without_fork()
         content = (order, capture) if forks else (_packed(order),)
         self._reader, writer = context.Pipe(duplex=False)
@@ -116,7 +118,11 @@ class _Child:
 
     def start(self) -> None:
         """Start the process; whatever interrupts this, `reap` ends it."""
-        self._process.start()
+        if self._forks:
+            with _signals_held_back():
+                self._process.start()
+        else:
+            self._process.start()
         self._close_theirs()
         self._death = _death_descriptor(self._process)
 
@@ -214,6 +220,16 @@ def is_single_threaded() -> bool:
         return False
 
 
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Hold back what stops this process: raised in a callback around a fork, an exception would be lost."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 @cache
 def _context_without_fork() -> Any:
     """Return the context of the fork server, told to load this module once for all children; else that of spawn."""
@@ -263,6 +279,7 @@ def _run_order(
         os.setpgid(0, 0)
     end_group_with(lifeline.fileno())
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     order = order.loaded()
     pipe.send_bytes(_BEGINS)
     outcome = attempt(

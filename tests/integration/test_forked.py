@@ -201,3 +201,16 @@ def test_an_interrupt_while_a_child_runs_ends_the_child_and_goes_on(tmp_path: Pa
     (pid,) = tasks.noted(started)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+#: What the next fork of this process does in a callback: such a callback is registered for good.
+_during_fork: list[Callable[[], None]] = []
+os.register_at_fork(after_in_parent=lambda: _during_fork.pop()() if _during_fork else None)
+
+
+def test_an_interrupt_in_the_middle_of_a_fork_is_not_lost(tmp_path: Path) -> None:
+    """B10: Python only prints exceptions that are raised in callbacks around a fork."""
+    _during_fork.append(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        child(tasks.hang)
+    assert child(tasks.give, 1).value == 1
