@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
 from tests.benchmarks.graph_million import Build, chain, diamonds, drain, fan_in
 
 FEW, MANY = 20_000, 200_000
-#: Memory is slower than caches, and full collections walk through whatever else the process of the tests holds; a step
-#: that looked at every task for each one would cost ten times as much.
-MOST_RATIO = 4.0
+#: Memory is slower than caches; a step that looked at every task for each one would cost ten times as much.
+MOST_RATIO = 2.0
 
 
 def seconds_per_task(build: Build, count: int) -> float:
@@ -24,9 +25,15 @@ def seconds_per_task(build: Build, count: int) -> float:
     return (time.process_time() - started) / count
 
 
-@pytest.mark.parametrize("build", [chain, fan_in, diamonds])
-def test_a_task_of_a_graph_ten_times_as_large_costs_about_as_much(build: Build) -> None:
-    """G27."""
+def ratio(build: Build) -> float:
+    """Return how much dearer a task of the larger graph is, in the best of a few interleaved rounds."""
     rounds = [(seconds_per_task(build, FEW), seconds_per_task(build, MANY)) for _ in range(3)]
     few, many = (min(seconds) for seconds in zip(*rounds, strict=True))
-    assert many / few <= MOST_RATIO
+    return float(many / few)
+
+
+@pytest.mark.parametrize("build", [chain, fan_in, diamonds])
+def test_a_task_of_a_graph_ten_times_as_large_costs_about_as_much(build: Build) -> None:
+    """G27: in a process of its own, as full collections walk through all that a process holds."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        assert fresh.submit(ratio, build).result() <= MOST_RATIO
