@@ -81,7 +81,8 @@ def test_each_local_input_of_ten_thousand_tasks_is_examined_once(
     decide(graph, FileTaskCache(str(tmp_path / "status")))
     looked = {path: count for path, count in stats.items() if "/in" in path}
     assert looked == {str(path): 1 for path in inputs}
-    assert sum(stats.values()) <= INPUTS + 1, "the status directory is looked at once besides"
+    ours = sum(count for path, count in stats.items() if path.startswith(str(tmp_path)))
+    assert ours <= INPUTS + 1, "the status directory is looked at once besides"
 
 
 class CountingFiles(MemoryFileSystem):  # type: ignore[misc] # fsspec is not typed
