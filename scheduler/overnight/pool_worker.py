@@ -31,8 +31,8 @@ from overnight.outcome_message import pack_outcome
 from overnight.output_capture import OutputCapture
 from overnight.pickling import loads
 from overnight.pool_frames import FrameReader, Kind, RunContext, frame, take_ticket
-from overnight.pool_surroundings import Surroundings
 from overnight.task_log import is_for_process
+from overnight.task_surroundings import Surroundings
 
 _TAKEN_FIRST = 500
 _MOST_TAKEN_FIRST = 1000
@@ -88,7 +88,7 @@ class PoolWorker:
         self._functions: dict[int, Callable[..., Any]] = {}
         # A forked attempt has a process group of its own: what ends it is the exception, on its way out.
         signal.signal(signal.SIGTERM, _exit if context.fork_tasks else signal.SIG_DFL)
-        self._surroundings = Surroundings(context)
+        self._surroundings = Surroundings(context.directory, context.umask, context.environment, context.import_paths)
         self._settle()
 
     def _settle(self) -> None:

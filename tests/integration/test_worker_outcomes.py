@@ -231,6 +231,7 @@ def test_what_a_task_changes_is_put_right_for_the_next_one(run: SmallScheduler, 
     found, other = run.result(1), run.result(2)
     assert (found["directory"], found["umask"], found["driver"]) == (str(tmp_path), 0o027, "yes")
     assert (found["mess"], found["usr1"]) == (None, True)
+    assert (found["recursion"], found["disabled"]) == (sys.getrecursionlimit(), 0)
     assert found["random"] != other["random"]
 
 

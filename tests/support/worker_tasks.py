@@ -123,6 +123,8 @@ def surroundings() -> dict[str, Any]:
         "secrets": [name for name in os.environ if "SECRET" in name or "REDIS" in name or name.startswith("RQ_")],
         "usr1": signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL,
         "random": random.random(),
+        "recursion": sys.getrecursionlimit(),
+        "disabled": logging.root.manager.disable,
         "pid": os.getpid(),
     }
 
@@ -133,6 +135,8 @@ def make_a_mess() -> None:
     os.environ["MESS"] = "left"
     del os.environ["FROM_DRIVER"]
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    sys.setrecursionlimit(200)
+    logging.disable(logging.CRITICAL)
     random.seed(42)
 
 

@@ -19,11 +19,14 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from overnight.invoke import Outcome
 from overnight.output_capture import OutputCapture
+from overnight.surroundings import host_environment
 from overnight.task_log import is_for_process
+from overnight.task_surroundings import Surroundings
 from overnight_worker.attempts import Attempts, Order
 from overnight_worker.forked_attempt import run_forked
 from overnight_worker.frames import Frame, FrameReader, Kind, pack
@@ -32,7 +35,17 @@ from overnight_worker.memory_kills import be_taken_first
 from overnight_worker.modules import LoadedModules
 from overnight_worker.outcomes import packed_failure, packed_outcome
 from overnight_worker.progress import Progress
-from overnight_worker.surroundings import Surroundings
+
+_OWN_PATHS = tuple(sys.path)
+_HOST_ENVIRONMENT = host_environment(os.environ)
+
+
+def _surroundings_of(context: Mapping[str, Any]) -> Surroundings:
+    """Return a run's surroundings here: its import paths before our own, its variables but those of this host."""
+    first = context["import_paths"]
+    paths = [*first, *(path for path in _OWN_PATHS if path not in first)]
+    environment = {**_HOST_ENVIRONMENT, **context["environment"]}
+    return Surroundings(context["directory"], context["umask"], environment, paths)
 
 
 class Child:
@@ -79,12 +92,14 @@ class Child:
             return
         self._isolated = context["isolated"]
         self._attempts.enter(context["run"], context["log_dir"], context["verbosity"])
-        self._surroundings = Surroundings(
-            context["directory"], context["umask"], context["environment"], context["import_paths"]
-        )
+        self._surroundings = _surroundings_of(context)
+        self._settle()
+
+    def _settle(self) -> None:
         self._obstacle = None
         try:
-            self._surroundings.settle()
+            if self._surroundings is not None:
+                self._surroundings.settle()
         except OSError as error:
             self._obstacle = error
 
@@ -103,7 +118,8 @@ class Child:
             self._send(message)
             if not ok:
                 failed.add(order.position)
-            self._restore()
+            self._capture.restore()
+            self._settle()
         self._progress.clear()
         self._attempts.end_batch()
         self._modules.note()
@@ -121,15 +137,6 @@ class Child:
         if ok:
             self._attempts.keep(order, body)
         return message, ok
-
-    def _restore(self) -> None:
-        self._capture.restore()
-        if self._surroundings is None or self._obstacle is not None:
-            return
-        try:
-            self._surroundings.restore()
-        except OSError as error:
-            self._obstacle = error
 
     def _send(self, message: bytes) -> None:
         self._channel.sendall(message)

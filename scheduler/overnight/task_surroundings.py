@@ -1,6 +1,8 @@
-"""What a task in a pool process finds around it, and how that is put right after each task (BEHAVIOUR B21).
+"""What tasks find around them in a process that runs one after the other (BEHAVIOUR B21, QX9).
 
-Looking comes first: almost always nothing has changed, and this runs between tasks of microseconds.
+Processes of the pool and the worker's warm child are such. `settle` brings the process into the surroundings of a run,
+and after each task puts right what that changed. It looks first: almost always nothing has changed, and this runs
+between tasks of microseconds.
 """
 
 from __future__ import annotations
@@ -13,9 +15,7 @@ import sys
 
 # signal.getsignal wraps each answer in an enum, which takes thirty times as long.
 from _signal import getsignal  # type: ignore[import-not-found]  # typeshed does not know it
-from collections.abc import Mapping
-
-from overnight.pool_frames import RunContext
+from collections.abc import Mapping, Sequence
 
 _SIGNALS = tuple(
     int(number)
@@ -37,11 +37,11 @@ _seeds = random.Random(int.from_bytes(os.urandom(32)))  # noqa: S311  # seeds fo
 class Surroundings:
     """Directory, umask, environment and import paths of one run, and the interpreter's settings in the process."""
 
-    def __init__(self, context: RunContext) -> None:
-        self._directory = context.directory
-        self._umask = context.umask
-        self._environment = {os.fsencode(name): os.fsencode(text) for name, text in context.environment.items()}
-        self._paths = list(context.import_paths)
+    def __init__(self, directory: str, umask: int, environment: Mapping[str, str], import_paths: Sequence[str]) -> None:
+        self._directory = directory
+        self._umask = umask
+        self._environment = {os.fsencode(name): os.fsencode(text) for name, text in environment.items()}
+        self._paths = list(import_paths)
         self._handlers = [(number, getsignal(number)) for number in _SIGNALS]
         self._recursion_limit = sys.getrecursionlimit()
         self._disabled_level = logging.root.manager.disable
