@@ -9,7 +9,7 @@ unstarted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -46,7 +46,7 @@ class RemoteOutcome(Outcome):
     remote: RemoteResult | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class BatchedLaunch(Launch):
     """One attempt of a batch: where the results are that it takes, and after which positions of the batch it comes."""
 
@@ -127,16 +127,16 @@ class BatchedRun(GraphRun):
                 places[dep] = _loaded(known, dep)
         return places
 
-    def _judged(self, launch: Launch, outcome: Outcome | None) -> Iterator[Settled]:
+    def _judged(self, launch: Launch, outcome: Outcome | None) -> Settled | None:
         if outcome is GIVEN_BACK:
             del self._flying[launch.index]
             self._perform(self._core.handle(BatchReturned(launch.batch, [launch.index])))
-            return
-        remote = outcome.remote if isinstance(outcome, RemoteOutcome) else None
-        for settled in super()._judged(launch, outcome):
-            if remote is not None:
-                self._remote[launch.task] = remote
-            yield settled if remote is None else replace(settled, load=remote)
+            return None
+        settled = super()._judged(launch, outcome)
+        if settled is None or not isinstance(outcome, RemoteOutcome) or outcome.remote is None:
+            return settled
+        self._remote[launch.task] = outcome.remote
+        return settled._replace(load=outcome.remote)
 
 
 def _loaded(known: Mapping[Task, Any], task: Task) -> Any:

@@ -121,10 +121,11 @@ def parsed_header(line: bytes) -> FlagHeader:
     try:
         text = line.decode("ascii")
         members, end = _DECODER.raw_decode(text)
-        if members["dependencies"] is not None:
-            members["dependencies"] = _dependencies(members["dependencies"])
-        if members["dependency_records"] is not None:
-            members["dependency_records"] = _dependency_records(members["dependency_records"])
+        dependencies, records = members["dependencies"], members["dependency_records"]
+        if dependencies is not None:
+            members["dependencies"] = () if dependencies == [] else _dependencies(dependencies)
+        if records is not None:
+            members["dependency_records"] = () if records == [] else _dependency_records(records)
         if members["error"] is not None:
             members["error"] = ErrorText(**members["error"])
         header = FlagHeader._make(_values_of(members))

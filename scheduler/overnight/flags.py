@@ -111,7 +111,7 @@ def _header_line(header: FlagHeader) -> bytes:
 
 
 def _check_of(open_line: bytes) -> bytes:
-    return b'%b%b"}' % (_CHECK_NAME, hashlib.sha256(open_line).hexdigest().encode("ascii"))
+    return _CHECK_NAME + hashlib.sha256(open_line).hexdigest().encode("ascii") + b'"}'
 
 
 def holds_header(data: bytes) -> bool:
@@ -132,7 +132,7 @@ def decode_head(data: bytes, keyring: Keyring) -> tuple[FlagHeader, int]:
     if not keyring.is_empty:
         _check_signature(line, signature, keyring)
     open_line = line[:-_CHECK_LENGTH]
-    if line[-_CHECK_LENGTH:] != _check_of(open_line):
+    if not line.endswith(_check_of(open_line)):
         raise BadSeal("its header is damaged")
     return parsed_header(open_line + b"}"), end + 1
 

@@ -47,7 +47,7 @@ from overnight.journal import Journal, Settled
 from overnight.naming import shown
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # a frozen one takes five times as long to make
 class Launch:
     """One attempt to be started. `args` and `kwargs` hold results where `desc`, the task as declared, holds Tasks."""
 
@@ -160,27 +160,26 @@ class GraphRun:
         launch = Launch(index, dispatch.batch, dispatch.attempts[0], desc, desc.args, desc.kwargs)
         self._flying[index] = launch
         try:
-            args, kwargs = resolve_arguments(desc, self._journal.results_for(held))
+            launch.args, launch.kwargs = resolve_arguments(desc, self._journal.results_for(held))
         except OvernightError as error:
             return launch, Outcome(ok=False, value=error, started=time.time(), seconds=0.0)
-        launch = Launch(index, dispatch.batch, dispatch.attempts[0], desc, args, kwargs)
-        self._flying[index] = launch
         return launch
 
     def record(self, finished: Sequence[Finished]) -> list[tuple[Task, Any]]:
         """Take in launches that ended together; return the pairs of those tasks that thereby finished."""
-        settled = [last for launch, outcome in finished for last in self._judged(launch, outcome)]
+        settled = [last for launch, outcome in finished if (last := self._judged(launch, outcome)) is not None]
         return self._journal.settle(settled) if settled else []
 
-    def _judged(self, launch: Launch, outcome: Outcome | None) -> Iterator[Settled]:
-        """Tell the core how a launch ended; yield the task if that was its last attempt."""
+    def _judged(self, launch: Launch, outcome: Outcome | None) -> Settled | None:
+        """Tell the core how a launch ended; return the task if that was its last attempt."""
         del self._flying[launch.index]
         actions = self._core.handle(_event(launch, outcome))
         self._perform(actions)
-        ended = next((a for a in actions if isinstance(a, Ended) and a.task == launch.index), None)
-        if ended is not None:
-            last = outcome or _lost_too_often(launch)
-            yield Settled(launch.desc, launch.attempt, last, last.load)
+        for action in actions:
+            if isinstance(action, Ended) and action.task == launch.index:
+                last = outcome or _lost_too_often(launch)
+                return Settled(launch.desc, launch.attempt, last, last.load)
+        return None
 
     def _perform(self, actions: Sequence[Action]) -> list[Dispatch]:
         """Take note of what the core decided; return the batches to start."""

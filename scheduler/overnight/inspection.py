@@ -150,7 +150,8 @@ class _Known:
         name = self._function_names.get(id(node.func))
         if name is None:
             name = self._function_names[id(node.func)] = function_name(node.func)
-        return TaskIdentity(node.task.task_id, name, tuple([dep.task_id for dep in node.deps]))
+        deps = node.deps
+        return TaskIdentity(node.task.task_id, name, tuple([dep.task_id for dep in deps]) if deps else ())
 
 
 def decide(graph: TaskGraph, cache: TaskCache, *, with_bodies: bool = False) -> Decisions:
@@ -220,8 +221,8 @@ def _record_text(record: CacheRecord) -> str:
 
 
 def _view(node: TaskNode, judge: _Judge, known: _Known) -> TaskView:
-    numbers = known.numbers
-    deps = tuple([numbers[dep.task_id] for dep in node.deps if dep.task_id in numbers]) if node.deps else ()
+    numbers, deps_of_node = known.numbers, node.deps
+    deps = tuple([numbers[dep.task_id] for dep in deps_of_node if dep.task_id in numbers]) if deps_of_node else ()
     declared = node.declared_files
     files = NO_FILES if declared is None else TaskFiles(*declared)
     return TaskView(node.task.task_id, deps, files, judge(node))

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from overnight.cache import NoTaskCache, TaskCache
 from overnight.flags import AttemptFacts, FlagHeader, record_of
@@ -41,8 +40,7 @@ class LaterDurable(Protocol):
         """Wait until all outcomes so far survive one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """The last attempt of a task: its desc as declared, with all `deps`, the number of the attempt, how it ended.
 
     `load` gets the result once more from where it lies: the journal then keeps no copy of it (B15).

@@ -85,11 +85,9 @@ class PoolRun:
         return 2 * self._pool.size - self._unfinished
 
     def start(self, launch: Launch) -> None:
-        """Let an attempt wait for a process, and hand it over if one is idle. Raises TaskNotPicklable."""
+        """Let an attempt wait for a process; the next `wait` hands it over. Raises TaskNotPicklable."""
         self._waiting.append(Flight(launch, *self._calls.packed(launch)))
         self._unfinished += 1
-        with self._pool.in_use():
-            self._feed()
 
     def wait(self, seconds: float | None) -> Sequence[Finished]:
         """Wait until some attempt has ended, or `wake`, at most so long; return all that have."""

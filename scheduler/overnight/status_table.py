@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import TextIO
 
 from overnight.cache import CacheRecordType
@@ -16,27 +17,30 @@ from overnight.terminal_text import write_text
 
 NARROWEST_COLUMN = 50
 WIDEST_COLUMN = 120
+LINES_AT_ONCE = 1000
+_NAMES = {state: state.name for state in CacheRecordType}
 
 
 def print_status(graph: TaskGraph, decisions: Decisions, *, verbose: bool, file: TextIO | None = None) -> None:
     """Print header and lines to `file`, standard output if None; nothing is unpickled."""
     out = sys.stdout if file is None else file
-    for line in status_lines(graph, decisions, verbose=verbose):
-        write_text(out, line + "\n")
+    lines = status_lines(graph, decisions, verbose=verbose)
+    while block := list(islice(lines, LINES_AT_ONCE)):
+        write_text(out, "\n".join(block) + "\n")
 
 
 def status_lines(graph: TaskGraph, decisions: Decisions, *, verbose: bool) -> Iterator[str]:
     """Yield the table line by line, tasks in insertion order; with `verbose` stored tracebacks follow their line."""
     tasks = graph.tasks
-    names = {task: shown(task.task_id) for task in tasks}
-    longest = max(map(len, names.values()), default=0)
+    names = [shown(task.task_id) for task in tasks]
+    longest = max(map(len, names), default=0)
     width = max(NARROWEST_COLUMN, min(longest, WIDEST_COLUMN))
     yield f"{'TaskID':<{width}} Status"
     states = [decisions.state(task) for task in tasks]
     failed_above = _failed_ancestors(graph, decisions) if CacheRecordType.ERROR in states else {}
-    for task, state in zip(tasks, states, strict=True):
-        failed = failed_above.get(task)
-        line = f"{names[task]:<{width}} {_state_text(state, failed)}"
+    for task, name, state in zip(tasks, names, states, strict=True):
+        failed = failed_above.get(task) if failed_above else None
+        line = f"{name:<{width}} {_state_text(state, failed)}"
         if state is not CacheRecordType.ERROR or failed is not None:
             yield line
         elif verbose:
@@ -49,7 +53,7 @@ def status_lines(graph: TaskGraph, decisions: Decisions, *, verbose: bool) -> It
 def _state_text(state: CacheRecordType, failed: Task | None) -> str:
     if state is not CacheRecordType.COMPUTED and failed is not None:
         return f"SKIPPED ({shown(failed.task_id)})"
-    return state.name
+    return _NAMES[state]
 
 
 def _failed_ancestors(graph: TaskGraph, decisions: Decisions) -> dict[Task, Task]:

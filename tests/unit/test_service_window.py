@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from overnight.core.actions import Dispatch
@@ -16,7 +14,7 @@ TINY = {0: (0.00001, 5)}
 
 
 def batches(play: Play, window: Window, number: int, ready: int) -> list[list[int]]:
-    offers = [replace(offer, queue=None) for offer in window.offers("default", number, ready)]
+    offers = [offer._replace(queue=None) for offer in window.offers("default", number, ready)]
     actions = play.tell(SlotsOffered(0.0, offers))
     return [list(action.tasks) for action in actions if isinstance(action, Dispatch)]
 

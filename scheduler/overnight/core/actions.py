@@ -10,8 +10,7 @@ from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(NamedTuple):
     """Send a batch: tasks in dependency order, each with the number of its attempt (1, 2, ..., and then 255 for ever).
 
     A task may depend on others before it in the batch. If one of those fails, the task is not run but given back

@@ -48,8 +48,7 @@ class TasksAdopted:
     tasks: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """Room for one batch: its id (fresh, random), the queue it would go to and how much it may hold.
 
     `queue` None takes tasks of every queue (in-process executors). `seconds` is the expected work that the batch may
@@ -66,16 +65,14 @@ class Offer:
     least_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class SlotsOffered:
+class SlotsOffered(NamedTuple):
     """There is room for batches; the core fills as many offers as it has ready tasks for."""
 
     now: float
     offers: Sequence[Offer]
 
 
-@dataclass(frozen=True, slots=True)
-class BatchClaimed:
+class BatchClaimed(NamedTuple):
     """A worker holds the batch under a lease."""
 
     batch: str
