@@ -1,14 +1,15 @@
 """Frames between a driver and the processes of its pool, over one socket pair for each process.
 
-A frame is a mark, its kind, the length of its body, and the body. The mark tells frames from whatever else a task may
-have written to, or put in the place of, a descriptor that is not its own.
+A frame is a mark, its kind, a ticket, the length of its body, and the body. The mark tells frames from whatever else a
+task may have written to, or put in the place of, a descriptor that is not its own.
 
     driver -> process    ENTER (once per run, before the first RUN), RUN
     process -> driver    READY (once), BEGINS (before a task with a time limit), OUTCOME (after each task)
 
-With each RUN the driver puts a ticket, one byte that RUN names, into a pipe of which it keeps the reading end too. The
-process runs only what it finds the ticket of. Whoever reads a ticket has it: so the driver takes back a task that has
-not begun, and knows of a process that died which one it ran.
+With each RUN the driver puts its ticket, one byte, into a pipe of which it keeps the reading end too. The process runs
+only what it finds the ticket of. Whoever reads a ticket has it: so the driver takes back a task that has not begun.
+What has begun is on the process's board (`pool_board`). An answer bears the ticket of its task: where a task has read
+away the RUN of the next one, what answers is the one after that.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from overnight.errors import OvernightError
 
 _MARK = b"\x00ovpool"
-_HEAD = struct.Struct(">7sBQ")
+_HEAD = struct.Struct(">7sBBQ")
 _READ_BYTES = 65536
 
 
@@ -64,18 +66,26 @@ class RunContext:
     import_paths: Sequence[str]
 
 
-#: The body of RUN, pickled: the ticket, id, attempt, timeout, the function's number (0: not shared), the pickled
-#: function (None if the process has it under that number), the pickled arguments.
-RunFields = tuple[int, str, int, float | None, int, bytes | None, bytes]
+#: The body of RUN, pickled: id, attempt, timeout, the function's number (0: not shared), the pickled function (None if
+#: the process has it under that number), the pickled arguments.
+RunFields = tuple[str, int, float | None, int, bytes | None, bytes]
+
+
+class Frame(NamedTuple):
+    """What was said; `ticket` is that of the task, 1 to 255, or 0 where it is about none."""
+
+    kind: Kind
+    ticket: int
+    body: bytes
 
 
 class BrokenChannel(OvernightError):
     """What came through a channel is no frame."""
 
 
-def frame(kind: Kind, body: bytes = b"") -> bytes:
+def packed_frame(kind: Kind, body: bytes = b"", *, ticket: int = 0) -> bytes:
     """Return a frame, ready to be sent."""
-    return _HEAD.pack(_MARK, kind, len(body)) + body
+    return _HEAD.pack(_MARK, kind, ticket, len(body)) + body
 
 
 class FrameReader:
@@ -87,7 +97,7 @@ class FrameReader:
         #: Whether the last read took all that it could, so that there may be more.
         self.has_more = False
 
-    def receive(self) -> list[tuple[Kind, bytes]] | None:
+    def receive(self) -> list[Frame] | None:
         """Return the frames that are complete after one read, perhaps none; None at the end of the stream.
 
         Raises BlockingIOError if there is nothing to read, BrokenChannel, or OSError as the socket does.
@@ -102,11 +112,11 @@ class FrameReader:
             frames.append(complete)
         return frames
 
-    def _next(self) -> tuple[Kind, bytes] | None:
+    def _next(self) -> Frame | None:
         data = self._data
         if len(data) < _HEAD.size:
             return None
-        mark, kind, length = _HEAD.unpack_from(data)
+        mark, kind, ticket, length = _HEAD.unpack_from(data)
         if mark != _MARK:
             raise BrokenChannel("Something else than a frame was written to the channel of a process.")
         end = _HEAD.size + length
@@ -114,4 +124,4 @@ class FrameReader:
             return None
         body = bytes(memoryview(data)[_HEAD.size : end])
         del data[:end]
-        return Kind(kind), body
+        return Frame(Kind(kind), ticket, body)

@@ -3,7 +3,7 @@
 Each is a program of its own, never a fork of the driver, in a session of its own, so that what its tasks start can be
 ended with it. Its death is told by its process descriptor where there is one: copies that a task has forked may hold
 the channel open. Its standard output and error are a file that the driver holds too: what a task that died had printed
-is in it. Which tasks it has begun is told by their tickets (`pool_frames`).
+is in it. Which task it has begun is told by its board (`pool_board`).
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from dataclasses import dataclass
 
 from overnight.errors import TaskError
 from overnight.graph_run import Launch
-from overnight.pool_frames import FrameReader, Kind, take_ticket
+from overnight.pool_board import Board, new_page
+from overnight.pool_frames import Frame, FrameReader, take_ticket
 from overnight.surroundings import OF_THE_HOST, passed_environment
 
 #: How much of its output is kept of a process that died.
 OUTPUT_BYTES = 10 << 20
+#: Seconds that an idle process has to begin what it was given.
+BEGIN_SECONDS = 10.0
 _COMMAND = (
-    "import sys; numbers, sys.path = [int(text) for text in sys.argv[1:5]], sys.argv[5:]; "
+    "import sys; numbers, sys.path = [int(text) for text in sys.argv[1:6]], sys.argv[6:]; "
     "import overnight.pool_worker as worker; worker.main(*numbers)"
 )
 
@@ -68,6 +71,8 @@ class PoolProcess:
         self.run_id: str | None = None
         self.numbers: set[int] = set()
         self.is_ready = False
+        #: When its first flight must have begun, by the monotonic clock: else what it was sent is lost.
+        self.begin_due: float | None = None
         #: True once nothing more can be handed over.
         self.is_leaving = False
         #: Why the driver killed it.
@@ -81,21 +86,17 @@ class PoolProcess:
         lifeline, self._lifeline = os.pipe()
         self._tickets, self._ticket_box = os.pipe()
         os.set_blocking(self._tickets, False)
-        inherited = (theirs.fileno(), self._output.fileno(), lifeline, self._tickets)
+        page = new_page()
+        self._board = Board(page)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _COMMAND, *map(str, inherited), *import_paths()],
-                stdin=subprocess.DEVNULL,
-                pass_fds=inherited,
-                start_new_session=True,
-                env=passed_environment(also=OF_THE_HOST),
-            )
+            self._process = _started((theirs.fileno(), self._output.fileno(), lifeline, self._tickets, page))
         except BaseException:
             self._close()
             raise
         finally:
             theirs.close()
             os.close(lifeline)
+            os.close(page)
         if hasattr(os, "pidfd_open"):
             self.handle = os.pidfd_open(self.pid)
         self.channel.setblocking(False)  # noqa: FBT003 - the method takes no keyword
@@ -106,30 +107,50 @@ class PoolProcess:
         """The process id, and that of its group."""
         return self._process.pid
 
-    @property
-    def flight(self) -> Flight | None:
-        """What it runs, as far as the driver knows."""
-        return self.flights[0] if self.flights else None
-
     def give(self, flight: Flight) -> None:
         """Add a flight, and the ticket without which it will not run."""
-        self._next_ticket = flight.ticket = (self._next_ticket + 1) % 256
+        self._next_ticket = flight.ticket = self._next_ticket % 255 + 1
         flight.overdue = None
         flight.take_up()
         self.flights.append(flight)
+        if len(self.flights) == 1:
+            self._expect_begin()
         os.write(self._ticket_box, bytes((flight.ticket,)))
 
-    def next_flight(self) -> Flight:
-        """Return the flight that has ended, and go on to the next one."""
-        ended = self.flights.popleft()
-        if self.flights:
-            self.flights[0].take_up()
-        return ended
+    def with_ticket(self, ticket: int | None) -> Flight | None:
+        """Return the flight that has this ticket."""
+        return next((flight for flight in self.flights if flight.ticket == ticket), None)
+
+    def end(self, flight: Flight) -> None:
+        """Go on to the next flight, as this one has ended."""
+        is_first = flight is self.flights[0]
+        self.flights.remove(flight)
+        if is_first:
+            if self.flights:
+                self.flights[0].take_up()
+            self._expect_begin()
+
+    def begin_serving(self) -> None:
+        """Note that it is ready."""
+        self.is_ready = True
+        self._expect_begin()
+
+    def _expect_begin(self) -> None:
+        self.begin_due = time.monotonic() + BEGIN_SECONDS if self.flights and self.is_ready else None
+
+    def due(self) -> list[float]:
+        """Return when there is something to judge about it, by the monotonic clock."""
+        times = [self.begin_due, *[flight.overdue for flight in self.flights]]
+        return [due for due in times if due is not None]
+
+    @property
+    def begun(self) -> Flight | None:
+        """The flight that it runs, or was running when it died; None if it has begun none of those that it has."""
+        return self.with_ticket(self._board.begun)
 
     def take_back(self) -> Flight | None:
         """Take back a flight that has not begun; None if there is none."""
-        ticket = take_ticket(self._tickets)
-        flight = next((flight for flight in self.flights if flight.ticket == ticket), None)
+        flight = self.with_ticket(take_ticket(self._tickets))
         if flight is not None:
             self.flights.remove(flight)
         return flight
@@ -151,7 +172,7 @@ class PoolProcess:
             outbox.popleft()
         return False
 
-    def receive(self) -> Iterator[tuple[Kind, bytes]]:
+    def receive(self) -> Iterator[Frame]:
         """Yield the frames that have arrived. Raises EOFError at the end of the stream, BrokenChannel."""
         while True:
             try:
@@ -217,11 +238,22 @@ class PoolProcess:
     def _close(self) -> None:
         self.channel.close()
         self._output.close()
+        self._board.close()
         for descriptor in (self._lifeline, self._tickets, self._ticket_box):
             os.close(descriptor)
         if self.handle is not None:
             os.close(self.handle)
             self.handle = None
+
+
+def _started(inherited: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _COMMAND, *map(str, inherited), *import_paths()],
+        stdin=subprocess.DEVNULL,
+        pass_fds=inherited,
+        start_new_session=True,
+        env=passed_environment(also=OF_THE_HOST),
+    )
 
 
 def import_paths() -> list[str]:

@@ -30,7 +30,8 @@ from overnight.lifeline import end_group_with
 from overnight.outcome_message import pack_outcome
 from overnight.output_capture import OutputCapture
 from overnight.pickling import loads
-from overnight.pool_frames import FrameReader, Kind, RunContext, frame, take_ticket
+from overnight.pool_board import Board
+from overnight.pool_frames import FrameReader, Kind, RunContext, packed_frame, take_ticket
 from overnight.task_log import is_for_process
 from overnight.task_surroundings import Surroundings
 
@@ -64,9 +65,10 @@ class _Call(NamedTuple):
 class PoolWorker:
     """The loop of the process: frames in, outcomes out."""
 
-    def __init__(self, channel: socket.socket, tickets: int, capture: OutputCapture) -> None:
+    def __init__(self, channel: socket.socket, tickets: int, board: Board, capture: OutputCapture) -> None:
         self._channel = channel
         self._tickets = tickets
+        self._board = board
         self._ticket: int | None = None
         self._place = _place_of(channel)
         self._capture = capture
@@ -76,11 +78,11 @@ class PoolWorker:
         reader = FrameReader(self._channel)
         self._send(Kind.READY)
         while (frames := reader.receive()) is not None:
-            for kind, body in frames:
+            for kind, ticket, body in frames:
                 if kind is Kind.ENTER:
                     self._enter(loads(body))
                 else:
-                    self._run(*loads(body))
+                    self._run(ticket, *loads(body))
 
     def _enter(self, context: RunContext) -> None:
         self._context = context
@@ -127,6 +129,7 @@ class PoolWorker:
         if self._ticket != ticket:
             return False
         self._ticket = None
+        self._board.begun = ticket
         return True
 
     def _run_here(self, task_id: str, number: int, timeout: float | None, call: _Call) -> Outcome:
@@ -164,7 +167,7 @@ class PoolWorker:
         # A task may have closed the channel, and its number may be that of a file of its own by now.
         if _place_of(self._channel) != self._place:
             raise ConnectionAbortedError("A task has closed the channel to the driver.")
-        self._channel.sendall(frame(kind, body))
+        self._channel.sendall(packed_frame(kind, body, ticket=self._board.begun))
 
 
 def _place_of(channel: socket.socket) -> tuple[int, int]:
@@ -193,10 +196,12 @@ def _be_taken_first() -> None:
         path.write_text(str(min(int(path.read_text()) + _TAKEN_FIRST, _MOST_TAKEN_FIRST)))
 
 
-def main(channel_fd: int, output_fd: int, lifeline_fd: int, tickets_fd: int) -> NoReturn:
-    """Run a process of the pool on four inherited descriptors; never return, and run no exit handlers."""
+def main(channel_fd: int, output_fd: int, lifeline_fd: int, tickets_fd: int, board_fd: int) -> NoReturn:
+    """Run a process of the pool on five inherited descriptors; never return, and run no exit handlers."""
     end_group_with(lifeline_fd)
     _be_taken_first()
+    board = Board(board_fd)
+    os.close(board_fd)
     for descriptor in (channel_fd, output_fd, lifeline_fd, tickets_fd):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function takes no keyword
     with socket.socket(fileno=channel_fd) as channel, OutputCapture(output_fd) as capture:
@@ -204,7 +209,7 @@ def main(channel_fd: int, output_fd: int, lifeline_fd: int, tickets_fd: int) -> 
         faulthandler.enable()
         status = 1
         try:
-            PoolWorker(channel, tickets_fd, capture).serve()
+            PoolWorker(channel, tickets_fd, board, capture).serve()
             status = 0
         except (BrokenPipeError, ConnectionResetError, SystemExit):
             pass  # the driver has closed the channel, or said to stop

@@ -27,7 +27,7 @@ from overnight.invoke import Outcome
 from overnight.naming import shown
 from overnight.outcome_message import unpack_outcome
 from overnight.pickling import dumps
-from overnight.pool_frames import BrokenChannel, Kind, RunFields, frame
+from overnight.pool_frames import BrokenChannel, Kind, RunFields, packed_frame
 from overnight.pool_packing import LARGEST_KEPT_BYTES, LargeResults, PackedCalls, context_of
 from overnight.pool_process import Flight, PoolProcess
 from overnight.process_pool import Pool, usable_cpus
@@ -76,7 +76,7 @@ class PoolRun:
         self._waiting: deque[Flight] = deque()
         self._finished: list[Finished] = []
         self._unfinished = 0
-        self._enter = frame(Kind.ENTER, dumps(context_of(facts)))
+        self._enter = packed_frame(Kind.ENTER, dumps(context_of(facts)))
 
     def room(self) -> int:
         """Return how many more tasks may run or wait. Raises RunCancelled if the executor was closed."""
@@ -121,8 +121,8 @@ class PoolRun:
             for process in self._pool.processes:
                 while process.take_back() is not None:
                     pass
-                if process.flight is not None:
-                    self._log_end(process.flight.launch, "its run was given up", process.output(), logging.INFO)
+                if process.begun is not None:
+                    self._log_end(process.begun.launch, "its run was given up", process.output(), logging.INFO)
         finally:
             busy = [process for process in self._pool.processes if process.flights or process.is_leaving]
             # A forked attempt ends with its own process, which waits for it as long.
@@ -173,9 +173,9 @@ class PoolRun:
             process.numbers.add(number)
         timeout = launch.desc.options.timeout
         fields: RunFields = (
-            flight.ticket, launch.task.task_id, launch.attempt, timeout, number, function, flight.arguments
+            launch.task.task_id, launch.attempt, timeout, number, function, flight.arguments
         )  # fmt: skip
-        self._pool.post(process, data + frame(Kind.RUN, pickle.dumps(fields)))
+        self._pool.post(process, data + packed_frame(Kind.RUN, pickle.dumps(fields), ticket=flight.ticket))
 
     # Taking in.
 
@@ -184,9 +184,7 @@ class PoolRun:
         due = [] if limit is None else [limit]
         has_idle = self._pool.has_idle()
         for process in self._pool.processes:
-            flight = process.flight
-            if flight is not None and flight.overdue is not None:
-                due.append(flight.overdue)
+            due.extend(process.due())
             if has_idle and len(process.flights) > 1:
                 due.append(process.flights[0].begin + LONG_SECONDS)
         return max(0.0, min(due) - time.monotonic()) if due else None
@@ -209,32 +207,37 @@ class PoolRun:
     def _listen(self, process: PoolProcess, arrived: list[tuple[Flight, bytes]]) -> None:
         """Take what a process says. One that closes its channel is about to exit, or is killed a little later."""
         try:
-            for kind, body in process.receive():
-                flight = process.flight
+            for kind, ticket, body in process.receive():
+                flight = process.with_ticket(ticket)
                 if kind is Kind.OUTCOME and flight is not None:
-                    arrived.append((process.next_flight(), body))
+                    process.end(flight)
+                    arrived.append((flight, body))
                     self._feed()
                 elif kind is Kind.BEGINS and flight is not None:
                     timeout = flight.launch.desc.options.timeout or 0
                     flight.overdue = time.monotonic() + timeout + KILL_GRACE_SECONDS
-                else:
-                    process.is_ready = True
+                elif kind is Kind.READY:
+                    process.begin_serving()
         except EOFError:
             self._pool.mute(process)
-            if process.flight is not None:
-                process.flight.overdue = time.monotonic() + CLOSED_SECONDS
+            if process.begun is not None:
+                process.begun.overdue = time.monotonic() + CLOSED_SECONDS
             else:
                 process.condemn(None)
         except BrokenChannel:
             self._pool.mute(process)
-            name = "An idle process" if process.flight is None else _name(process.flight)
+            name = "An idle process" if process.begun is None else _name(process.begun)
             process.condemn(TaskDied(f"{name} was killed: it wrote into the channel to its driver."))
 
     def _end_overdue(self) -> None:
-        """Kill what runs on after its time limit, or lives on without its channel."""
+        """Kill what runs on after its time limit, lives on without its channel, or does not begin what it has."""
         now = time.monotonic()
         for process in self._pool.processes:
-            flight = process.flight
+            flight = process.begun
+            if process.begin_due is not None and process.begin_due <= now:
+                process.begin_due = None
+                if flight is None:
+                    process.condemn(None)
             if flight is None or flight.overdue is None or flight.overdue > now:
                 continue
             flight.overdue = None
@@ -246,18 +249,17 @@ class PoolRun:
                 process.condemn(TaskTimedOut(f"{name} ran on after its limit of {timeout:g} s and was killed."))
 
     def _bury(self, process: PoolProcess, arrived: list[tuple[Flight, bytes]]) -> None:
-        """Take the last words of a process that has ended, and charge the task that it ran."""
+        """Take the last words of a process that has ended, and charge the task that it ran; if none, the first."""
         self._pool.mute(process)
         self._listen(process, arrived)
-        if process.is_ready:
-            while (innocent := process.take_back()) is not None:
-                self._waiting.appendleft(innocent)
-        flight, output = process.flight, process.output()
+        flight, output = process.begun, process.output()
+        first = flight or next(iter(process.flights), None)
+        self._waiting.extendleft(other for other in reversed(process.flights) if other is not first)
         code = self._pool.remove(process)
         if not process.is_ready:
             _logger.warning("A process of the pool ended before it was ready, exit code %d. %s", code, output)
-            for lost in process.flights:
-                self._finish(lost.launch, None)
+        if flight is None and first is not None:
+            self._finish(first.launch, None)
         elif flight is not None:
             error = process.verdict or death_of(_name(flight), code, worker=f"process {process.pid}")
             self._log_end(flight.launch, _told(error), output)

@@ -6,6 +6,7 @@ import fcntl
 import gc
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from overnight import pool_process
 from overnight.errors import (
     RemoteTaskError,
     ResultNotPicklable,
@@ -112,6 +114,16 @@ def make_everything_blocking() -> None:
             continue
 
 
+def read_everything() -> None:
+    """Take whatever can be read: the orders of the tasks behind this one, and their tickets."""
+    for number in range(3, 64):
+        try:
+            while select.select([number], [], [], 0)[0] and os.read(number, 65536):
+                pass
+        except (OSError, ValueError):
+            continue
+
+
 CULPRITS: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
     (segfault, (), "SIGSEGV"),
     (tasks.kill_own_process, (), "SIGKILL"),
@@ -130,6 +142,17 @@ def test_descriptors_that_a_task_makes_blocking_hold_nobody_up(pool: ProcessPool
     names = [f"t{number}" for number in range(6)]
     assert run(pool, dict.fromkeys(names, (make_everything_blocking,))) == dict.fromkeys(names)
     assert run(pool, {"next": (tasks.give, 1)}) == {"next": 1}
+
+
+@pytest.mark.timeout(60)
+def test_orders_that_a_task_reads_away_are_given_again(
+    pool: ProcessPoolTaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PP3: the process that waits for them in vain is replaced."""
+    monkeypatch.setattr(pool_process, "BEGIN_SECONDS", 0.5)
+    calls: dict[str, tuple[Any, ...]] = {f"reads {number}": (read_everything,) for number in range(4)}
+    calls |= {f"innocent {number}": (tasks.give, number) for number in range(4)}
+    assert run(pool, calls) == {name: args[0] if args else None for name, (_, *args) in calls.items()}
 
 
 @pytest.mark.parametrize("fork_tasks", [False, True])
