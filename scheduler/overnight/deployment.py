@@ -16,9 +16,8 @@ from overnight.config import Settings
 from overnight.errors import Refused
 from overnight.keyring import Keyring, read_keyring
 from overnight.local_fleet import ensure_fleet
-from overnight.store.connection import connect
 from overnight.store.redis import RedisStore
-from overnight.store.server_check import check_server
+from overnight.store.server_check import reach
 
 _logger = logging.getLogger(__name__)
 
@@ -56,8 +55,7 @@ class Deployment:
                 settings.state_dir, workers=workers, queue=queue, redis_url=settings.redis_url, scheduler=scheduler
             )
         self.url = settings.redis_url or (self._lease.redis_url if self._lease else "")
-        self._client = connect(self.url, settings=settings)
-        self.report = check_server(self._client, self.url)
+        self._client, self.report = reach(self.url, settings)
         self.store = RedisStore(self._client, settings.prefix)
         self._checked_at = time.monotonic()
 

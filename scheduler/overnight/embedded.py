@@ -40,6 +40,7 @@ from overnight.state_dir import (
     wait_until,
 )
 
+_MOST_STARTS = 2
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 #: The kernel's limit is 104 (macOS) or 108 (Linux) bytes with the final NUL.
@@ -102,13 +103,14 @@ class EmbeddedServer:
         if it cannot start or does not answer in time, and UsageError if the directory or the program is unfit.
         """
         deadline = time.monotonic() + timeout
-        started = self.start_if_absent()
+        starts = int(self.start_if_absent())
         while not self._answers():
             self.end_orphans()
             if not self.is_present():
-                if started:
+                # One that cannot start fails again; one that was killed does not.
+                if starts >= _MOST_STARTS:
                     raise Unreachable(self.failure())
-                started = self.start_if_absent()
+                starts += self.start_if_absent()
             if time.monotonic() >= deadline:
                 raise Unreachable(
                     f"The embedded server in {self._state_dir} did not answer within {timeout:g} s{self._said()}"

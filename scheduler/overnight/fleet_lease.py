@@ -41,8 +41,9 @@ class FleetLease:
         wish: tuple[Path, int],
         keeper_command: Sequence[str],
         keeper_environment: Mapping[str, str],
-        active_runs: Callable[[], int],
+        active_runs: Callable[[str], int],
     ) -> None:
+        #: Where the server is; empty until it is known.
         self.redis_url = redis_url
         self._files = files
         self._wish_path, wish_lock = wish
@@ -116,7 +117,7 @@ class FleetLease:
         if alone is None:
             return
         try:
-            if self._active_runs() > 0:
+            if self.redis_url and self._active_runs(self.redis_url) > 0:
                 return
             self.check()  # without a keeper nobody would stop what a dead one left
             self._stop_keeper()

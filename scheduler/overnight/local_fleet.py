@@ -58,26 +58,29 @@ def ensure_fleet(
     demand = Demand({queue: workers}, scheduler)
     place = _take_place(files, timeout)
     try:
-        url = redis_url or EmbeddedServer(directory).ensure(timeout)
         wish = files.add_client(demand)
     except BaseException:
         unlock(place)
         raise
     lease = FleetLease(
         files,
-        url,
+        redis_url or "",
         place=place,
         wish=wish,
         keeper_command=_keeper_command(directory, queue, demand, plan),
         keeper_environment=_keeper_environment(redis_url),
-        active_runs=lambda: count_active_runs(url),
+        active_runs=count_active_runs,
     )
     try:
+        # The keeper first: if this process is killed in between, it ends what nobody uses.
         lease.check()
+        files.tell_keeper(WAKE)
+        if redis_url is None:
+            lease.redis_url = EmbeddedServer(directory).ensure(timeout)
+            lease.check()  # one that was being killed held its lock a moment ago
     except BaseException:
-        lease.close(stop=False)
+        lease.close(stop=True)
         raise
-    files.tell_keeper(WAKE)
     return lease
 
 

@@ -1,4 +1,4 @@
-"""The census of the whole standard library, and what building its graph costs."""
+"""The census of a part of the standard library, and what building its graph costs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from tests.support.plain_census import plain_census
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 
 
-@pytest.mark.timeout(600)  # counts about 900,000 lines twice, in this process
-def test_totals_of_the_whole_library_equal_those_of_a_plain_loop(tmp_path: Path) -> None:
-    drain(build(out=str(tmp_path)))
+@pytest.mark.timeout(120)  # counts the lines twice, in this process
+def test_totals_of_a_part_of_the_library_equal_those_of_a_plain_loop(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    for package in ("asyncio", "collections", "email", "http", "importlib", "xml"):
+        shutil.copytree(LIBRARY / package, part / package, ignore=shutil.ignore_patterns("__pycache__"))
+    drain(build(root=str(part), out=str(tmp_path)))
     found = json.loads((tmp_path / "census.json").read_text("utf-8"))
-    assert found["totals"] == plain_census(str(LIBRARY))
-    assert found["totals"]["files"] > 500
-    assert found["ranks"][0]["module"] == "os"
+    assert found["totals"] == plain_census(str(part))
+    assert found["totals"]["files"] > 100
+    assert found["ranks"][0]["module"].startswith("asyncio.")
 
 
 def test_only_what_depends_on_a_change_runs_again(tmp_path: Path) -> None:

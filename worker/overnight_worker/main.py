@@ -19,7 +19,7 @@ from overnight.local_fleet import kept_server
 from overnight.slots import hold_slot
 from overnight.store.connection import connect
 from overnight.store.redis import RedisStore
-from overnight.store.server_check import check_server
+from overnight.store.server_check import reach
 from overnight.transport.rq import RqTransport, load_rq
 from overnight_worker.crew import Crew
 from overnight_worker.heartbeat import Heartbeat
@@ -97,8 +97,8 @@ def serve(
 ) -> None:
     """Run one supervisor in this process until a signal stops it."""
     keyring = read_keyring()
-    client = connect(url, settings=settings)
-    for warning in check_server(client, url).warnings:
+    client, report = reach(url, settings)
+    for warning in report.warnings:
         _logger.warning("%s", warning)
     load_rq(settings.prefix)
     # RQ has read its prefix now, so that the module with the subclass of its worker can be imported.

@@ -17,9 +17,8 @@ from overnight.local_fleet import kept_server
 from overnight.service.identity import describe
 from overnight.service.loop import Scheduler
 from overnight.slots import hold_slot
-from overnight.store.connection import connect
 from overnight.store.redis import RedisStore
-from overnight.store.server_check import check_server
+from overnight.store.server_check import reach
 from overnight.transport.rq import RqTransport
 
 _logger = logging.getLogger("overnight.scheduler")
@@ -43,8 +42,8 @@ def main(settings: Settings) -> int:
 
 def _serve(settings: Settings, url: str, stop: threading.Event) -> None:
     keyring = read_keyring()
-    client = connect(url, settings=settings)
-    for warning in check_server(client, url).warnings:
+    client, report = reach(url, settings)
+    for warning in report.warnings:
         _logger.warning("%s", warning)
     store = RedisStore(client, settings.prefix)
     scheduler = Scheduler(store, RqTransport(client, settings.prefix), keyring, settings, describe(), stop)

@@ -26,22 +26,29 @@ REPEATS = 3
 LONGEST_BACKOFF_SECONDS = 1.0
 FIRST_BACKOFF_SECONDS = 0.05
 _PROBE_PAUSE_SECONDS = 0.2
+#: A server that ends hangs up once; one that always does demands another kind of connection.
+_MOST_HANG_UPS = 2
+_CLOSED = "Connection closed by server"
 
 
 def connect(url: str, *, settings: Settings) -> redis.Redis:
     """Return a client of the server at `url` that has answered.
 
-    Waits up to `settings.connect_seconds` for a server that refuses, is silent or still loads its data. Raises
-    UsageError for a URL that cannot be read, Unreachable, naming URL and reason, for all else.
+    Waits up to `settings.connect_seconds` for a server that refuses, is silent or still loads its data, or that ends
+    while it is spoken to and comes back. Raises UsageError for a URL that cannot be read, Unreachable, naming URL and
+    reason, for all else.
     """
     deadline = time.monotonic() + settings.connect_seconds
+    hang_ups = 0
     while True:
         try:
             with _client(url, Retry(NoBackoff(), 0), min(SOCKET_SECONDS, settings.connect_seconds)) as probe:
                 probe.ping()
             break
         except (RedisError, OSError) as error:
-            if not _may_pass(error) or time.monotonic() + _PROBE_PAUSE_SECONDS > deadline:
+            hang_ups += _CLOSED in str(error)
+            passes = _may_pass(error) and hang_ups <= _MOST_HANG_UPS
+            if not passes or time.monotonic() + _PROBE_PAUSE_SECONDS > deadline:
                 raise translated(error, hidden(url)) from error
         time.sleep(_PROBE_PAUSE_SECONDS)
     backoff = ExponentialBackoff(cap=LONGEST_BACKOFF_SECONDS, base=FIRST_BACKOFF_SECONDS)
@@ -130,7 +137,7 @@ _SENTENCES = (
     ("Authentication required", "it demands a password and none was given"),
     ("without any password configured", "a password was given and it has none"),
     ("invalid username-password", "the user name or password is wrong"),
-    ("Connection closed by server", "it closed the connection; perhaps it speaks TLS alone (rediss://)"),
+    (_CLOSED, "it closed the connection; perhaps it speaks TLS alone (rediss://)"),
     ("max number of clients", "it has reached its maxclients limit"),
     ("Connection refused", "nothing listens there (connection refused)"),
     ("Name or service not known", "its host name is not known"),
@@ -148,7 +155,10 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (redis.TimeoutError, _SILENT),
     (TimeoutError, _SILENT),
 )
-_PASSING = ("Connection refused", "max number of clients", "No such file", "not exist", "Connection reset")
+_PASSING = (
+    "Connection refused", "max number of clients", "No such file", "not exist",
+    "Connection reset", "Broken pipe", _CLOSED,
+)  # fmt: skip
 
 
 def _may_pass(error: Exception) -> bool:

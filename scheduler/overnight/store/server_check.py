@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from overnight.errors import ServerUnfit
-from overnight.store.connection import hidden, translated
+from overnight.config import Settings
+from overnight.errors import ServerUnfit, Unreachable
+from overnight.store.connection import connect, hidden, translated
 
 OLDEST = (6, 2)
 LEAST_FREE = 0.2
@@ -37,6 +38,19 @@ class ServerReport:
     version: str
     refusals: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+def reach(url: str, settings: Settings) -> tuple[redis.Redis, ServerReport]:
+    """Return a client of a server on which a run is safe, and the report on it. Raises as `connect`, or ServerUnfit."""
+    client = connect(url, settings=settings)
+    try:
+        return client, check_server(client, url)
+    except ServerUnfit:
+        raise
+    except Unreachable:  # it ended after it had answered
+        client.close()
+        client = connect(url, settings=settings)
+        return client, check_server(client, url)
 
 
 def check_server(client: redis.Redis, url: str) -> ServerReport:
