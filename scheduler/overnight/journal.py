@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from overnight.cache import NoTaskCache, TaskCache
+from overnight.errors import OvernightError
 from overnight.flags import AttemptFacts, FlagHeader, record_of
 from overnight.graph import Task, TaskDesc, TaskGraph
 from overnight.inspection import FlagReader
@@ -123,7 +124,7 @@ class Journal:
     def leave(self) -> RunSummary:
         """End the run: make its records durable, fill the results into what is left of the graph, sum it up."""
         self._make_durable()
-        self._graph.fill_in(self.results_for({}))
+        self._fill_in()
         return RunSummary(
             run_id=self.run_id,
             succeeded=_ids(self._succeeded),
@@ -132,6 +133,12 @@ class Journal:
             not_run=_ids(self._graph.tasks),
             skipped={task.task_id: cause.task_id for task, cause in self.blame.items() if task != cause},
         )
+
+    def _fill_in(self) -> None:
+        try:
+            self._graph.fill_in(self.results_for({}))
+        except (OvernightError, OSError) as error:  # lost with the cluster or file that held it, which ended the run
+            _logger.warning("A result could not be put into the tasks that are left: %s", error)
 
     def _make_durable(self) -> None:
         try:

@@ -462,6 +462,8 @@ def test_a_run_whose_cluster_is_gone_ends_as_unreachable_and_fails_no_task(
         with pytest.raises(Unreachable, match=f"{address} was lost"):
             next(pairs)
         assert len(list(graph.tasks)) == 20
+        assert made.summary is not None
+        assert (made.summary.succeeded, made.summary.failed) == (("quick",), ())
         with pytest.raises(Unreachable, match="closed"):
             list(made.execute(graph))
         assert len(list(graph.tasks)) == 20
