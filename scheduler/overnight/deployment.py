@@ -12,6 +12,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from overnight import failpoints
 from overnight.config import Settings
 from overnight.errors import Refused
 from overnight.keyring import Keyring, read_keyring
@@ -42,6 +43,7 @@ class Deployment:
     def __init__(
         self, settings: Settings, *, workers: int | None = None, queue: str = "default", scheduler: bool = True
     ) -> None:
+        failpoints.arm()
         self.settings = settings
         self.keyring: Keyring = read_keyring()
         self.queue = queue

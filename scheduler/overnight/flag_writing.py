@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from overnight import failpoints
 from overnight.errors import BadSeal
 from overnight.flag_files import check_regular, existing_valid
 from overnight.flags import FlagHeader, lineage_of_header
@@ -184,6 +185,7 @@ class _Group:
     def _write_new(self, path: str, data: bytes) -> None:
         descriptor = os.open(path, _WRITE_NEW, FILE_MODE, dir_fd=self.directory)
         try:
+            failpoints.reach("flags.mid_temp_write")
             _write_all(descriptor, data)
         finally:
             os.close(descriptor)
@@ -207,6 +209,7 @@ class _Group:
 
     def _sync_directory(self, outcomes: list[Written | None]) -> None:
         try:
+            failpoints.reach("flags.after_rename")
             os.fsync(self.directory)
         except OSError as error:
             for index, outcome in enumerate(outcomes):
@@ -215,6 +218,7 @@ class _Group:
 
     def _put_in_place(self, path: str, name: str, keep: Callable[[int, str], bool] | None) -> Written:
         try:
+            failpoints.reach("flags.after_fsync")
             if keep is None:
                 self._rename(path, name)
                 return Written()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from overnight import failpoints
 from overnight.core.states import TERMINAL, RunPhase, TaskState
 from overnight.errors import Unreachable
 from overnight.store.ports import ReadingStore
@@ -65,6 +66,7 @@ class Follower:
 
     def _look(self, patience: float) -> Changed:
         try:
+            failpoints.reach("client.while_following")
             changed = self._digest(self._store.follow(self._run_id, self._cursor, patience))
         except Unreachable as error:
             self._endure(error)

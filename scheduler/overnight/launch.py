@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from overnight import failpoints
 from overnight.cache import FileTaskCache, TaskCache
 from overnight.config import KEEP_SECONDS, Settings
 from overnight.core.events import TaskRules
@@ -145,6 +146,7 @@ def put_in_place(
     _prepare_directories(options, settings)
     while True:
         record = _new_record(len(descs), key, options)
+        failpoints.reach("client.before_submit")
         opened = store.open_run(record, context_of(options, settings).sealed(record.run_id, keyring))
         if opened.opening is Opening.BUSY:
             raise _in_use(opened.run, options)
@@ -161,6 +163,7 @@ def put_in_place(
     submission = Submission(store, run_id, keyring)
     submission.add(descs, adopted())
     store.activate(run_id)
+    failpoints.reach("client.after_submit")
     return Launched(store.run(run_id), submission, attached)
 
 

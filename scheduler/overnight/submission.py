@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
+from overnight import failpoints
 from overnight.arguments import refuse_misplaced, value_dependencies
 from overnight.core.events import DEFAULT_RULES, TaskRules
 from overnight.errors import TaskError, TaskNotPicklable, UnresolvedTask
@@ -77,6 +78,7 @@ class Submission:
                 for task, result in found.items()
             },
         )
+        failpoints.reach("client.mid_submit")
         self._store.add_tasks(self._run_id, addition)
 
     def _structure(self, first: int, descs: Sequence[TaskDesc]) -> SpecChunk:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from overnight import failpoints
 from overnight.arguments import resolve_arguments
 from overnight.invoke import Outcome, attempt
 from overnight.output_capture import OutputCapture
@@ -117,6 +118,7 @@ class Attempts:
         if order.values:
             results = {Task(task_id): self._result(task, task_id) for task, task_id in order.values}
             args, kwargs = resolve_arguments((Task(order.task_id), args, kwargs), results)
+        failpoints.reach("child.mid_task")
         return function(*args, **kwargs)
 
     def _result(self, task: int, task_id: str) -> Any:

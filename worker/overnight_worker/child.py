@@ -22,6 +22,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from overnight import failpoints
 from overnight.invoke import Outcome
 from overnight.output_capture import OutputCapture
 from overnight.surroundings import host_environment
@@ -108,6 +109,8 @@ class Child:
         run = 0
         failed: set[int] = set()
         for order in orders:
+            if run:
+                failpoints.reach("child.between_batch_members")
             self._progress.start(order.position)
             if self._progress.is_stopped or not failed.isdisjoint(order.after):
                 failed.add(order.position)
@@ -179,6 +182,9 @@ def main(arguments: list[str]) -> None:
     progress = Progress(page_fd)
     os.close(page_fd)
     _log_to_stderr()
+    failpoints.arm()
+    failpoints.disarm_environment()
+    failpoints.reach("child.at_start")
     with socket.socket(fileno=channel_fd) as channel, OutputCapture(output_fd) as capture:
         if sys.platform != "linux":
             threading.Thread(target=_watch_channel, args=(channel,), daemon=True).start()

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from overnight import failpoints
 from overnight.surroundings import OF_THE_HOST, passed_environment
 from overnight_worker.death import Death, Vigil, peak_memory_of
 from overnight_worker.frames import Frame, FrameReader
@@ -159,4 +160,4 @@ def _is_readable(descriptor: int, seconds: float) -> bool:
 
 def _environment() -> dict[str, str]:
     """Return this process's environment without overnight's secrets and addresses."""
-    return passed_environment(also=OF_THE_HOST)
+    return {**passed_environment(also=OF_THE_HOST), **failpoints.passed_on()}

@@ -27,6 +27,7 @@ from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
 from rq.worker_registration import clean_worker_registry
 
+from overnight import failpoints
 from overnight.errors import OvernightError
 from overnight.naming import shown
 from overnight.transport.port import Entry
@@ -180,7 +181,7 @@ class Supervisor(BaseWorker):
                 self.run_maintenance_tasks()
             if self._post.stopping.level:
                 raise StopRequested
-            return self.queue_class.dequeue_any(
+            taken = self.queue_class.dequeue_any(
                 self._ordered_queues,
                 timeout,
                 connection=self.connection,
@@ -188,6 +189,8 @@ class Supervisor(BaseWorker):
                 serializer=self.serializer,
                 death_penalty_class=self.death_penalty_class,
             )
+            failpoints.reach("worker.after_pop")
+            return taken
         finally:
             self._is_taking = False
 

@@ -11,6 +11,7 @@ import logging
 import time
 from pathlib import Path
 
+from overnight import failpoints
 from overnight.errors import UnknownRun, Unreachable
 from overnight.store.records import Acceptance, CommitReply, Report
 from overnight_worker.batch import ClaimedBatch, Member
@@ -95,9 +96,12 @@ class Delivery:
         batch = self._batch
         seconds = self._post.settings.lease_seconds
         try:
-            return self._post.store.commit(batch.run_id, batch.claim.batch, self._post.instance, self._made, seconds)
+            failpoints.reach("worker.before_commit")
+            reply = self._post.store.commit(batch.run_id, batch.claim.batch, self._post.instance, self._made, seconds)
         except UnknownRun:
             return CommitReply((), lease_lost=True, stop=True, known=False)
+        failpoints.reach("worker.after_commit")
+        return reply
 
     def _take(self, reply: CommitReply) -> None:
         self.lease_lost = self.lease_lost or reply.lease_lost

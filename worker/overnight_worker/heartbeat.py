@@ -9,6 +9,7 @@ import logging
 import os
 import time
 
+from overnight import failpoints
 from overnight.errors import Unreachable
 from overnight.store.records import LeaseReply, WorkerRecord
 from overnight_worker.post import Post
@@ -55,6 +56,7 @@ class Heartbeat:
             note=self._note,
         )
         try:
+            failpoints.reach("worker.in_heartbeat")
             replies = post.store.heartbeat(record, post.settings.lease_seconds, [lease] if lease else [])
         except Unreachable as error:
             self.due_at = time.monotonic() + min(1.0, post.settings.heartbeat_seconds)

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from overnight import failpoints
 from overnight.errors import BadSeal, ForeignRecord, OvernightError, UnknownRun, Unreachable, UsageError
 from overnight.messages import RunContext, TaskFacts, TaskMessage
 from overnight.naming import shown
@@ -86,6 +87,7 @@ class Foreman:
         while self._post.stopping.level == 0:
             try:
                 claim = self._post.store.claim(entry.run_id, entry.batch, self._post.instance, self._sequence, seconds)
+                failpoints.reach("worker.after_claim")
             except UnknownRun:
                 return None
             except Unreachable as error:

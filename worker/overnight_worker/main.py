@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from overnight import failpoints
 from overnight.config import DEFAULT_QUEUE, MOST_JOBS, Settings, read_settings
 from overnight.errors import OvernightError, UsageError
 from overnight.garbage import rarely_collect
@@ -63,6 +64,7 @@ def command(
     hold_slot()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
+        failpoints.arm()
         if not all(queue.strip() for queue in queues):
             raise UsageError("A queue needs a name: -q was given an empty one.")
         if jobs > 1:

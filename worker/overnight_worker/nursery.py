@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from overnight import failpoints
 from overnight.messages import RunContext
 from overnight_worker.child_process import ChildProcess
 from overnight_worker.death import Death
@@ -25,6 +26,7 @@ class Nursery:
     def prepare(self) -> None:
         """Start a child if there is none, so that the first task does not wait for it."""
         if self._child is None:
+            failpoints.reach("worker.before_child")
             self._child = ChildProcess(self._post.name)
             self._served = None
 
@@ -61,6 +63,7 @@ class Nursery:
     def bury(self, child: ChildProcess) -> Death:
         """Collect a child that has died or was killed."""
         death = child.end()
+        failpoints.reach("worker.after_child_exit")
         if child is self._child:
             self._child = None
         return death

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 
+from overnight import failpoints
 from overnight.error_text import error_text
 from overnight.errors import HOPELESS, ResultNotPicklable
 from overnight.invoke import Outcome
@@ -19,6 +20,7 @@ def packed_outcome(position: int, task_id: str, outcome: Outcome) -> tuple[bytes
         return packed_failure(position, outcome), False, b""
     try:
         body = dump_result(outcome.value, task_id, limit_bytes=LARGEST_RESULT_BYTES)
+        failpoints.reach("child.during_serialise")
     except ResultNotPicklable as error:
         plain = error.with_traceback(None)
         failed = Outcome(

@@ -15,6 +15,7 @@ import logging
 import select
 import time
 
+from overnight import failpoints
 from overnight.errors import UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
@@ -295,6 +296,7 @@ class Session:
         if not tasks:
             return
         try:
+            failpoints.reach("worker.in_give_back")
             self._post.store.give_back(self._batch.run_id, self._batch.claim.batch, self._post.instance, tasks)
         except (Unreachable, UnknownRun) as error:
             _logger.warning("tasks could not be given back, their lease runs out: %s", error)

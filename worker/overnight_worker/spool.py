@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from overnight import failpoints
 from overnight.errors import BadSeal
 from overnight.keyring import Keyring
 from overnight.state_dir import try_lock, unlock
@@ -61,6 +62,7 @@ class Spool:
                 file.write(_encoded(spooled, self._keyring))
                 file.flush()
                 os.fsync(descriptor)
+            failpoints.reach("worker.in_spool_write")
             draft.rename(path)
         except OSError as error:
             self._report_broken(error)

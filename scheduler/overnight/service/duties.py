@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from overnight import failpoints
 from overnight.config import Settings
 from overnight.errors import Fenced
 from overnight.service.active_run import ActiveRun
@@ -125,6 +126,7 @@ class Duties:
                 reaped.batch,
                 len(reaped.tasks),
             )
+            failpoints.reach("scheduler.after_reap")
 
     def _meet_workers(self) -> None:
         before = {worker.instance for worker in self._workers}

@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 
+from overnight import failpoints
 from overnight.config import Settings
 from overnight.core.actions import Action
 from overnight.core.events import SlotsOffered, Woken
@@ -88,6 +89,7 @@ class Scheduler:
             self._say_standing_by(taken)
             self._stop.wait(min(LONGEST_WAIT, max(0.05, taken.seconds)))
             return None
+        failpoints.reach("scheduler.after_epoch")
         _logger.info("took epoch %d as %s", taken.number, self._describe)
         return Performer(self._store, self._transport, self._keyring, taken)
 
@@ -105,6 +107,7 @@ class Scheduler:
         self._meet_new_runs(performer, inherited=True)
         while not self._stop.is_set():
             self._tick(performer, duties)
+        failpoints.reach("scheduler.before_exit")
         self._store.write_durations(self._learned.given())
         self._store.leave_epoch(performer.epoch)
         _logger.info("stopped: epoch %d is free", performer.epoch.number)
@@ -246,6 +249,7 @@ class Scheduler:
         """Read the run's stored truth and carry out what is due; also the way a run is met first."""
         try:
             snapshot = self._store.load_run(run_id)
+            failpoints.reach("scheduler.after_state_read")
             run = self._runs.get(run_id)
             if run is None:
                 run, actions = take_over(snapshot, self._keyring, self._learned, self._now())

@@ -9,6 +9,7 @@ import sys
 import threading
 from types import FrameType
 
+from overnight import failpoints
 from overnight.config import Settings
 from overnight.errors import OvernightError
 from overnight.garbage import rarely_collect
@@ -31,6 +32,7 @@ def main(settings: Settings) -> int:
     hold_slot()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
+        failpoints.arm()
         stop = _stop_on_signals()
         with kept_server(settings) as url:
             _serve(settings, url, stop)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from overnight import failpoints
 from overnight.core.actions import Action, Again, Dispatch, Ended, RunEnded, StopBatch, WakeAt
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import TaskDied
@@ -62,7 +63,10 @@ class Performer:
 
     def finish(self, run: ActiveRun) -> bool:
         """Record the end of a run whose tasks are all terminal; False while the store sees it otherwise."""
-        if run.over is None or not self._store.finish(self.epoch, run.run_id, run.over):
+        if run.over is None:
+            return False
+        failpoints.reach("scheduler.before_audit")
+        if not self._store.finish(self.epoch, run.run_id, run.over):
             return False
         counts = {state.name.lower(): number for state, number in run.core.counts().items() if number}
         _logger.info("run %s ended: %s %s", run.run_id, run.over.value, counts)
@@ -118,9 +122,12 @@ class Performer:
     def _dispatch(self, run: ActiveRun, work: Work, now: float) -> None:
         if not work.batches:
             return
+        failpoints.reach("scheduler.before_dispatch")
         accepted = self._store.dispatch(self.epoch, run.run_id, work.batches)
         taken = [batch for batch, ok in zip(work.batches, accepted, strict=True) if ok]
+        failpoints.reach("scheduler.after_dispatch")
         self._transport.push([Entry(batch.queue, run.run_id, batch.batch) for batch in taken])
+        failpoints.reach("scheduler.after_enqueue")
         for batch in taken:
             run.waiting[batch.batch] = Waiting(batch.queue, now)
         if len(taken) < len(work.batches):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from overnight import failpoints
 from overnight.core.actions import Action
 from overnight.core.events import StateRead
 from overnight.core.run_state import RunState
@@ -25,6 +26,7 @@ def take_over(
     run = ActiveRun(record, core, learned)
     for sealed in snapshot.specs:
         run.add(SpecChunk.opened(sealed, record.run_id, keyring))
+    failpoints.reach("scheduler.mid_adopt")
     return run, read_again(run, snapshot, now)
 
 
