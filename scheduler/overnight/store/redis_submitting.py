@@ -135,8 +135,13 @@ class RedisSubmitting(RedisReading):
         return [task for _, task in sorted(chosen)]
 
     def _causes(self, run_id: str) -> dict[int, int]:
-        pairs = self.server.client.hscan_iter(self.server.keys.of_run(run_id, "causes"), count=1000)
-        return {int(task): int(cause) for task, cause in pairs}
+        key = self.server.keys.of_run(run_id, "causes")
+        found: dict[int, int] = {}
+        cursor = None
+        while cursor != 0:
+            cursor, pairs = self.server.send(("HSCAN", key, cursor or 0, "COUNT", 1000))
+            found.update((int(task), int(cause)) for task, cause in pairs.items())
+        return found
 
 
 def _indices(addition: Addition) -> range:
