@@ -202,6 +202,7 @@ def _drop_next_reply() -> None:
         setattr(AbstractConnection, "read_response", read_response)  # noqa: B010  # a method is no variable to mypy
         read_response(connection, *args, **options)
         connection.disconnect()
+        _logger.warning("a reply is dropped")
         raise Lost("the reply is dropped by a failpoint")
 
     setattr(AbstractConnection, "read_response", read_and_drop)  # noqa: B010  # likewise
