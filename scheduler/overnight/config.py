@@ -22,6 +22,7 @@ KEEP_SECONDS = 7 * 24 * 3600.0
 CONNECT_SECONDS = 12.0
 INLINE_BYTES = 64 * 1024
 DRAIN_SECONDS = 30.0
+TASK_LOG_BYTES = 1 << 30
 #: More worker processes than this on one machine are a slip of the finger.
 MOST_JOBS = 1024
 
@@ -36,6 +37,7 @@ VARIABLES = {
     "connect_seconds": "OVERNIGHT_CONNECT_SECONDS",
     "inline_bytes": "OVERNIGHT_INLINE_BYTES",
     "drain_seconds": "OVERNIGHT_DRAIN_SECONDS",
+    "task_log_bytes": "OVERNIGHT_TASK_LOG_BYTES",
 }
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -53,6 +55,7 @@ class Settings:
     connect_seconds: float = CONNECT_SECONDS
     inline_bytes: int = INLINE_BYTES
     drain_seconds: float = DRAIN_SECONDS
+    task_log_bytes: int = TASK_LOG_BYTES
 
     def with_values(self, *, redis_url: str | None = None, state_dir: str | Path | None = None) -> Settings:
         """Return these settings with what was given on a command line in place of the environment's."""
@@ -92,6 +95,14 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def task_log_bytes(environ: Mapping[str, str]) -> int:
+    """Return how much one attempt may write to its log, in a process of tasks; a bad value was refused at the edge."""
+    try:
+        return int(environ.get(VARIABLES["task_log_bytes"], "")) or TASK_LOG_BYTES
+    except ValueError:
+        return TASK_LOG_BYTES
+
+
 def _parse(name: str, text: str) -> object:
     if name == "redis_url":
         return text
@@ -102,7 +113,7 @@ def _parse(name: str, text: str) -> object:
             raise ValueError("expected 1 to 64 letters, digits, '_', '.' or '-'")
         return text
     try:
-        number = int(text) if name == "inline_bytes" else float(text)
+        number = int(text) if name.endswith("_bytes") else float(text)
     except ValueError:
         raise ValueError("expected a number") from None
     if not 0 < number < float("inf"):

@@ -55,21 +55,25 @@ class OutputCapture:
         if self._given is None:
             os.close(self._file)
 
-    def drain(self) -> Iterator[bytes]:
-        """Yield what was written since the last drain, in pieces of at most 1 MiB, then empty the file."""
+    def drain(self, most: int | None = None) -> Iterator[bytes]:
+        """Yield what was written since the last drain, in pieces of at most 1 MiB, then empty the file.
+
+        `most` is how many bytes are wanted: what comes after them is dropped.
+        """
         _flush_python_streams()
         size = os.fstat(self._file).st_size
         if not size:
             return
+        end = size if most is None else min(size, most)
         position = 0
-        while piece := os.pread(self._file, _CHUNK_BYTES, position):
+        while position < end and (piece := os.pread(self._file, min(_CHUNK_BYTES, end - position), position)):
             position += len(piece)
             yield piece
         os.ftruncate(self._file, 0)
 
-    def pass_on(self) -> None:
+    def pass_on(self, most: int | None = None) -> None:
         """Drain to the standard error that this capture replaced: the output of what has no log."""
-        for piece in self.drain():
+        for piece in self.drain(most):
             os.write(self._former[1], piece)
 
 

@@ -17,7 +17,7 @@ OF_THE_HOST = (
     "PWD", "OLDPWD", "_", "TERM", "TERM_*", "TERMCAP", "COLORTERM", "COLUMNS", "LINES", "DISPLAY", "WAYLAND_*",
     "XAUTHORITY", "XDG_*", "DBUS_*", "DESKTOP_*", "SSH_*", "GPG_*", "TMUX*", "STY", "WINDOWID", "LS_COLORS",
     "PYTHON*", "TMPDIR", "HOME", "USER", "INVOCATION_ID", "JOURNAL_STREAM", "NOTIFY_SOCKET", "LISTEN_*",
-    "SLURM_*", "PBS_*", "PYTEST_*",
+    "SLURM_*", "PBS_*", "PYTEST_*", "OVERNIGHT_TASK_LOG_BYTES",
 )  # fmt: skip
 
 

@@ -6,16 +6,21 @@ the only attempt of the process if that owns the whole process, or if the thread
 
 Levels are lowered on the root logger when an attempt asks for more than it lets through, and restored when the last
 attempt ends. An error of logging never reaches the task: a log that cannot be opened is reported once and dropped.
+An attempt that writes more than `OVERNIGHT_TASK_LOG_BYTES` finds a notice at the end of its log in place of the rest.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar, Token
+from functools import cache
 from typing import Any, Self
 
+from overnight.config import task_log_bytes
 from overnight.naming import log_name, shown
 from overnight.output_capture import OutputCapture
 
@@ -23,6 +28,9 @@ TRACE = 5
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG, TRACE)
 
 _logger = logging.getLogger(__name__)
+#: Of what overnight itself says of an attempt, a few lines, nothing is left out.
+_ALWAYS_LOGGED = "task_executor"
+_NOTICE = "\n---- The log ends here: the task wrote more than OVERNIGHT_TASK_LOG_BYTES={most}; the rest is left out.\n"
 
 
 def level_of(verbosity: int | None) -> int:
@@ -48,6 +56,8 @@ class TaskLog:
         self._handler: logging.Handler | None = None
         self._token: Token[TaskLog | None] | None = None
         self._older_threads: frozenset[threading.Thread] = frozenset()
+        self._room = _most_bytes()
+        self._is_full = False
 
     def __enter__(self) -> Self:
         if self.log_dir is not None:
@@ -59,12 +69,15 @@ class TaskLog:
 
     def __exit__(self, *_: object) -> None:
         self._write_captured()
+        self._has_room()
         if self._token is not None:
             _router.remove(self)
             _current.reset(self._token)
             self._token = None
         if self._handler is not None:
             self._handler.close()
+            # It refers to this log, and nothing else would part the two.
+            self._handler.setFormatter(None)
 
     def owns_thread(self, thread: threading.Thread) -> bool:
         """Tell whether a thread without context can only be this attempt's."""
@@ -74,13 +87,31 @@ class TaskLog:
         """Write a record that is this attempt's."""
         if record.levelno >= self.level:
             self._write_captured()
-            self._open().handle(record)
+            handler = self._open()
+            if self._has_room() or record.name == _ALWAYS_LOGGED:
+                handler.handle(record)
 
     def write(self, text: str) -> None:
         """Write text as it is: output of the task, or the reason of its death."""
         handler = self._open()
-        if isinstance(handler, logging.StreamHandler):
-            _write_text(handler, text)
+        if isinstance(handler, logging.StreamHandler) and self._has_room():
+            data = text.encode("utf-8", "backslashreplace")
+            wanted = text if len(data) <= self._room else data[: self._room].decode("utf-8", "ignore")
+            self._room -= len(data)
+            _write_text(handler, wanted)
+
+    def take_room(self, text: str) -> None:
+        """Count a text that is written to the log."""
+        self._room -= len(text.encode("utf-8", "backslashreplace"))
+
+    def _has_room(self) -> bool:
+        """Tell whether more may be written; say so in the log when that ends."""
+        if self._room < 0 and not self._is_full:
+            self._is_full = True
+            handler = self._open()
+            if isinstance(handler, logging.StreamHandler):
+                _write_text(handler, _NOTICE.format(most=_most_bytes()))
+        return not self._is_full
 
     def _write_captured(self) -> None:
         if self.capture is None:
@@ -92,9 +123,9 @@ class TaskLog:
 
     def _move_captured(self, capture: OutputCapture) -> None:
         if self.log_dir is None:
-            capture.pass_on()
+            capture.pass_on(_most_bytes())
             return
-        for piece in capture.drain():
+        for piece in capture.drain(max(0, self._room + 1)):
             self.write(piece.decode("utf-8", "backslashreplace"))
 
     def _open(self) -> logging.Handler:
@@ -113,7 +144,7 @@ class TaskLog:
         except Exception as error:  # logging must not fail a task, whatever the file system raises
             _report_unusable(str(self.log_dir), error)
             return logging.NullHandler()
-        handler.setFormatter(TaskFormatter(self.task_id))
+        handler.setFormatter(TaskFormatter(self.task_id, self.take_room))
         if isinstance(handler, logging.StreamHandler):
             _write_text(handler, self._separator())
         return handler
@@ -132,15 +163,25 @@ def _write_text(handler: logging.StreamHandler[Any], text: str) -> None:
 
 
 class TaskFormatter(logging.Formatter):
-    """Lines `<task_id>: time logger level message`; the id never passes through a template (I7)."""
+    """Lines `<task_id>: time logger level message`; the id never passes through a template (I7). `count` gets each."""
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, count: Callable[[str], None] | None = None) -> None:
         super().__init__("%(asctime)s %(name)s %(levelname)s %(message)s")
         self._prefix = f"{shown(task_id)}: "
+        self._count = count
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record, with its traceback below."""
-        return self._prefix + super().format(record)
+        text = self._prefix + super().format(record)
+        if self._count is not None:
+            self._count(text)
+        return text
+
+
+@cache
+def _most_bytes() -> int:
+    """Return how much one attempt may write to its log."""
+    return task_log_bytes(os.environ)
 
 
 _unusable: set[str] = set()

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -92,6 +93,39 @@ def overruns(*, seconds: float = 60.0, timeout: float = 0.5) -> TaskGraph:
 def overruns_stubbornly(*, seconds: float = 60.0, timeout: float = 0.5) -> TaskGraph:
     """The culprit outlasts its time limit and every exception that would interrupt it."""
     return _culprit(insist, seconds, timeout=timeout)
+
+
+def holds(*, ledger: str, megabytes: int = 450, copies: int = 0) -> TaskGraph:
+    """The culprit holds so much memory, or has so many copies of its process hold it, and never ends."""
+    return _culprit(hold, ledger, megabytes, copies)
+
+
+def forks(*, ledger: str, copies: int = 60, sessions: bool = False) -> TaskGraph:
+    """The culprit starts so many copies of its process, on request each in a session of its own, and never ends."""
+    return _culprit(hold, ledger, 0, copies, sessions)
+
+
+def shouts(*, megabytes: int = 5) -> TaskGraph:
+    """The culprit prints so much that is no text, and ends well."""
+    return _culprit(shout, megabytes)
+
+
+def hold(ledger: str, megabytes: int, copies: int, sessions: bool = False) -> NoReturn:
+    """Note each process in the ledger; the copies hold the memory if there are any."""
+    is_copy = any(os.fork() == 0 for _ in range(copies))
+    if is_copy and sessions:
+        os.setsid()
+    with Path(ledger).open("a", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+    held = b"x" * (megabytes * 1_000_000 if is_copy or not copies else 0)
+    while held is not None:
+        signals.pause()
+
+
+def shout(megabytes: int) -> str:
+    for _ in range(megabytes):
+        os.write(sys.stdout.fileno(), b"\xff\x00y\n" * 250_000)
+    return "said"
 
 
 def die_by_signal(name: str) -> NoReturn:

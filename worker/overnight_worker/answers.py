@@ -9,6 +9,7 @@ from overnight.naming import shown
 from overnight_worker.batch import Ended, Member
 from overnight_worker.death import Death
 from overnight_worker.frames import Frame, Kind, success_of
+from overnight_worker.limits import Verdict
 from overnight_worker.report import digest_of
 
 
@@ -26,9 +27,9 @@ def ended_of(frame: Frame) -> tuple[int, Ended]:
     return fields["position"], ended
 
 
-def cause_of(member: Member, death: Death, worker: str, *, at_its_limit: bool) -> TaskDied | TaskTimedOut:
-    """Return the error of a task whose process has ended, by itself or killed at the task's time limit."""
-    if at_its_limit:
+def cause_of(member: Member, death: Death, worker: str, verdict: Verdict | None) -> TaskDied | TaskTimedOut:
+    """Return the error of a task whose process has ended, by itself or killed at one of the task's limits."""
+    if verdict is not None and not verdict.beyond:
         return TaskTimedOut(
             f"The attempt ran longer than its limit of {member.facts.timeout:g} s, ignored its interruption and "
             f"was killed on worker {worker}."

@@ -23,8 +23,10 @@ from pathlib import Path
 
 from overnight import failpoints
 from overnight.surroundings import OF_THE_HOST, passed_environment
+from overnight_worker.census import descendants
 from overnight_worker.death import Death, Vigil, peak_memory_of
 from overnight_worker.frames import Frame, FrameReader
+from overnight_worker.kinship import give_back_room
 from overnight_worker.orphans import collect_orphans, end_orphans, own_children
 from overnight_worker.progress import Progress
 
@@ -100,6 +102,10 @@ class ChildProcess:
         except BlockingIOError:
             return None if has_ended else []
 
+    def processes(self) -> list[int]:
+        """Return the process ids of the child and of all that its tasks have started."""
+        return descendants(os.getpid(), self._known - {self.pid})
+
     def memory(self) -> int:
         """Return the child's resident memory in bytes; 0 if it cannot be read."""
         try:
@@ -107,6 +113,12 @@ class ChildProcess:
         except OSError:
             return 0
         return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def cap_output(self, most: int) -> None:
+        """Give back the room of what a task has printed beyond so many bytes; the task is not disturbed."""
+        size = os.fstat(self._output.fileno()).st_size
+        if size > most:
+            give_back_room(self._output.fileno(), most + 1, size - most)
 
     def collect_orphans(self) -> None:
         """Collect what tasks have left behind and has ended since."""
@@ -149,7 +161,7 @@ class ChildProcess:
     def _last_words(self) -> str:
         size = os.fstat(self._output.fileno()).st_size
         data = os.pread(self._output.fileno(), LAST_WORDS_BYTES, max(0, size - LAST_WORDS_BYTES))
-        return data.decode("utf-8", "backslashreplace").strip()
+        return data.decode("utf-8", "backslashreplace").strip(" \t\r\n\0")
 
 
 def _is_readable(descriptor: int, seconds: float) -> bool:

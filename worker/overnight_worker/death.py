@@ -19,6 +19,7 @@ class Death:
     """The exit code or the signal's name, the peak memory in bytes, and what the process printed last.
 
     `memory_limit` is that of its cgroup, in bytes, if the kernel killed it for want of memory and there is one.
+    `beyond` says which limit its worker killed it for, `advice` what its task may do about that.
     """
 
     exit_code: int | None
@@ -27,9 +28,13 @@ class Death:
     out_of_memory: bool = False
     memory_limit: int | None = None
     last_words: str = ""
+    beyond: str = ""
+    advice: str = ""
 
     def sentence(self) -> str:
         """Say it, with the process as the subject."""
+        if self.beyond:
+            return f"was killed by its worker, {self.beyond}"
         peak = f"peak memory {self.peak_memory / 1e6:.0f} MB"
         if self.out_of_memory:
             limit = f", limit of its cgroup {self.memory_limit / 1e6:.0f} MB" if self.memory_limit else ""
@@ -40,7 +45,9 @@ class Death:
     def error(self, worker: str) -> TaskDied:
         """Return the failure of the task: what happened to it, on which worker, and what can be done."""
         parts = [f"The process of the task on worker {worker} {self.sentence()}."]
-        if self.out_of_memory:
+        if self.beyond:
+            parts.append(f"Let the task {self.advice}.")
+        elif self.out_of_memory:
             more = "raise the limit" if self.memory_limit else "run it on a machine with more memory"
             parts.append(f"Let the task hold less at once, run fewer tasks beside it (-j), or {more}.")
         if self.last_words:

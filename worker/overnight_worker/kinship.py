@@ -1,4 +1,4 @@
-"""Who dies with whom: ties between processes that the kernel keeps, where it is Linux."""
+"""What the kernel does for a supervisor where it is Linux: who dies with whom, and giving back a file's room."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_KEEP_SIZE_AND_PUNCH_HOLE = 0x03
 
 
 def end_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
@@ -21,6 +22,13 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Non
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that none escapes."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def give_back_room(descriptor: int, offset: int, length: int) -> None:
+    """Empty a stretch of an open file; its size stays. Nothing happens where the file system cannot do it."""
+    if sys.platform == "linux":
+        stretch = (ctypes.c_int64(offset), ctypes.c_int64(length))
+        ctypes.CDLL(None, use_errno=True).fallocate64(descriptor, _KEEP_SIZE_AND_PUNCH_HOLE, *stretch)
 
 
 def _prctl(option: int, value: int) -> None:

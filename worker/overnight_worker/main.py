@@ -26,7 +26,7 @@ from overnight_worker.crew import Crew
 from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.job import Foreman
 from overnight_worker.kinship import adopt_orphans, end_with_parent
-from overnight_worker.post import Post
+from overnight_worker.post import PROCESS_LIMIT, Post
 from overnight_worker.spool import Spool
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -47,7 +47,13 @@ _logger = logging.getLogger("overnight.worker")
 @click.option(
     "--tasks-per-child", type=click.IntRange(1), default=100_000, help="Tasks after which the child is replaced."
 )
-@click.option("--memory-limit", type=click.IntRange(1), help="MB of memory above which the child is replaced.")
+@click.option("--memory-limit", type=click.IntRange(1), help="MB of memory above which a task is killed.")
+@click.option(
+    "--process-limit",
+    type=click.IntRange(1),
+    default=PROCESS_LIMIT,
+    help="Processes at once above which a task is killed.",
+)
 @click.option("--member-of", type=int, hidden=True)
 def command(
     jobs: int,
@@ -58,6 +64,7 @@ def command(
     isolation: str,
     tasks_per_child: int,
     memory_limit: int | None,
+    process_limit: int,
     member_of: int | None,
 ) -> None:
     """Run tasks from queues until SIGTERM: then finish or give back what was taken, and stop."""
@@ -81,6 +88,7 @@ def command(
                 isolate_tasks=isolation == "task",
                 tasks_per_child=tasks_per_child,
                 memory_limit_bytes=None if memory_limit is None else memory_limit * 1_000_000,
+                process_limit=process_limit,
             )
     except OvernightError as error:
         click.echo(f"overnight worker: {error}", err=True)
@@ -96,6 +104,7 @@ def serve(
     isolate_tasks: bool = False,
     tasks_per_child: int = 100_000,
     memory_limit_bytes: int | None = None,
+    process_limit: int = PROCESS_LIMIT,
 ) -> None:
     """Run one supervisor in this process until a signal stops it."""
     keyring = read_keyring()
@@ -117,6 +126,7 @@ def serve(
         isolate_tasks=isolate_tasks,
         tasks_per_child=tasks_per_child,
         memory_limit_bytes=memory_limit_bytes,
+        process_limit=process_limit,
     )
     heartbeat = Heartbeat(post)
     spool = Spool(settings.state_dir / "spool", post.instance, keyring)

@@ -7,14 +7,18 @@ their task; with it they are killed. Those that end earlier are collected in bet
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Collection
 from contextlib import suppress
 
 import psutil
 
-#: How often children of killed orphans are looked for: each round takes one generation.
-_MOST_GENERATIONS = 10
+from overnight_worker.census import descendants
+
+#: How long processes that go on starting others are killed: each round takes all that there are.
+_ENDING_SECONDS = 10.0
 _COLLECTING_SECONDS = 1.0
 
 
@@ -24,11 +28,15 @@ def own_children() -> frozenset[int]:
 
 
 def end_orphans(spared: Collection[int]) -> None:
-    """Kill and collect the children of this process but for `spared`, and those that it thereby adopts."""
-    for _ in range(_MOST_GENERATIONS):
+    """Kill and collect the children of this process but for `spared`, with all below them."""
+    give_up_at = time.monotonic() + _ENDING_SECONDS
+    while time.monotonic() < give_up_at:
         orphans = [process for process in psutil.Process().children() if process.pid not in spared]
         if not orphans:
             return
+        for pid in descendants(os.getpid(), spared):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for process in orphans:
             with suppress(psutil.Error):
                 process.kill()

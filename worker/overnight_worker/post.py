@@ -18,6 +18,8 @@ from overnight.wire import PROTOCOL
 
 #: Two signals within this time are one: a terminal and a parent both pass on the same Ctrl-C.
 SAME_SIGNAL_SECONDS = 1.0
+#: More processes than this below one supervisor are a task that forks without end.
+PROCESS_LIMIT = 4096
 
 
 class Stopping:
@@ -78,6 +80,7 @@ class Post:
     isolate_tasks: bool = False
     tasks_per_child: int = 100_000
     memory_limit_bytes: int | None = None
+    process_limit: int = PROCESS_LIMIT
 
     @property
     def drain_seconds_left(self) -> float:

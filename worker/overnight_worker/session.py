@@ -26,13 +26,12 @@ from overnight_worker.death import Death
 from overnight_worker.delivery import Delivery
 from overnight_worker.frames import Frame, Kind
 from overnight_worker.heartbeat import Heartbeat
+from overnight_worker.limits import Limits, Verdict
 from overnight_worker.nursery import Nursery
 from overnight_worker.orders import Orders
 from overnight_worker.post import Post
 from overnight_worker.report import failure
 
-#: How long code that ignores the interruption of its time limit goes on.
-TIMEOUT_GRACE_SECONDS = 2.0
 #: After a request to start nothing more, the child is left this long to see it.
 STOP_SEEN_SECONDS = 0.005
 MOST_FRUITLESS_DEATHS = 3
@@ -63,7 +62,7 @@ class Session:
         self._child: ChildProcess | None = None
         self._in_child = False
         self._fruitless_deaths = 0
-        self._timed_out: int | None = None
+        self._limits = Limits(batch, post)
         self._drained_at: float | None = None
 
     def run(self) -> None:
@@ -104,9 +103,8 @@ class Session:
         timers = [self._heartbeat.due_at]
         if self._delivery.due_at is not None:
             timers.append(self._delivery.due_at)
-        limit = self._limit()
-        if limit is not None:
-            timers.append(limit[1])
+        if self._in_child and self._child is not None:
+            timers.append(self._limits.due_at(self._child))
         if self._in_child and self._post.stopping.level:
             timers.append(now + max(STOP_SEEN_SECONDS, self._post.drain_seconds_left))
             if self._drained_at is not None and any(self._returnable()):
@@ -172,25 +170,25 @@ class Session:
     def _child_died(self, child: ChildProcess) -> None:
         running = child.progress.running()
         death = self._nursery.bury(child)
+        verdict = self._limits.take_verdict()
         self._in_child = False
         if self._delivery.lease_lost or self._delivery.stop or self._post.stopping.level >= 2:
             return
         self._fruitless_deaths += 1
         was_running = None if running is None else self._batch.members[running[0]]
         if running is not None and was_running is not None and was_running.stage is Stage.OPEN:
-            if self._timed_out in (None, was_running.position):
-                self._charge(was_running, death, running[1])
+            if verdict is None or verdict.position == was_running.position:
+                self._charge(was_running, death, running[1], verdict)
             # Otherwise the kill was meant for the task before: this one has just begun and begins again.
         elif self._fruitless_deaths < MOST_FRUITLESS_DEATHS:
             _logger.warning("the child ended between two tasks: %s", death.sentence())
         elif self._batch.open_members():
-            self._charge(self._batch.open_members()[0], death, None)
-        self._timed_out = None
+            self._charge(self._batch.open_members()[0], death, None, None)
 
-    def _charge(self, member: Member, death: Death, since: float | None) -> None:
-        """Record the death of the child, or its kill at the time limit, as the failure of the task it ran."""
-        at_its_limit = self._timed_out == member.position
-        ended = failure(cause_of(member, death, self._post.name, at_its_limit=at_its_limit))
+    def _charge(self, member: Member, death: Death, since: float | None, verdict: Verdict | None) -> None:
+        """Record the death of the child, or its kill at a limit, as the failure of the task it ran."""
+        death = verdict.on(death) if verdict is not None else death
+        ended = failure(cause_of(member, death, self._post.name, verdict))
         ended.peak_memory = death.peak_memory
         if since is not None:
             ended.seconds = time.monotonic() - since
@@ -233,7 +231,8 @@ class Session:
             self._kill_child()
         elif self._post.stopping.level == 1:
             self._drain(now)
-        self._enforce_limit()
+        if self._in_child and self._child is not None:
+            self._limits.enforce(self._child)
 
     def _drain(self, now: float) -> None:
         if not self._in_child or self._child is None:
@@ -255,23 +254,6 @@ class Session:
         """Return the open members that the child does not run."""
         running = self._child.progress.running() if self._child is not None and self._in_child else None
         return [m for m in self._batch.open_members() if running is None or m.position != running[0]]
-
-    def _limit(self) -> tuple[int, float] | None:
-        """Return the position of the running task and when it is to be killed for its time limit."""
-        if not self._batch.has_limits or not self._in_child or self._child is None or self._timed_out is not None:
-            return None
-        running = self._child.progress.running()
-        timeout = self._batch.members[running[0]].facts.timeout if running is not None else None
-        if running is None or timeout is None:
-            # The next task of the batch may have a limit: look again then.
-            return -1, time.monotonic() + 1.0
-        return running[0], running[1] + timeout + TIMEOUT_GRACE_SECONDS
-
-    def _enforce_limit(self) -> None:
-        limit = self._limit()
-        if limit is not None and time.monotonic() >= limit[1] and self._child is not None:
-            self._timed_out = limit[0]
-            self._child.kill()
 
     def _return_open(self) -> None:
         for member in self._batch.open_members():
