@@ -25,6 +25,7 @@ from overnight.launch import RunOptions, check_resources
 from overnight.preparation import Preparation
 from overnight.queue_journal import QueueJournal
 from overnight.queue_run import QueueRun
+from overnight.store.connection import hidden
 
 _logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class QueueExecutor(TaskGraphExecutorBase):
         known = self.parameters
         return RunOptions(
             name=Path(sys.argv[0] or "python").name,
-            command=" ".join(sys.argv),
+            command=" ".join(hidden(word) for word in sys.argv),
             queue=self._queue,
             status_dir=status_dir_of(self.task_cache),
             log_dir=self._log_dir(),

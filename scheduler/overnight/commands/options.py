@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
 
@@ -60,7 +59,7 @@ def settings_of(redis_url: str | None, state_dir: str | None) -> Settings:
     """Return the settings of the environment with what was typed in place; warn of a password on a command line."""
     from overnight.config import read_settings
 
-    if redis_url is not None and _has_password(redis_url):
+    if redis_url is not None and _holds_password(redis_url):
         click.echo(
             "overnight: warning: a password on a command line can be seen by other users; set OVERNIGHT_REDIS_URL.",
             err=True,
@@ -68,11 +67,10 @@ def settings_of(redis_url: str | None, state_dir: str | None) -> Settings:
     return read_settings().with_values(redis_url=redis_url, state_dir=state_dir)
 
 
-def _has_password(url: str) -> bool:
-    try:
-        return urlsplit(url).password is not None
-    except ValueError:
-        return False
+def _holds_password(url: str) -> bool:
+    from overnight.store.connection import hidden
+
+    return hidden(url) != url
 
 
 def open_to_read(settings: Settings) -> Deployment:

@@ -6,11 +6,12 @@ safe because every step that writes is a script that may be repeated.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -29,6 +30,9 @@ _PROBE_PAUSE_SECONDS = 0.2
 #: A server that ends hangs up once; one that always does demands another kind of connection.
 _MOST_HANG_UPS = 2
 _CLOSED = "Connection closed by server"
+#: The beginning of what follows ``://`` in a URL of good form: user, host, port.
+_SPLIT = re.compile(r"^(?:[^/?#@]*@)?(?:\[[^\]]*\]|[^/?#:\[]*)(?::\d*)?(?:[/?#]|$)")
+_HOST_END = re.compile(r"[:\[]")
 
 
 def connect(url: str, *, settings: Settings) -> redis.Redis:
@@ -45,6 +49,8 @@ def connect(url: str, *, settings: Settings) -> redis.Redis:
             with _client(url, Retry(NoBackoff(), 0), min(SOCKET_SECONDS, settings.connect_seconds)) as probe:
                 probe.ping()
             break
+        except TypeError as error:  # an option in the URL that no connection has
+            raise _no_url(url) from error
         except (RedisError, OSError) as error:
             hang_ups += _CLOSED in str(error)
             passes = _may_pass(error) and hang_ups <= _MOST_HANG_UPS
@@ -66,28 +72,36 @@ def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
             health_check_interval=HEALTH_CHECK_SECONDS,
         )
     except ValueError as error:
-        raise UsageError(
-            f"{hidden(url)!r} is no URL of a Redis server: {error} For example redis://host:6379/0, "
-            "rediss://host:6380/0 or unix:///path/to/socket."
-        ) from error
+        raise _no_url(url) from error
+
+
+def _no_url(url: str) -> UsageError:
+    return UsageError(
+        f"{hidden(url)!r} is no URL of a Redis server. For example redis://host:6379/0, rediss://host:6380/0 or "
+        "unix:///path/to/socket."
+    )
 
 
 def hidden(url: str) -> str:
-    """Return `url` with its password, if any, replaced by ``***``, also where it stands in the query."""
-    if "://" not in url:
-        return url
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        has_password = parts.password is not None
-    except ValueError:
-        return "***"
-    netloc = parts.netloc
-    if "@" in netloc:
-        netloc = f"{parts.username or ''}{':***' if has_password else ''}@{host}"
-    fields = [field for field in parts.query.split("&") if field]
-    query = "&".join("password=***" if field.lower().startswith("password=") else field for field in fields)
-    return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{query}" if query else "")
+    """Return `url` with its password, if any, replaced by ``***``: also in the query, also where the URL is faulty.
+
+    A password may hold what separates the parts of a URL, or stand where a port should be.
+    """
+    scheme, separator, rest = url.partition("://")
+    user, colon, _ = rest.rpartition("@")[0].partition(":")
+    if separator and colon:
+        rest = f"{user}:***@{rest.rpartition('@')[2]}"
+    elif separator and _SPLIT.search(rest) is None:
+        rest = f"{_HOST_END.split(rest, maxsplit=1)[0]}:***"
+    elif not separator and ":" in scheme.rpartition("@")[0]:
+        return f"***@{url.rpartition('@')[2]}"
+    place, mark, query = rest.partition("?")
+    fields = (f"{name}=***" if "password" in unquote(name).lower() else field for name, field in _fields(query))
+    return f"{scheme}{separator}{place}{mark}{'&'.join(fields)}"
+
+
+def _fields(query: str) -> Iterator[tuple[str, str]]:
+    return ((field.partition("=")[0], field) for field in query.split("&"))
 
 
 def address(client: redis.Redis) -> str:
