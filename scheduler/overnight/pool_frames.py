@@ -94,22 +94,27 @@ class FrameReader:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._data = bytearray()
-        #: Whether the last read took all that it could, so that there may be more.
+        self._is_broken = False
+        #: Whether the last read took all that it could, so that there may be more, or found a break.
         self.has_more = False
 
     def receive(self) -> list[Frame] | None:
         """Return the frames that are complete after one read, perhaps none; None at the end of the stream.
 
-        Raises BlockingIOError if there is nothing to read, BrokenChannel, or OSError as the socket does.
+        Raises BlockingIOError if there is nothing to read, BrokenChannel once all frames before the break were
+        returned, or OSError as the socket does.
         """
-        data = self._channel.recv(_READ_BYTES)
-        self.has_more = len(data) == _READ_BYTES
-        if not data:
-            return None
-        self._data += data
-        frames = []
-        while (complete := self._next()) is not None:
-            frames.append(complete)
+        frames: list[Frame] = []
+        if not self._is_broken:
+            data = self._channel.recv(_READ_BYTES)
+            if not data:
+                return None
+            self._data += data
+            while (complete := self._next()) is not None:
+                frames.append(complete)
+            self.has_more = self._is_broken or len(data) == _READ_BYTES
+        if self._is_broken and not frames:
+            raise BrokenChannel("Something else than a frame was written to the channel of a process.")
         return frames
 
     def _next(self) -> Frame | None:
@@ -118,7 +123,8 @@ class FrameReader:
             return None
         mark, kind, ticket, length = _HEAD.unpack_from(data)
         if mark != _MARK:
-            raise BrokenChannel("Something else than a frame was written to the channel of a process.")
+            self._is_broken = True
+            return None
         end = _HEAD.size + length
         if len(data) < end:
             return None

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from overnight.errors import TaskError
 from overnight.graph_run import Launch
+from overnight.naming import shown
 from overnight.pool_board import Board, new_page
 from overnight.pool_frames import Frame, FrameReader, take_ticket
 from overnight.surroundings import OF_THE_HOST, passed_environment
@@ -55,6 +56,11 @@ class Flight:
     overdue: float | None = None
     ticket: int = 0
 
+    @property
+    def name(self) -> str:
+        """Its task, as errors name it."""
+        return f"Task {shown(self.launch.task.task_id)!r}"
+
     def take_up(self) -> None:
         """Note that its process takes it up now."""
         self.started, self.begin = time.time(), time.monotonic()
@@ -75,7 +81,9 @@ class PoolProcess:
         self.begin_due: float | None = None
         #: True once nothing more can be handed over.
         self.is_leaving = False
-        #: Why the driver killed it.
+        #: Whether the driver has killed it, for which flight, and why.
+        self._is_condemned = False
+        self._culprit: Flight | None = None
         self.verdict: TaskError | None = None
         #: What is still to be sent to it.
         self.outbox: deque[memoryview] = deque()
@@ -148,6 +156,15 @@ class PoolProcess:
         """The flight that it runs, or was running when it died; None if it has begun none of those that it has."""
         return self.with_ticket(self._board.begun)
 
+    @property
+    def charged(self) -> Flight | None:
+        """The flight that its death is charged to: if the driver killed it, the culprit, unless that has ended since.
+
+        Until it is dead it goes on, and may have begun the next one.
+        """
+        flight = self._culprit if self._is_condemned else self.begun
+        return flight if flight in self.flights else None
+
     def take_back(self) -> Flight | None:
         """Take back a flight that has not begun; None if there is none."""
         flight = self.with_ticket(take_ticket(self._tickets))
@@ -187,9 +204,10 @@ class PoolProcess:
             if not self._reader.has_more:
                 return
 
-    def condemn(self, verdict: TaskError | None) -> None:
-        """Kill the process, for a reason; its death is told as any other."""
-        self.verdict = self.verdict or verdict
+    def condemn(self, culprit: Flight | None, verdict: TaskError | None) -> None:
+        """Kill the process, for what a flight did, if any; its death is told as any other."""
+        if not self._is_condemned:
+            self._is_condemned, self._culprit, self.verdict = True, culprit, verdict
         self.is_leaving = True
         self.signal(signal.SIGKILL)
 

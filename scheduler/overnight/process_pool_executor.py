@@ -223,11 +223,13 @@ class PoolRun:
             if process.begun is not None:
                 process.begun.overdue = time.monotonic() + CLOSED_SECONDS
             else:
-                process.condemn(None)
+                process.condemn(None, None)
         except BrokenChannel:
             self._pool.mute(process)
-            name = "An idle process" if process.begun is None else _name(process.begun)
-            process.condemn(TaskDied(f"{name} was killed: it wrote into the channel to its driver."))
+            # What comes before the outcome of the first was written before that ended, whatever has begun since.
+            culprit = process.flights[0] if process.begun is not None else None
+            name = "An idle process" if culprit is None else culprit.name
+            process.condemn(culprit, TaskDied(f"{name} was killed: it wrote into the channel to its driver."))
 
     def _end_overdue(self) -> None:
         """Kill what runs on after its time limit, lives on without its channel, or does not begin what it has."""
@@ -237,22 +239,22 @@ class PoolRun:
             if process.begin_due is not None and process.begin_due <= now:
                 process.begin_due = None
                 if flight is None:
-                    process.condemn(None)
+                    process.condemn(None, None)
             if flight is None or flight.overdue is None or flight.overdue > now:
                 continue
             flight.overdue = None
-            name = _name(flight)
             if process.is_leaving:
-                process.condemn(TaskDied(f"{name} was killed: it closed the channel to its driver."))
+                process.condemn(flight, TaskDied(f"{flight.name} was killed: it closed the channel to its driver."))
             else:
                 timeout = flight.launch.desc.options.timeout
-                process.condemn(TaskTimedOut(f"{name} ran on after its limit of {timeout:g} s and was killed."))
+                verdict = TaskTimedOut(f"{flight.name} ran on after its limit of {timeout:g} s and was killed.")
+                process.condemn(flight, verdict)
 
     def _bury(self, process: PoolProcess, arrived: list[tuple[Flight, bytes]]) -> None:
         """Take the last words of a process that has ended, and charge the task that it ran; if none, the first."""
         self._pool.mute(process)
         self._listen(process, arrived)
-        flight, output = process.begun, process.output()
+        flight, output = process.charged, process.output()
         first = flight or next(iter(process.flights), None)
         self._waiting.extendleft(other for other in reversed(process.flights) if other is not first)
         code = self._pool.remove(process)
@@ -261,7 +263,7 @@ class PoolRun:
         if flight is None and first is not None:
             self._finish(first.launch, None)
         elif flight is not None:
-            error = process.verdict or death_of(_name(flight), code, worker=f"process {process.pid}")
+            error = process.verdict or death_of(flight.name, code, worker=f"process {process.pid}")
             self._log_end(flight.launch, _told(error), output)
             seconds = time.monotonic() - flight.begin
             self._finish(flight.launch, Outcome(ok=False, value=error, started=flight.started, seconds=seconds))
@@ -290,10 +292,6 @@ class PoolRun:
             if output and facts.log_dir is not None:
                 log.write(output)
             _task_logger.log(level, "task <%s> ended: %s", shown(task_id), reason)
-
-
-def _name(flight: Flight) -> str:
-    return f"Task {shown(flight.launch.task.task_id)!r}"
 
 
 def _told(error: BaseException) -> str:

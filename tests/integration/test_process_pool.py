@@ -177,6 +177,25 @@ def test_a_task_that_ruins_its_process_fails_alone(
 
 
 @pytest.mark.parametrize("fork_tasks", [False, True])
+def test_what_a_task_wrote_into_the_channel_is_charged_to_none_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fork_tasks: bool
+) -> None:
+    """PP3: also where the driver reads it only after the next one has begun."""
+    begun, listen = tmp_path / "begun", PoolRun._listen
+
+    def listen_late(*args: Any) -> None:
+        wait_for(begun)
+        listen(*args)
+
+    monkeypatch.setattr(PoolRun, "_listen", listen_late)
+    with ProcessPoolTaskExecutor(max_workers=1, task_log_dir=str(tmp_path), fork_tasks=fork_tasks) as pool:
+        results = run(pool, {"culprit": (write_rubbish, b"x" * 8), "behind": (tasks.note, str(begun), "behind")})
+    assert isinstance(results["culprit"], TaskDied)
+    assert "'culprit' was killed: it wrote into the channel" in str(results["culprit"])
+    assert results["behind"] == "behind"
+
+
+@pytest.mark.parametrize("fork_tasks", [False, True])
 def test_the_log_of_a_task_that_died_holds_what_it_printed_and_the_reason(tmp_path: Path, fork_tasks: bool) -> None:
     """N5, PP4."""
     with ProcessPoolTaskExecutor(max_workers=1, task_log_dir=str(tmp_path), fork_tasks=fork_tasks) as pool:
