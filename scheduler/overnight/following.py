@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from overnight import failpoints
 from overnight.core.states import TERMINAL, RunPhase, TaskState
-from overnight.errors import Unreachable
+from overnight.errors import UnknownRun, Unreachable
 from overnight.store.ports import ReadingStore
 from overnight.store.records import Happening, RunEvent
 
@@ -35,10 +35,16 @@ class Changed:
 
 
 class Follower:
-    """Follows one run from its beginning. `stop` ends any waiting."""
+    """Follows one run from its beginning. `stop` ends any waiting.
 
-    def __init__(self, store: ReadingStore, run_id: str, stop: threading.Event | None = None) -> None:
+    `in_place`: the whole run has been submitted; a server that knows less of it has lost it in a rollback.
+    """
+
+    def __init__(
+        self, store: ReadingStore, run_id: str, stop: threading.Event | None = None, *, in_place: bool = False
+    ) -> None:
         self._store = store
+        self._in_place = in_place
         self._run_id = run_id
         self._stop = stop or threading.Event()
         self._cursor = "0"
@@ -55,7 +61,7 @@ class Follower:
     def changes(self, patience: float = 1.0) -> Iterator[Changed]:
         """Yield what changes, at least every `patience` seconds (then possibly nothing), until the run is over.
 
-        Raises UnknownRun if Redis no longer knows the run. After the end it may be called again: a run that got more
+        Raises UnknownRun if Redis no longer knows the run, or not all of it. After the end it may be called again: a run that got more
         tasks goes on.
         """
         while not self._stop.is_set():
@@ -93,8 +99,10 @@ class Follower:
             over = event.phase if event.what is Happening.ENDED else over
             self._untold += self._told(event)
         if look_at_state or over is not None:
+            # Before the states: those of a run that ended in between would be taken for final. And not the event's:
+            # more tasks, or lost results, may have reopened the run.
+            over = self._phase_if_over()
             self._untold += self._missed()
-            over = self._phase_if_over()  # not the event's: more tasks, or lost results, may have reopened the run
         if events or look_at_state:
             self._heard_at = time.monotonic()
         tasks, self._untold = self._untold, []
@@ -139,6 +147,8 @@ class Follower:
 
     def _phase_if_over(self) -> RunPhase | None:
         phase = self._store.run(self._run_id).phase
+        if self._in_place and phase is RunPhase.SUBMITTING:
+            raise UnknownRun(f"The server has lost tasks that had been added to run {self._run_id}.")
         return phase if phase.is_over else None
 
     def counts(self) -> dict[TaskState, int]:

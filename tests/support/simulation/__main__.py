@@ -1,0 +1,65 @@
+"""Play seeds: ``python -m tests.support.simulation --seeds N [--first S] [--jobs J] [--planted NAME] [--seed S --trace]``.
+
+Prints what was played and what struck; of a failing seed its number and the broken invariant, with ``--trace`` all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections import Counter
+
+from tests.support.simulation.many import seeds
+from tests.support.simulation.planted import PLANTED, planted
+from tests.support.simulation.play import played
+
+
+def main() -> int:
+    """Run the command; 0 if no seed failed, or a planted bug was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.simulation")
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--planted", choices=sorted(PLANTED))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--calm", action="store_true", help="no faults")
+    chosen = parser.parse_args()
+    if chosen.seed is not None:
+        return _one(chosen.seed, chosen.planted, tracing=chosen.trace, faults=not chosen.calm)
+    return _many(chosen)
+
+
+def _one(seed: int, name: str | None, *, tracing: bool, faults: bool) -> int:
+    with planted(name):
+        one = played(seed, faults=faults, tracing=tracing)
+    for line in one.trace or ():
+        print(line)
+    print(f"seed {seed}: digest {one.digest}, {one.steps} steps, {one.executions} executions, {dict(one.struck)}")
+    if one.error is not None:
+        traceback.print_exception(one.error)
+    return 1 if one.error is not None else 0
+
+
+def _many(chosen: argparse.Namespace) -> int:
+    began, struck, steps, failed, count = time.monotonic(), Counter[str](), 0, 0, 0
+    for one in seeds(chosen.first, chosen.seeds, chosen.planted, jobs=chosen.jobs, faults=not chosen.calm):
+        count += 1
+        struck += one.struck
+        steps += one.steps
+        if one.error is not None:
+            failed += 1
+            print(f"seed {one.seed}: {type(one.error).__name__}: {one.error}", flush=True)
+            if chosen.planted:
+                break
+    seconds = time.monotonic() - began
+    pace = f"{count} seeds in {seconds:.1f} s ({count / seconds:.1f}/s), {steps} steps"
+    print(f"{pace}, {failed} failed; struck: {dict(struck)}")
+    return int(bool(failed) != bool(chosen.planted))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

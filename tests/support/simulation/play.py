@@ -1,0 +1,248 @@
+"""One seed: what it draws, how it is played, and what came of it."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from overnight.audit import Audit, Findings
+from overnight.cache import FileTaskCache
+from overnight.errors import OvernightError
+from overnight.graph import TaskGraph
+from overnight.keyring import Keyring
+from overnight.naming import flag_name
+from overnight.service.duties import Duties
+from overnight.store.records import Request
+from overnight.task import Task, TaskDesc, TaskOptions
+from tests.support.simulation import tasks
+from tests.support.simulation.actors import ClientActor, SchedulerActor, SimChild, WorkerActor, settings_of
+from tests.support.simulation.oracle import Oracle
+from tests.support.simulation.seams import in_place
+from tests.support.simulation.server import Line, Server
+from tests.support.simulation.world import FAULTS, RATES, TICK, Overrun, Violation, World
+
+STORM_TICKS = 150
+QUIET_TICKS = 900
+#: Without the safety nets nothing is lost that only they would find.
+FAULTS_WITH_NETS = ("event", "entry", "damage", "torn", "restart", "outage")
+DURATIONS = (0.0, 0.01, 0.05, 0.3, 1.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of one seed."""
+
+    seed: int
+    digest: int
+    steps: int
+    struck: Counter[str]
+    executions: int
+    error: BaseException | None
+    trace: list[str] | None
+
+
+class Play:
+    """The actors of one seed on one world."""
+
+    def __init__(self, seed: int, directory: Path, *, faults: bool = True, tracing: bool = False) -> None:
+        self.world = World(seed, tracing=tracing)
+        self.directory = directory
+        self.settings = settings_of(directory)
+        self.flags = directory / "flags"
+        draw = self.world.random
+        self.nets = draw.random() >= 0.25
+        self.dependencies = _graph(draw)
+        self.retries = {name: draw.choice((0, 0, 0, 0, 2, 2, 3, -1)) for name in self.dependencies}
+        self.durations = {name: draw.choice(DURATIONS) for name in self.dependencies}
+        tasks.FAILING.clear()
+        for name, number in self.retries.items():
+            if number < 0:
+                tasks.FAILING[name] = None
+            elif number > 2:
+                tasks.FAILING[name] = draw.randint(1, 2)
+        if faults:
+            self.world.rates = {fault: draw.choice(RATES) for fault in FAULTS}
+        if not self.nets:
+            self.world.rates.update(dict.fromkeys(FAULTS_WITH_NETS, 0.0))
+        self.oracle = Oracle(self.world, self.flags, self.dependencies, self.retries)
+        self.server = Server(self.world, self.oracle)
+        self.clients: list[ClientActor] = []
+        self.ended: list[ClientActor] = []
+
+    # What clients ask for.
+
+    def graph(self) -> TaskGraph:
+        """Return the graph of this seed, made anew as the same command makes it."""
+        graph = TaskGraph()
+        for name, dependencies in self.dependencies.items():
+            results = [Task(dependency) for dependency in dependencies]
+            options = TaskOptions(retries=abs(self.retries[name]), retry_delay=0.2)
+            graph.add_task(TaskDesc(Task(name), tasks.work, [name, *results], {}, [], [], [], [], options))
+        return graph
+
+    def cache(self) -> FileTaskCache:
+        """Return the cache that a client opens."""
+        return FileTaskCache(str(self.flags), keyring=Keyring())
+
+    def duration_of(self, name: str) -> float:
+        """Return how long an execution of a task takes."""
+        return self.durations[name] * (0.5 + self.world.random.random())
+
+    def child(self, worker: str) -> SimChild:
+        """Start the child of a worker."""
+        owner = next(one for one in self.workers if one.name == worker)
+        return SimChild(self, owner)
+
+    # The play.
+
+    def begin(self) -> None:
+        """Set all actors up."""
+        draw = self.world.random
+        self.schedulers = [SchedulerActor(self, number) for number in range(draw.choice((1, 1, 1, 2)))]
+        self.workers = [WorkerActor(self, number) for number in range(draw.choice((1, 2, 2, 3)))]
+        self.client(0.1)
+        if self.world.rates and draw.random() < 0.3:
+            self.client(draw.random() * 10.0)
+        if self.world.rates:
+            self.world.start("gremlin", self._gremlin)
+
+    def client(self, after: float = 0.0) -> None:
+        """Let a user give the command."""
+        self.clients.append(ClientActor(self, len(self.clients), after, self.ended.append))
+
+    def _gremlin(self) -> None:
+        """Damage flags, and steer the run, now and then."""
+        world = self.world
+        line = Line(self.server, "people")
+        while world.storm:
+            world.sleep(TICK * (0.5 + world.random.random()))
+            if world.strikes("damage"):
+                self.damage()
+            if world.strikes("steer"):
+                with suppress(OvernightError):
+                    self.steer(line, world.random.choice((Request.CANCEL, Request.PAUSE, Request.RETRY)))
+            if len(self.ended) == len(self.clients) and world.random.random() < 0.02:
+                self.client()
+
+    def damage(self) -> None:
+        """Damage, cut or remove a flag."""
+        draw = self.world.random
+        standing = [name for name in self.dependencies if (self.flags / flag_name(name)).exists()]
+        if not standing:
+            return
+        name = draw.choice(standing)
+        path = self.flags / flag_name(name)
+        data = bytearray(path.read_bytes())
+        kind = draw.choice(("removed", "cut", "changed"))
+        self.world.note(None, f"flag of {name} {kind}")
+        if kind == "removed":
+            path.unlink()
+        elif kind == "cut":
+            path.write_bytes(data[: draw.randrange(max(1, len(data)))])
+        elif data:
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+            path.write_bytes(data)
+        self.oracle.damage(name)
+
+    def steer(self, line: Any, request: Request) -> None:
+        """Ask something of the newest run."""
+        runs = line.runs()
+        if runs:
+            self.world.note(None, f"request {request.name}")
+            line.request(runs[0].run_id, request)
+
+    def run(self) -> None:
+        """Storm, then quiet; everything must come to its end."""
+        self.begin()
+        self.world.run(lambda: self._all_ended() and self.world.random.random() < 0.5, STORM_TICKS)
+        self.quieten()
+        self.world.start("people", self._resume)
+        if not self.world.run(self._all_ended, QUIET_TICKS):
+            raise Overrun(f"I4: no end after {QUIET_TICKS} quiet ticks")
+        if self.world.struck:
+            self.client()
+            if not self.world.run(self._all_ended, QUIET_TICKS):
+                raise Overrun(f"I4: the same command did not end after {QUIET_TICKS} quiet ticks")
+        self.oracle.at_the_end()
+        if self.world.broken is not None:
+            raise self.world.broken
+
+    def quieten(self) -> None:
+        """End all faults."""
+        self.world.note(None, "quiet")
+        self.world.storm = False
+        self.server.settle_down()
+
+    def _all_ended(self) -> bool:
+        return len(self.ended) == len(self.clients)
+
+    def _resume(self) -> None:
+        """Whoever paused runs lets them go on."""
+        line: Any = Line(self.server, "people")
+        for run in line.runs():
+            if run.paused:
+                line.request(run.run_id, Request.RESUME)
+
+
+def _graph(draw: Any) -> dict[str, list[str]]:
+    """Draw 2 to 6 tasks: chains, fans, and what lies between."""
+    names = [f"t{number}" for number in range(draw.randint(2, 6))]
+    chained = draw.random() < 0.4
+    graph: dict[str, list[str]] = {}
+    for number, name in enumerate(names):
+        earlier = names[:number]
+        if chained:
+            graph[name] = earlier[-1:]
+        else:
+            graph[name] = sorted(draw.sample(earlier, min(len(earlier), draw.choice((0, 1, 1, 2)))))
+    return graph
+
+
+def _without_nets(stack: ExitStack) -> None:
+    """No audit and no repair: what they would heal shows."""
+    stack.enter_context(patch.object(Audit, "run", lambda _self: Findings()))
+    stack.enter_context(patch.object(Duties, "_still", lambda *_: []))
+
+
+@contextmanager
+def stage(seed: int, *, faults: bool = True, tracing: bool = False) -> Iterator[Play]:
+    """Put a seed's world in place; leave nothing behind."""
+    place = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    directory = Path(tempfile.mkdtemp(prefix="overnight-sim-", dir=place))
+    play = Play(seed, directory, faults=faults, tracing=tracing)
+    try:
+        with ExitStack() as stack:
+            files = stack.enter_context(in_place(play.world, lambda worker: play.child(worker)))
+            files.placed = play.oracle.placed
+            if not play.nets:
+                _without_nets(stack)
+            yield play
+            play.world.close()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def played(seed: int, *, faults: bool = True, tracing: bool = False) -> Played:
+    """Play one seed and say what came of it."""
+    error: BaseException | None = None
+    gc.disable()
+    try:
+        with stage(seed, faults=faults, tracing=tracing) as play:
+            try:
+                play.run()
+            except (Exception, Violation) as found:
+                error = found
+    finally:
+        gc.enable()
+    world = play.world
+    return Played(
+        seed, world.digest, world.steps, world.struck, sum(play.oracle.executions.values()), error, world.trace
+    )

@@ -1,0 +1,260 @@
+"""The server of a world: what it holds, how it forgets, and the unreliable lines by which actors reach it.
+
+A line has every method of the memory store; each call is a step of the world, is watched by the oracle, and may be
+lost before or after it was carried out, or carried out twice, as a client that sends a command again does.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from overnight.errors import Unreachable
+from overnight.store.codec import Cursor
+from overnight.store.memory import MemoryStore
+from overnight.store.memory_data import MemoryData
+from overnight.store.records import Happening, RunEvent
+from overnight.transport.memory import MemoryTransport
+from overnight.transport.port import Entry
+from tests.support.simulation.oracle import Oracle
+from tests.support.simulation.world import World
+
+WRITING = frozenset(
+    {
+        "open_run", "put_blobs", "add_tasks", "activate", "adopt", "rewrite_result", "invalidate", "request",
+        "take_epoch", "leave_epoch", "dispatch", "withdraw", "settle", "finish", "reap", "write_durations",
+        "register", "heartbeat", "unregister", "claim", "commit", "give_back",
+    }
+)  # fmt: skip
+#: What wakes those who wait for events.
+TELLING = WRITING - {"put_blobs", "rewrite_result", "take_epoch", "write_durations", "register", "heartbeat"}
+
+
+class Server:
+    """What the server holds, and what becomes of it."""
+
+    def __init__(self, world: World, oracle: Oracle) -> None:
+        self.world = world
+        self.oracle = oracle
+        self.data = MemoryData()
+        self.queues = MemoryTransport()
+        self.down_until = 0.0
+        #: For each restart that lost something: run id -> number of the last event that is still known.
+        self.rollbacks: list[dict[str, int]] = []
+        self._saved: bytes | None = None
+        self._scripts_until_loss = 0
+        oracle.server = self
+
+    def call(self, line: Line, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Carry one call out, or fail."""
+        world = self.world
+        world.step(name)
+        self._maybe_restart()
+        if world.now < self.down_until:
+            world.sleep(0.05)
+            raise Unreachable("The server is down.")
+        if world.strikes("request"):
+            raise Unreachable("The request was lost.")
+        reply = self._carried_out(line, name, arguments, options)
+        if world.strikes("repeat"):
+            reply = self._carried_out(line, name, arguments, options)
+        if world.strikes("reply"):
+            raise Unreachable("The reply was lost.")
+        if world.storm:
+            world.step(f"after {name}")
+        return reply
+
+    def _carried_out(self, line: Line, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        line.store.data = self.data
+        method = getattr(line.store, name)
+        if name not in WRITING:
+            return method(*arguments, **options)
+        with self.oracle.script(line.owner, name, arguments) as told:
+            reply = told.reply = method(*arguments, **options)
+        self._count_script()
+        if name in TELLING:
+            self.world.wake_all()
+        return reply
+
+    # Restarts.
+
+    def _maybe_restart(self) -> None:
+        world = self.world
+        if self._saved is None and world.strikes("restart"):
+            kind = world.random.choice(("nothing", "some", "some", "some", "all"))
+            if kind == "some":
+                self._saved = pickle.dumps((self.data, self.queues))
+                self._scripts_until_loss = world.random.randint(1, 12)
+            else:
+                self.restart(pickle.dumps((MemoryData(), MemoryTransport())) if kind == "all" else None)
+        if world.strikes("outage"):
+            self.down_until = world.now + world.random.choice((0.3, 1.0, 4.0))
+        if world.strikes("clock"):
+            world.server_skew += world.random.choice((-8.0, -2.0, -0.5, 0.5, 2.0, 8.0))
+
+    def _count_script(self) -> None:
+        if self._saved is None:
+            return
+        self._scripts_until_loss -= 1
+        if self._scripts_until_loss <= 0 or not self.world.storm:
+            self.restart(self._saved)
+
+    def restart(self, saved: bytes | None) -> None:
+        """Come back with what was saved; None: with everything. Half of all restarts are hidden by the client."""
+        world = self.world
+        self._saved = None
+        world.note(None, f"server restarts, {'losing nothing' if saved is None else 'having lost something'}")
+        if saved is not None:
+            self.data, self.queues = pickle.loads(saved)
+            self.rollbacks.append({run_id: run.sequence for run_id, run in self.data.runs.items()})
+            self.data.changes += 1_000_000
+            self.oracle.lost_data()
+        if world.random.random() < 0.5:
+            self.down_until = world.now + world.random.choice((0.2, 0.5, 2.0))
+        world.wake_all()
+
+    def settle_down(self) -> None:
+        """The storm is over."""
+        if self._saved is not None:
+            self.restart(self._saved)
+        self.down_until = 0.0
+
+
+class Line:
+    """One actor's connection to the server: every port of the store."""
+
+    def __init__(self, server: Server, owner: str) -> None:
+        self.server = server
+        self.owner = owner
+        self.store = MemoryStore(now=server.world.server_clock)
+        self._known_rollbacks: dict[str, int] = {}
+        #: Called when a scheduler begins to wait: everything it heard has been handled.
+        self.at_rest: Callable[[], None] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            return self.server.call(self, name, arguments, options)
+
+        self.__dict__[name] = call
+        return call
+
+    def wait(self, cursors: Any, seconds: float) -> tuple[list[RunEvent], bool]:
+        """Wait as the scheduler does."""
+        if self.at_rest is not None:
+            self.at_rest()
+        world = self.server.world
+        deadline = world.now + seconds
+        while True:
+            gaps = [gap for run_id, cursor in cursors.items() for gap in self._gap(run_id, cursor)]
+            held = {run_id: self._held_back(run_id, cursor) for run_id, cursor in cursors.items()}
+            events, changed = self.server.call(self, "wait", (held, 0), {})
+            events = [event for event in gaps + events if not world.strikes("event")]
+            if events or changed or world.now >= deadline:
+                return self._reached(events), changed
+            world.park(deadline - world.now)
+
+    def follow(self, run_id: str, cursor: str, seconds: float) -> list[RunEvent]:
+        """Wait as a client does."""
+        world = self.server.world
+        deadline = world.now + seconds
+        while True:
+            gaps = list(self._gap(run_id, cursor))
+            events = self.server.call(self, "follow", (run_id, self._held_back(run_id, cursor), 0), {})
+            events = [event for event in gaps + events if not world.strikes("event")]
+            if events or world.now >= deadline:
+                return self._reached(events)
+            world.park(deadline - world.now)
+
+    # A server that lost entries numbers new ones from where it fell back to. A real one's carry times besides, by
+    # which a follower that was further sees with the first new entry that some are gone.
+
+    def _base(self, run_id: str) -> int | None:
+        known = self._known_rollbacks.get(run_id, 0)
+        numbers = [lost.get(run_id, 0) for lost in self.server.rollbacks[known:]]
+        return min(numbers) if numbers else None
+
+    def _held_back(self, run_id: str, cursor: str) -> str:
+        base, number = self._base(run_id), Cursor.parse(cursor).number
+        if base is None or number <= base:
+            return cursor
+        run = self.server.data.runs.get(run_id)
+        return Cursor(f"{base}-0", base).text if run is not None and run.sequence >= base else cursor
+
+    def _gap(self, run_id: str, cursor: str) -> Sequence[RunEvent]:
+        base, run = self._base(run_id), self.server.data.runs.get(run_id)
+        if base is None or run is None or Cursor.parse(cursor).number <= base or run.sequence <= base:
+            return ()
+        return (RunEvent(run_id, Cursor(f"{base}-0", base).text, Happening.GAP),)
+
+    def _reached(self, events: list[RunEvent]) -> list[RunEvent]:
+        for event in events:
+            self._known_rollbacks[event.run_id] = len(self.server.rollbacks)
+        return events
+
+    def load_run(self, run_id: str) -> Any:
+        """Read a run: what follows is followed from there."""
+        snapshot = self.server.call(self, "load_run", (run_id,), {})
+        self._known_rollbacks[run_id] = len(self.server.rollbacks)
+        return snapshot
+
+
+class Belt:
+    """One actor's connection to the queues."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def push(self, entries: Sequence[Entry]) -> None:
+        self._step("push")
+        world = self._server.world
+        for entry in entries:
+            if world.strikes("entry"):
+                self._mislead(entry)
+            else:
+                self._server.queues.push([entry])
+        world.wake_all()
+
+    def _mislead(self, entry: Entry) -> None:
+        """Lose an entry, double it, or deliver it late."""
+        world = self._server.world
+        kind = world.random.choice(("lost", "doubled", "late"))
+        world.note(None, f"queue entry {kind}")
+        if kind == "doubled":
+            self._server.queues.push([entry])
+            self._server.queues.push([entry])
+        if kind == "late":
+
+            def deliver() -> None:
+                self._server.queues.push([entry])
+                world.wake_all()
+
+            world.start("late", deliver, world.random.random() * 6.0)
+
+    def missing(self, entries: Sequence[Entry]) -> list[Entry]:
+        self._step("missing")
+        return self._server.queues.missing(entries)
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        self._step("remove")
+        self._server.queues.remove(entries)
+
+    def depth(self, queue: str) -> int:
+        self._step("depth")
+        return self._server.queues.depth(queue)
+
+    def pop(self, queue: str) -> Entry | None:
+        """Take an entry, as a worker does; killed right after it, the entry is in no list."""
+        self._step("pop")
+        entry = self._server.queues.pop(queue)
+        if entry is not None and self._server.world.storm:
+            self._server.world.step("popped")
+        return entry
+
+    def _step(self, name: str) -> None:
+        self._server.world.step(name)
+        if self._server.world.now < self._server.down_until:
+            raise Unreachable("The server is down.")

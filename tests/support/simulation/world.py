@@ -1,0 +1,258 @@
+"""The simulated world: one clock, actors that are greenlets, and one source of randomness from which all is drawn.
+
+An actor runs product code that blocks; wherever that code would wait, or touches what others see, it comes here and
+another actor may go on. The actor whose time comes first goes first; ties are drawn. The same seed gives the same
+order of everything.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from greenlet import getcurrent, greenlet
+
+TICK = 0.25
+LEASE = 3.0
+HEARTBEAT = 1.0
+RATES = (0.0, 0.0, 0.01, 0.04, 0.1)
+#: Each fault with the factor that turns a rate per tick into one per opportunity.
+FAULTS = {
+    "kill": 0.08,
+    "pause": 0.4,
+    "request": 0.3,
+    "reply": 0.3,
+    "repeat": 0.3,
+    "restart": 0.06,
+    "outage": 0.04,
+    "entry": 1.0,
+    "event": 0.5,
+    "torn": 1.0,
+    "damage": 1.0,
+    "clock": 0.1,
+    "child": 0.4,
+    "slow": 0.5,
+    "steer": 0.3,
+}
+#: Before these steps the longest pauses fall.
+DANGEROUS = frozenset(
+    {"link", "rename", "commit", "heartbeat", "adopt", "invalidate", "dispatch", "claim", "add_tasks", "give_back"}
+)
+
+
+class Killed(BaseException):
+    """The process of this actor is gone; nothing in it may catch this."""
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class Overrun(Violation):
+    """The world did not come to its end in time."""
+
+
+@dataclass(eq=False)
+class Actor:
+    """One simulated process, or the child of one."""
+
+    name: str
+    body: Callable[[], None]
+    thread: greenlet | None = None
+    dead: bool = False
+    turn: int = 0
+    on_death: list[Callable[[], None]] = field(default_factory=list)
+    ended: bool = False
+
+
+class World:
+    """The clock, the actors, and what goes wrong."""
+
+    def __init__(self, seed: int, *, tracing: bool = False) -> None:
+        self.random = Random(seed)
+        self.seed = seed
+        self.now = 1000.0
+        self.wall = 1_700_000_000.0
+        self.server_skew = 0.0
+        self.storm = True
+        self.rates: dict[str, float] = {}
+        self.struck: Counter[str] = Counter()
+        self.steps = 0
+        self.digest = 0
+        self.trace: list[str] | None = [] if tracing else None
+        self.broken: BaseException | None = None
+        self.waiting: dict[Actor, None] = {}
+        self.actors: list[Actor] = []
+        self._queue: list[tuple[float, float, int, int, Actor]] = []
+        self._count = 0
+        self._by_thread: dict[greenlet, Actor] = {}
+        self._hub = getcurrent()
+
+    # Actors.
+
+    @property
+    def current(self) -> Actor | None:
+        """The actor whose code is running."""
+        return self._by_thread.get(getcurrent())
+
+    def start(self, name: str, body: Callable[[], None], after: float = 0.0) -> Actor:
+        """Let a new actor begin after some seconds."""
+        actor = Actor(name, body)
+        actor.thread = greenlet(lambda: self._run(actor), parent=self._hub)
+        self._by_thread[actor.thread] = actor
+        self.actors.append(actor)
+        self._schedule(actor, after)
+        return actor
+
+    def _run(self, actor: Actor) -> None:
+        try:
+            actor.body()
+        except Killed:
+            pass
+        except BaseException as error:
+            self.broken = self.broken or error
+        finally:
+            actor.ended = True
+
+    def kill(self, actor: Actor) -> None:
+        """End an actor where it stands, without a word of its own."""
+        if actor.dead or actor.ended:
+            return
+        self.note(actor, "killed")
+        actor.dead = True
+        self.waiting.pop(actor, None)
+        if actor is self.current:
+            self._bury(actor)
+            raise Killed
+        self._throw(actor)
+        self._bury(actor)
+
+    def _bury(self, actor: Actor) -> None:
+        for last in actor.on_death:
+            last()
+
+    def _schedule(self, actor: Actor, after: float) -> None:
+        actor.turn += 1
+        self._count += 1
+        entry = (self.now + max(0.0, after), self.random.random(), self._count, actor.turn, actor)
+        heapq.heappush(self._queue, entry)
+
+    def sleep(self, seconds: float) -> None:
+        """Let the current actor wait."""
+        actor = self._living()
+        self._schedule(actor, seconds)
+        self._hub.switch()
+        if actor.dead:
+            raise Killed
+
+    def park(self, seconds: float) -> None:
+        """Wait until woken, or for so long."""
+        actor = self._living()
+        self.waiting[actor] = None
+        self.sleep(seconds)
+        self.waiting.pop(actor, None)
+
+    def wake(self, actor: Actor) -> None:
+        """Wake an actor that is parked."""
+        if actor in self.waiting:
+            del self.waiting[actor]
+            self._schedule(actor, 0.0)
+
+    def wake_all(self) -> None:
+        """Wake all that are parked: something has changed that all see."""
+        for actor in list(self.waiting):
+            self.wake(actor)
+
+    def _living(self) -> Actor:
+        actor = self.current
+        if actor is None:
+            raise Violation("code outside of any actor waits")
+        if actor.dead:
+            raise Killed
+        return actor
+
+    def advance(self) -> bool:
+        """Let the next actor run up to where it waits; False if there is none."""
+        while self._queue:
+            at, _, _, turn, actor = heapq.heappop(self._queue)
+            if turn != actor.turn or actor.ended or actor.dead or actor.thread is None:
+                continue
+            self.now = max(self.now, at)
+            self.steps += 1
+            actor.thread.parent = self._hub
+            actor.thread.switch()
+            if actor.ended:
+                self._by_thread.pop(actor.thread, None)
+            if self.broken is not None:
+                raise self.broken
+            return True
+        return False
+
+    def run(self, until: Callable[[], bool], ticks: float) -> bool:
+        """Go on until a condition holds or time is over; tell which."""
+        deadline = self.now + ticks * TICK
+        while not until():
+            if self._queue and self._queue[0][0] > deadline:
+                self.now = deadline
+                return False
+            if not self.advance():
+                return until()
+        return True
+
+    def close(self) -> None:
+        """End all actors."""
+        for actor in list(self.actors):
+            if not actor.ended and not actor.dead:
+                actor.dead = True
+                self._throw(actor)
+        self._queue.clear()
+        self._by_thread.clear()
+
+    def _throw(self, actor: Actor) -> None:
+        if actor.thread:  # it has begun
+            actor.thread.parent = getcurrent()
+            actor.thread.throw(Killed)
+
+    # What happens at each step.
+
+    def step(self, point: str) -> None:
+        """The current actor is about to do something that others may see: others may come first, or faults."""
+        actor = self._living()
+        self.note(actor, point)
+        self.sleep(self._latency(point))
+        if self.strikes("kill"):
+            self.kill(actor)
+
+    def _latency(self, point: str) -> float:
+        low = self.random.random() * 0.004
+        if self.storm:
+            rate = self.rates.get("pause", 0.0) * FAULTS["pause"]
+            if rate and self.random.random() < rate * (1.0 if point in DANGEROUS else 0.1):
+                self.struck["pause"] += 1
+                return LEASE * self.random.choice((0.1, 0.3, 0.8, 1.2, 1.5, 2.5, 4.0))
+        return low
+
+    def strikes(self, fault: str, share: float = 1.0) -> bool:
+        """Tell whether a fault happens here."""
+        rate = self.rates.get(fault, 0.0)
+        if not self.storm or not rate or self.random.random() >= rate * FAULTS[fault] * share:
+            return False
+        self.struck[fault] += 1
+        self.note(self.current, f"fault: {fault}")
+        return True
+
+    def note(self, actor: Actor | None, what: str) -> None:
+        """Add a line to the trace, and to its digest."""
+        name = actor.name if actor is not None else "world"
+        line = f"{self.now - 1000:10.4f} {name:12} {what}"
+        self.digest = zlib.crc32(line.encode(), self.digest)
+        if self.trace is not None:
+            self.trace.append(line)
+
+    def server_clock(self) -> float:
+        """Return the server's wall clock."""
+        return self.wall + self.now + self.server_skew
