@@ -2,16 +2,19 @@
 
 Channels and pipes can be read by a task that reads whatever it finds open; what is written here stays. It outlives
 the process, so the driver knows of each process that has died which task it ran. What a task writes into whatever it
-finds open does not reach the page: the descriptor stands behind its end.
+finds open does not reach the page: the mapping keeps a descriptor, which stands behind the end, and is sealed.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
 import sys
 import tempfile
+
+_F_SEAL_FUTURE_WRITE = 0x10
 
 
 def new_page() -> int:
@@ -26,6 +29,16 @@ def new_page() -> int:
         os.ftruncate(descriptor, mmap.PAGESIZE)
     os.lseek(descriptor, 0, os.SEEK_END)
     return descriptor
+
+
+def seal_page(descriptor: int) -> None:
+    """Let the page be written through the mappings that there are, and in no other way, where the system can do it."""
+    if sys.platform == "linux":
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _F_SEAL_FUTURE_WRITE)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a kernel before 5.1
+                raise
 
 
 class Board:

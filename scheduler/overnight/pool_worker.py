@@ -30,7 +30,7 @@ from overnight.lifeline import end_group_with
 from overnight.outcome_message import pack_outcome
 from overnight.output_capture import OutputCapture
 from overnight.pickling import loads
-from overnight.pool_board import Board
+from overnight.pool_board import Board, seal_page
 from overnight.pool_frames import FrameReader, Kind, RunContext, packed_frame, take_ticket
 from overnight.task_log import is_for_process
 from overnight.task_surroundings import Surroundings
@@ -167,6 +167,7 @@ class PoolWorker:
         # A task may have closed the channel, and its number may be that of a file of its own by now.
         if _place_of(self._channel) != self._place:
             raise ConnectionAbortedError("A task has closed the channel to the driver.")
+        self._channel.setblocking(True)  # noqa: FBT003 - the method takes no keyword. A task may have changed it
         self._channel.sendall(packed_frame(kind, body, ticket=self._board.begun))
 
 
@@ -201,6 +202,7 @@ def main(channel_fd: int, output_fd: int, lifeline_fd: int, tickets_fd: int, boa
     end_group_with(lifeline_fd)
     _be_taken_first()
     board = Board(board_fd)
+    seal_page(board_fd)
     os.close(board_fd)
     for descriptor in (channel_fd, output_fd, lifeline_fd, tickets_fd):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function takes no keyword

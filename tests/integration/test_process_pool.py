@@ -106,10 +106,21 @@ def write_rubbish(rubbish: bytes) -> None:
                 continue
 
 
-def make_everything_blocking() -> None:
+def make_everything_blocking(size: int, is_blocking: bool) -> bytes:
     for number in range(3, 64):
         try:
-            os.set_blocking(number, True)
+            os.set_blocking(number, is_blocking)
+        except OSError:
+            continue
+    return bytes(size)
+
+
+def overwrite_everything() -> None:
+    """Write to the beginning of whatever has one."""
+    for number in range(3, 64):
+        try:
+            os.lseek(number, 0, os.SEEK_SET)
+            os.write(number, b"\xff" * 64)
         except OSError:
             continue
 
@@ -137,11 +148,22 @@ CULPRITS: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
 
 
 @pytest.mark.timeout(30)
-def test_descriptors_that_a_task_makes_blocking_hold_nobody_up(pool: ProcessPoolTaskExecutor) -> None:
-    """PP3: that they do not block belongs to the file, which the driver has open too."""
+@pytest.mark.parametrize("is_blocking", [True, False])
+def test_descriptors_that_a_task_makes_blocking_or_not_hold_nobody_up(
+    pool: ProcessPoolTaskExecutor, is_blocking: bool
+) -> None:
+    """PP3: whether they block belongs to the file, which others have open too; results larger than any buffer pass."""
     names = [f"t{number}" for number in range(6)]
-    assert run(pool, dict.fromkeys(names, (make_everything_blocking,))) == dict.fromkeys(names)
+    size = 1 << 20
+    results = run(pool, dict.fromkeys(names, (make_everything_blocking, size, is_blocking)))
+    assert results == dict.fromkeys(names, bytes(size))
     assert run(pool, {"next": (tasks.give, 1)}) == {"next": 1}
+
+
+@pytest.mark.timeout(30)
+def test_a_task_that_writes_over_what_it_finds_open_has_its_result(pool: ProcessPoolTaskExecutor) -> None:
+    """PP3: what its process has begun stands elsewhere."""
+    assert run(pool, {"culprit": (overwrite_everything,), "behind": (tasks.give, 1)}) == {"culprit": None, "behind": 1}
 
 
 @pytest.mark.timeout(60)
