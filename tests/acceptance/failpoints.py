@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -165,7 +166,7 @@ class Stage:
             self._carry_out()
             self._check_struck()
             Oracle(self).judge()
-            assert "Nothing to do" in self._repeated().said()
+            self._repeat()
             self._stop()
             return self.has_struck
         finally:
@@ -262,10 +263,11 @@ class Stage:
         self._keep()
         return status in self.statuses[self.case.process]
 
-    def _repeated(self) -> Started:
-        client = self._start("client", self._words("client"))
+    def _repeat(self) -> None:
+        """P3: the same command finds everything recorded."""
+        client = self._start("client", [*self._words("client"), "--dry-run"])
         assert client.wait() == 0, self.told()
-        return client
+        assert f"0 of {len(SHAPES[self.case.shape])} tasks would run" in client.said(), self.told()
 
     def _stop(self) -> None:
         self._keep()
@@ -408,7 +410,7 @@ def main(arguments: Sequence[str]) -> int:
             word = "FAILED" if error else "ok" if future.result() else "not reached"
             counts[word] += 1
             sys.stdout.write(f"{word}: {case.failpoint.text} {case.shape}, {case.queues} queues\n")
-            sys.stdout.write(f"{type(error).__name__}: {error}\n" if error else "")
+            sys.stdout.write("".join(traceback.format_exception(error)) if error else "")
             sys.stdout.flush()
     sys.stdout.write(f"{len(cases)} cases, {dict(counts)}, {time.monotonic() - begin:.0f} s\n")
     return int(counts["FAILED"] > 0)
