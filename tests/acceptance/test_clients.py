@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.support.sites import Census, Entries, Site, finish, killed
+from tests.support.sites import SCHEDULER, Census, Entries, Site, finish, kill, killed
 
 
 def test_the_same_command_attaches_to_the_run_and_starts_nothing_twice(site: Site) -> None:
@@ -30,6 +30,27 @@ def test_an_attached_client_submits_again_what_the_server_forgot(site: Site) -> 
     assert "Redis no longer knows the run" in finish(client)
     census.check_not_started_again(before)
     census.check()
+
+
+def test_an_attached_client_adds_again_what_a_server_lost_that_still_knows_the_run(site: Site) -> None:
+    """P9: the server rolled back to the moment after the run was opened and before its tasks were added."""
+    entries = Entries(site, "rolled-back")
+    client = entries.start()
+    entries.wait_for(ended=5)
+    before = entries.recorded()
+    with site.store() as store:
+        run = "{overnight}:run:" + store.runs()[0].run_id
+    with site.client() as connection:
+        meta = f"{run}:meta"
+        kept = {meta.encode(), f"{run}:context".encode()}
+        with connection.pipeline() as rolled_back:
+            rolled_back.delete(*(set(connection.keys(f"{run}:*")) - kept))
+            rolled_back.hset(meta, mapping={"phase": "submitting", "added": 0, "open": 0, "sequence": 0})
+            rolled_back.execute()
+    kill(site.slot(SCHEDULER))  # the next one reads all anew, as this one does when the server has been restarted
+    finish(client)
+    entries.check_not_started_again(before)
+    entries.check_complete(entries.total)
 
 
 def test_the_same_command_continues_after_client_and_data_are_gone(site: Site) -> None:
