@@ -31,7 +31,7 @@ from overnight.surroundings import OF_THE_HOST, passed_environment
 
 #: How much of its output is kept of a process that died.
 OUTPUT_BYTES = 10 << 20
-#: Seconds that an idle process has to begin what it was given.
+#: Seconds that an idle process has to begin what it was given, from when it last took a part of it.
 BEGIN_SECONDS = 10.0
 _COMMAND = (
     "import sys; numbers, sys.path = [int(text) for text in sys.argv[1:6]], sys.argv[6:]; "
@@ -185,6 +185,7 @@ class PoolProcess:
                 return False
             if sent < len(outbox[0]):
                 outbox[0] = outbox[0][sent:]
+                self._expect_begin()
                 return True
             outbox.popleft()
         return False

@@ -30,6 +30,7 @@ from overnight.errors import (
 )
 from overnight.graph import Task, TaskGraph
 from overnight.naming import log_name
+from overnight.pool_process import PoolProcess
 from overnight.process_pool import usable_cpus
 from overnight.process_pool_executor import PoolRun, ProcessPoolTaskExecutor
 from overnight.state_dir import wait_until
@@ -374,6 +375,28 @@ def test_arguments_and_results_larger_than_any_buffer_pass(pool: ProcessPoolTask
     first = graph.create_task("first", tasks.give, args=[large])
     graph.create_task("second", tasks.give, args=[first])
     assert [result == large for _, result in pool.execute(graph)] == [True, True]
+
+
+def test_a_process_may_take_its_time_to_read_a_large_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PP3: as long as it reads on it is not replaced, however long all of it takes."""
+    judged: list[tuple[int, float | None]] = []
+    flush = PoolProcess.flush
+
+    def observed(process: PoolProcess) -> bool:
+        has_rest = flush(process)
+        if has_rest and process.is_ready:
+            judged.append((sum(map(len, process.outbox)), process.begin_due))
+        return has_rest
+
+    monkeypatch.setattr(PoolProcess, "flush", observed)
+    with ProcessPoolTaskExecutor(max_workers=1, task_log_dir=str(tmp_path)) as pool:
+        assert run(pool, {"first": (tasks.give, 1)}) == {"first": 1}
+        assert run(pool, {"large": (len, bytes(20_000_000))}) == {"large": 20_000_000}
+    dues = [
+        due for (rest, due), (former, _) in zip(judged[1:], judged, strict=False) if rest < former and due is not None
+    ]
+    assert len(dues) > 1
+    assert dues == sorted(set(dues))
 
 
 def test_the_time_that_an_argument_or_a_result_takes_grows_with_its_size_alone(pool: ProcessPoolTaskExecutor) -> None:
