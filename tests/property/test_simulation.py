@@ -7,6 +7,10 @@ import time
 import pytest
 
 from overnight import following
+from overnight.core.actions import RunEnded
+from overnight.core.events import CancelRequested
+from overnight.core.invariants import check
+from overnight.core.run_state import RunState
 from overnight.core.states import RunPhase, TaskState
 from overnight.following import Follower
 from overnight.store.memory import MemoryStore
@@ -17,7 +21,7 @@ from tests.support.stores import Night, begin
 MOST_SEEDS = 300
 SECONDS = 20.0
 #: Seeds that once found a defect.
-KEPT = [263]
+KEPT = [186, 263, 397]
 
 
 def test_a_seed_plays_the_same_way_each_time() -> None:
@@ -79,3 +83,10 @@ def test_a_run_that_ends_while_its_states_are_read_is_told_in_full(monkeypatch: 
         over = changed.over
     assert told == dict.fromkeys(range(4), TaskState.FAILED)
     assert over is RunPhase.FAILED
+
+
+def test_a_run_that_is_cancelled_before_it_holds_a_task_ends() -> None:
+    """P11: its client was killed in between; the same command waits for the end of the cancelled run."""
+    core = RunState()
+    assert core.handle(CancelRequested()) == [RunEnded(RunPhase.CANCELLED)]
+    check(core)

@@ -142,7 +142,7 @@ def _causes(life: Lifecycle) -> Iterator[str]:
 def _phase(life: Lifecycle) -> Iterator[str]:
     if life.stopping and life.table.counts[PENDING]:
         yield "tasks are PENDING in a run that is being stopped"
-    if (life.ended is not None) != (life.begun and not life.table.live):
+    if (life.ended is not None) != ((life.begun or life.cancelling) and not life.table.live):
         yield f"the run has ended as {life.ended} with {life.table.live} tasks left"
     if life.ended is not None and life.ended is not life.verdict() and not life.table.counts[CANCELLED]:
         yield f"the run has ended as {life.ended}, not as {life.verdict()}"

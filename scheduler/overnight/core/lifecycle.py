@@ -273,7 +273,7 @@ class Lifecycle:
             self.halt()
         if self.backoffs:
             self._set_alarm()
-        if self.ended is None and self.begun and not self.table.live:
+        if self.ended is None and (self.begun or self.cancelling) and not self.table.live:
             self.ended = self.verdict()
             self.actions.append(RunEnded(self.ended))
         actions, self.actions = self.actions, []
@@ -286,7 +286,7 @@ class Lifecycle:
             self.actions.append(WakeAt(self.alarm))
 
     def verdict(self) -> RunPhase:
-        """Return how a run ends whose tasks are all terminal."""
+        """Return how a run ends whose tasks are all terminal; one without tasks ends by being cancelled alone."""
         if not self.table.dead:
-            return RunPhase.SUCCEEDED
+            return RunPhase.SUCCEEDED if self.begun else RunPhase.CANCELLED
         return RunPhase.CANCELLED if self.cancelling and not self.failing else RunPhase.FAILED
