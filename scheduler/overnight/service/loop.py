@@ -103,7 +103,7 @@ class Scheduler:
         self._offset = self._store.now() - time.monotonic()
         self._learned.take(self._store.read_durations())
         self._runs.clear()
-        duties = Duties(self._store, performer, self._settings, self._learned)
+        self._duties = duties = Duties(self._store, performer, self._settings, self._learned)
         self._meet_new_runs(performer, inherited=True)
         while not self._stop.is_set():
             self._tick(performer, duties)
@@ -261,6 +261,7 @@ class Scheduler:
                     run.add(SpecChunk.opened(sealed, run_id, self._keyring))
                 actions = read_again(run, snapshot, self._now())
             work = performer.perform(run, actions, self._now())
+            self._duties.wake(run_id, work.wake_at)
             if work.phase is not None:
                 _logger.debug("run %s: every task is terminal", run_id)
         except UnknownRun:
