@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import NamedTuple
 
 from overnight.pool_process import PoolProcess
@@ -23,6 +24,23 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Call the handler of a signal only afterwards: what it raises while a process starts would lose that process."""
+    handler = signal.getsignal(number)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    held: list[FrameType | None] = []
+    try:
+        signal.signal(number, lambda _, frame: held.append(frame))
+        yield
+    finally:
+        signal.signal(number, handler)
+        if held:
+            handler(number, held[-1])
 
 
 class Event(NamedTuple):
@@ -95,13 +113,14 @@ class Pool:
         return False
 
     def _started(self) -> PoolProcess:
-        process = PoolProcess()
-        self.processes.append(process)
-        self._by_descriptor[process.channel.fileno()] = process
-        self._poll.register(process.channel, select.POLLIN)
-        if process.handle is not None:
-            self._handles[process.handle] = process
-            self._poll.register(process.handle, select.POLLIN)
+        with _held_back(signal.SIGINT), _held_back(signal.SIGTERM):
+            process = PoolProcess()
+            self.processes.append(process)
+            self._by_descriptor[process.channel.fileno()] = process
+            self._poll.register(process.channel, select.POLLIN)
+            if process.handle is not None:
+                self._handles[process.handle] = process
+                self._poll.register(process.handle, select.POLLIN)
         return process
 
     def post(self, process: PoolProcess, data: bytes) -> None:

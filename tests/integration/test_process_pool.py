@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from overnight import pool_process
+from overnight import pool_process, process_pool
 from overnight.errors import (
     RemoteTaskError,
     ResultNotPicklable,
@@ -549,6 +549,24 @@ def test_an_interrupt_in_the_driver_stops_the_run(pool: ProcessPoolTaskExecutor,
         run(pool, {"a": (interrupt,)})
     assert not is_alive(int(tasks.noted(started)[0]))
     assert run(pool, {"again": (tasks.give, 1)}) == {"again": 1}
+
+
+def test_an_interrupt_while_a_process_starts_leaves_no_process(
+    pool: ProcessPoolTaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PP5, B10."""
+
+    def interrupted() -> PoolProcess:
+        process = PoolProcess()
+        signal.raise_signal(signal.SIGINT)
+        return process
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process_pool, "PoolProcess", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(pool, {"a": (tasks.give, 1)})
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert run(pool, {"a": (tasks.give, 1)}) == {"a": 1}
 
 
 def test_a_run_whose_executor_is_closed_under_it_ends(tmp_path: Path) -> None:
