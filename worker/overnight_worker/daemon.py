@@ -25,11 +25,12 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
-from rq.worker_registration import clean_worker_registry
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
 from overnight import failpoints
 from overnight.errors import OvernightError
 from overnight.naming import shown
+from overnight.store.keys import UNTOUCHED_SECONDS
 from overnight.transport.port import Entry
 from overnight.transport.rq import queue_key_name, queue_name_of
 from overnight_worker.heartbeat import Heartbeat
@@ -91,6 +92,11 @@ class Supervisor(BaseWorker):
             "worker %s takes tasks from %s", self._post.name, ", ".join(shown(name) for name in self._post.queues)
         )
 
+    def register_birth(self) -> None:
+        """Register, also where an earlier try was carried out and its reply lost: nobody else has this name."""
+        self.connection.delete(self.key)
+        super().register_birth()  # type: ignore[no-untyped-call]  # RQ leaves it without annotations
+
     def subscribe(self) -> None:
         """Do not listen to RQ's commands, which anyone who may publish can send."""
 
@@ -130,7 +136,7 @@ class Supervisor(BaseWorker):
                     queue.intermediate_queue.remove(job_id)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
-        """Renew the store's registration when it is due, and RQ's now and then."""
+        """Renew the store's registration when it is due; now and then RQ's, and the lifetime of what RQ shares."""
         moment = time.monotonic()
         if moment >= self._heartbeat.due_at:
             self._heartbeat.beat()
@@ -142,7 +148,13 @@ class Supervisor(BaseWorker):
             sent.hset(self.key, mapping=self.serialize() | {"last_heartbeat": utcformat(self.last_heartbeat)})
             sent.expire(self.key, SHOWN_SECONDS * 2)
             sent.sadd(self.redis_workers_keys, self.key)
+            for shared in (self.redis_workers_keys, Queue.redis_queues_keys, *self._worker_lists):
+                sent.expire(shared, UNTOUCHED_SECONDS)
             sent.execute()
+
+    @property
+    def _worker_lists(self) -> list[str]:
+        return [WORKERS_BY_QUEUE_KEY % name for name in self.queue_names()]
 
     @property
     def dequeue_timeout(self) -> int:
