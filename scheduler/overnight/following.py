@@ -61,8 +61,8 @@ class Follower:
     def changes(self, patience: float = 1.0) -> Iterator[Changed]:
         """Yield what changes, at least every `patience` seconds (then possibly nothing), until the run is over.
 
-        Raises UnknownRun if Redis no longer knows the run, or not all of it. After the end it may be called again: a run that got more
-        tasks goes on.
+        Raises UnknownRun if Redis no longer knows the run, or not all of it. After the end it may be called again: a
+        run that got more tasks goes on.
         """
         while not self._stop.is_set():
             changed = self._look(patience)
