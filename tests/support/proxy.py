@@ -116,7 +116,7 @@ class Link:
             reader, far = await asyncio.open_connection(*self.to)
         except OSError:
             self.counts["refused"] += 1
-            writer.transport.abort()
+            Connection(self, writer, writer).reset()
             return
         connection = Connection(self, writer, far)
         self.connections.add(connection)
