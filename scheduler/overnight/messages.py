@@ -8,12 +8,13 @@ Digests are SHA-256 over serialised bytes (32 bytes). Task numbers are indices i
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from overnight.core.events import DEFAULT_RULES, TaskRules
 from overnight.errors import BadSeal
@@ -22,7 +23,23 @@ from overnight.wire import Purpose, open_sealed, seal
 
 LARGEST_SPEC_CHUNK = 256 << 20
 _LENGTH = struct.Struct(">I")
+_FAULTS_OF_FORM = (ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error, zlib.error)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _encoded = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _of_known_form(opened: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have a reader say BadSeal of a content of another form: where no key is set, anyone can seal one."""
+
+    @functools.wraps(opened)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return opened(*args, **kwargs)
+        except _FAULTS_OF_FORM as error:
+            raise BadSeal("The content of a sealed record is none that overnight writes.") from error
+
+    return checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,7 @@ class SpecChunk:
         return seal(Purpose.SPEC, {"run": run_id, "first": self.first}, body, keyring)
 
     @classmethod
+    @_of_known_form
     def opened(cls, record: bytes, run_id: str, keyring: Keyring) -> SpecChunk:
         """Return the chunk of a record; BadSeal if it is damaged or of another run."""
         opened = open_sealed(record, Purpose.SPEC, keyring, bound={"run": run_id})
@@ -112,6 +130,7 @@ class TaskMessage:
         return seal(Purpose.TASK, {"run": run_id, "task": task}, body, keyring)
 
     @classmethod
+    @_of_known_form
     def opened(cls, record: bytes, run_id: str, task: int, keyring: Keyring) -> TaskMessage:
         """Return the message of a record; ForeignRecord if another Python made it, BadSeal if it is damaged."""
         opened = open_sealed(record, Purpose.TASK, keyring, bound={"run": run_id, "task": task}, any_python=False)
@@ -145,6 +164,7 @@ class StoredResult:
         return seal(Purpose.RESULT, header, self.body or b"", keyring)
 
     @classmethod
+    @_of_known_form
     def opened(cls, record: bytes, run_id: str, task: int, keyring: Keyring) -> StoredResult:
         """Return the result of a record; ForeignRecord or BadSeal as `open_sealed` says."""
         opened = open_sealed(record, Purpose.RESULT, keyring, bound={"run": run_id, "task": task}, any_python=False)
@@ -178,6 +198,7 @@ class StoredError:
         return seal(Purpose.ERROR, header, self.body, keyring)
 
     @classmethod
+    @_of_known_form
     def opened(cls, record: bytes, run_id: str, task: int, keyring: Keyring) -> StoredError:
         """Return the error of a record; BadSeal if it is damaged. The body may be of another Python minor."""
         opened = open_sealed(record, Purpose.ERROR, keyring, bound={"run": run_id, "task": task})
@@ -204,6 +225,7 @@ class RunContext:
         return seal(Purpose.CONTEXT, {"run": run_id}, json.dumps(asdict(self)).encode("ascii"), keyring)
 
     @classmethod
+    @_of_known_form
     def opened(cls, record: bytes, run_id: str, keyring: Keyring) -> RunContext:
         """Return the context of a record; BadSeal if it is damaged or of another run."""
         opened = open_sealed(record, Purpose.CONTEXT, keyring, bound={"run": run_id}, any_python=False)

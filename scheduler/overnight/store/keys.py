@@ -23,6 +23,11 @@ UNTOUCHED_SECONDS: Final = 30 * 24 * 3600
 _RUN_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
+def is_run_id(text: str) -> bool:
+    """Tell whether a text can be the id of a run, and so a part of a key."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One kind of key: the end of its name, its type on the server and what it holds."""
@@ -79,7 +84,7 @@ class Keys:
 
     def of_run(self, run_id: str, name: str) -> str:
         """Return the full name of a key of a run; UnknownRun if that cannot be a run's id."""
-        if not _RUN_ID.fullmatch(run_id):
+        if not is_run_id(run_id):
             raise UnknownRun(f"{run_id!r} cannot be the id of a run.")
         return f"{self.prefix}:run:{run_id}:{name}"
 

@@ -23,7 +23,7 @@ from overnight.store.codec import (
     unpacked_charge,
     unpacked_run,
 )
-from overnight.store.keys import SCHEMA
+from overnight.store.keys import SCHEMA, is_run_id
 from overnight.store.records import Batch, Epoch, EpochHeld, Happening, Reaped, RunEvent, RunSnapshot, Verdict
 from overnight.store.redis_reading import RedisReading
 from overnight.store.redis_server import check_known, fence
@@ -65,9 +65,9 @@ class RedisScheduling(RedisReading):
             ]
         )
         self._control = last[0][0].decode() if last else "0-0"
-        names = [run_id.decode() for run_id in ids]
+        names = [name for run_id in ids if is_run_id(name := run_id.decode("utf-8", "replace"))]
         created = self.server.send_all(("HGET", keys.of_run(name, "meta"), "created_at") for name in names)
-        known = [(float(at), name) for at, name in zip(created, names, strict=True) if at is not None]
+        known = [(_moment(at), name) for at, name in zip(created, names, strict=True) if at is not None]
         return [name for _, name in sorted(known)]
 
     def load_run(self, run_id: str) -> RunSnapshot:
@@ -192,6 +192,14 @@ class RedisScheduling(RedisReading):
         for piece in chunks(list(durations.items()), MOST_TASKS):
             flat = [text for name, value in piece for text in (name, json.dumps(value))]
             self.server.send(self.server.on_shared(scripts.DURATIONS, *flat))
+
+
+def _moment(text: bytes) -> float:
+    """Return a time; that of a damaged record is before all others, so that whoever loads it says so."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _grouped(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
