@@ -73,6 +73,11 @@ _OFTEN = (
     "child.mid_task", "child.between_batch_members", "child.during_serialise",
     "flags.mid_temp_write", "flags.after_fsync", "flags.after_rename",
 )  # fmt: skip
+#: In the midst of batches whose tasks depend on each other; where exactly is a matter of speed.
+_IN_A_ROW = (
+    *(Failpoint("worker.before_commit", "kill9", at=number) for number in (4, 5, 6)),
+    *(Failpoint("flags.after_fsync", "stop", 3.0, at=number) for number in (6, 8, 10)),
+)
 _QUEUES = (1, 2, 5)
 _SMALL = ("chain", "diamond", "fan_out")
 
@@ -92,7 +97,8 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.failpoint.point}:{self.failpoint.action}"
+        at = "" if self.failpoint.at == 1 else f"@{self.failpoint.at}"
+        return f"{self.failpoint.point}:{self.failpoint.action}{at}"
 
     @property
     def process(self) -> str:
@@ -118,7 +124,7 @@ def _shape(point: str, number: int) -> str:
 def all_cases() -> list[Case]:
     """Return a case for each action of each point; shapes and numbers of queues take turns."""
     pairs = [(point, action) for point, actions in POINTS.items() for action in actions]
-    return [
+    once = [
         Case(
             Failpoint(point, action, STOP_SECONDS if action == "stop" else 0.0),
             _shape(point, index),
@@ -126,6 +132,7 @@ def all_cases() -> list[Case]:
         )
         for index, (point, action) in enumerate(pairs)
     ]
+    return once + [Case(failpoint, "row", must_strike=False) for failpoint in _IN_A_ROW]
 
 
 def at_random(case: Case, chance: random.Random) -> Case:
@@ -188,7 +195,7 @@ class Stage:
             return [*served, *_WORKER_WORDS.get(self.case.failpoint.point, ())]
         first = 5.0 if self.case.failpoint.point == "worker.in_give_back" else 0.0
         given = {"ledger": self.ledger, "shape": self.case.shape, "first": first, "retries": int(self.case.charges)}
-        given["seconds"] = 0.0 if self.case.shape == "wide" else 0.02
+        given["seconds"] = 0.0 if self.case.shape in ("wide", "row") else 0.02
         parameters = [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
         return ["run", "tests.support.stamped:stamped", *parameters, "-d", str(self.flags), "-j", "0"]
 

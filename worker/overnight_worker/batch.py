@@ -104,7 +104,8 @@ class ClaimedBatch:
     def dependency_records(self, member: Member) -> tuple[DependencyRecord, ...]:
         """Return how the member's flag names the results it was computed from.
 
-        Of results from outside the batch only the digest is known here.
+        Of results from outside the batch only the digest is known here. Of a member's, the attempt is left open: the
+        flag that stands for it may be an earlier attempt's.
         """
         return tuple(self._record(task) for task in member.facts.dependencies)
 
@@ -128,4 +129,4 @@ class ClaimedBatch:
         digest = self._digest(task).hex()
         if member is None:
             return DependencyRecord(None, None, digest)
-        return DependencyRecord(self.run_id, member.attempt, digest)
+        return DependencyRecord(self.run_id, None, digest)
