@@ -32,13 +32,17 @@ class AuditStore(ReadingStore, SubmittingStore, Protocol):
 
 @dataclass(slots=True)
 class Findings:
-    """What an audit found: how many results are proven; flags written again, flags that could not be; tasks lost."""
+    """What an audit found: how many results are proven; flags written again, flags that could not be; tasks lost.
+
+    `over`: nobody has reopened the run, neither this audit nor another client's.
+    """
 
     proven: int = 0
     rewritten: list[int] = field(default_factory=list)
     unwritten: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     invalidated: list[int] = field(default_factory=list)
+    over: bool = True
 
 
 class Audit:
@@ -74,6 +78,7 @@ class Audit:
             self._proven.difference_update(again)
             findings.invalidated = self._store.invalidate(self._run_id, again)
             _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, len(again))
+        findings.over = self._store.run(self._run_id).phase.is_over
         return findings
 
     def _look_at(self, task: int, stored: StoredResult | ResultLost | None, findings: Findings) -> None:
@@ -92,9 +97,9 @@ class Audit:
             _logger.warning("run %s: %s", self._run_id, error)
             findings.lost.append(task)
             return
-        self._proven.add(task)
         if self._flags is not None:
             (findings.rewritten if self._flags.write_result(task, body) else findings.unwritten).append(task)
+        self._proven.add(task)
 
     def _is_proven(self, task: int, stored: StoredResult) -> bool:
         if self._directory is None:

@@ -102,7 +102,7 @@ class QueueRun:
                     raise RunCancelled(self._run_id)
                 if self._take_additions() or not self._endure(self._is_still_over):
                     continue
-                if not self._endure(self._audit.run).invalidated:
+                if self._endure(self._audit.run).over:
                     break
             except UnknownRun:
                 self._launch_again()

@@ -85,7 +85,7 @@ class Watch:
                 self._interrupts.wake.wait(1.0)
                 continue
             self._tell(findings)
-            if not findings.invalidated:
+            if findings.over:
                 return ended
 
     def _tell(self, findings: Findings) -> None:

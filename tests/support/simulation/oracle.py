@@ -265,7 +265,7 @@ class Oracle:
             self._fail("I8", f"{task_id} is reported as finished and has no flag")
             return
         found = loads(flag.body)
-        if value is not None and value != found and not self.world.storm:
+        if value is not None and value != found and not self._was_damaged(task_id):
             self._fail("I8", f"the flag of {task_id} holds another result than was yielded")
         for dependency, nonce in found["of"].items():
             other = self.flag(dependency)
