@@ -36,13 +36,16 @@ supervisor = Supervisor(client, post, Foreman(post, transport, heartbeat, spool)
 supervisor.register_birth()
 supervisor.register_birth()
 supervisor.heartbeat()
+if sys.argv[3:] == ["lost"]:
+    client.flushall()
+    supervisor.set_state("idle")
 keys = [key.decode() if isinstance(key, bytes) else key for key in client.keys("*")]
 print(json.dumps({key: client.ttl(key) for key in keys}))
 """
 
 
-def lifetimes(redis_url: str, directory: str) -> dict[str, int]:
-    words = [sys.executable, "-c", SCRIPT, redis_url, directory]
+def lifetimes(redis_url: str, directory: object, *how: str) -> dict[str, int]:
+    words = [sys.executable, "-c", SCRIPT, redis_url, str(directory), *how]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, int] = json.loads(done.stdout)
@@ -53,6 +56,13 @@ def test_a_repeated_registration_is_none_too_many_and_all_of_it_has_a_lifetime(
     redis_url: str, tmp_path: object
 ) -> None:
     """QX5: the reply to a registration may be lost, and the worker then registers again."""
-    keys = lifetimes(redis_url, str(tmp_path))
+    keys = lifetimes(redis_url, tmp_path)
     assert {key for key in keys if ":rq:worker" in key}
     assert {key: seconds for key, seconds in keys.items() if seconds < 0 and ":rq:queue:" not in key} == {}
+
+
+def test_a_record_that_a_changed_state_makes_anew_has_a_lifetime(redis_url: str, tmp_path: object) -> None:
+    """QX5: RQ writes the state alone, also where the server has lost all else of the worker."""
+    [(key, seconds)] = lifetimes(redis_url, tmp_path, "lost").items()
+    assert ":rq:worker:" in key
+    assert seconds > 0

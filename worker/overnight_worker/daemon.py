@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.exceptions import DequeueTimeout, StopRequested
@@ -96,6 +97,14 @@ class Supervisor(BaseWorker):
         """Register, also where an earlier try was carried out and its reply lost: nobody else has this name."""
         self.connection.delete(self.key)
         super().register_birth()  # type: ignore[no-untyped-call]  # RQ leaves it without annotations
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """Tell RQ what this worker does. A record that is made anew by this, as RQ's was lost, has a lifetime too."""
+        with self.connection.pipeline(transaction=False) as own:
+            sent = own if pipeline is None else pipeline
+            super().set_state(state, sent)
+            sent.expire(self.key, SHOWN_SECONDS * 2)
+            own.execute()
 
     def subscribe(self) -> None:
         """Do not listen to RQ's commands, which anyone who may publish can send."""
