@@ -257,6 +257,8 @@ class Scheduler:
                 self._runs[run_id] = run
                 _logger.info("run %s (%s): %d tasks", run_id, run.record.name, run.known)
             else:
+                # What was believed of it was not so: the server may have lost part of it.
+                run.look_first = True
                 for sealed in snapshot.specs:
                     run.add(SpecChunk.opened(sealed, run_id, self._keyring))
                 actions = read_again(run, snapshot, self._now())

@@ -23,6 +23,7 @@ from overnight.pickling import loads
 from overnight.results import ResultLost, Results
 from overnight.store.memory import MemoryStore
 from overnight.store.memory_data import MemoryRun
+from overnight.store.records import Claim, Epoch
 from overnight.structure import Structure
 from tests.support.simulation.tasks import Attempt
 from tests.support.simulation.world import Violation, World
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 KEYRING = Keyring()
 NO_DIGEST = bytes(32)
+_OF_THE_LEADER = frozenset({"dispatch", "withdraw", "settle", "finish"})
 _MAY_REOPEN = frozenset({"invalidate", "request"})
 
 
@@ -58,8 +60,11 @@ class Oracle:
     #: Nonces that were ever accepted, or adopted from flags.
     accepted: set[str] = field(default_factory=set)
     damaged: dict[str, float] = field(default_factory=dict)
-    reopened: bool = False
-    data_lost: bool = False
+    #: The last command, given when all is quiet, must mend everything.
+    is_final: bool = False
+    #: Batches that a server still held which fell back: they carry no mark to look for flags first.
+    _fallen_back: set[str] = field(default_factory=set)
+    _batch_of: dict[str, str] = field(default_factory=dict)
     _placed_at: dict[str, float] = field(default_factory=dict)
     _claimed_at: dict[str, float] = field(default_factory=dict)
     _values: dict[bytes, dict[str, Any]] = field(default_factory=dict)
@@ -89,8 +94,16 @@ class Oracle:
             for reaped in told.reply:
                 if reaped.tasks:
                     self.losses[self._name(self._runs()[reaped.run_id], reaped.tasks[0])] += 1
-        if name == "request" or (name == "invalidate" and told.reply):
-            self.reopened = True
+        if name == "claim" and isinstance(told.reply, Claim):
+            self._batch_of[owner] = told.reply.batch
+        if name in _OF_THE_LEADER:
+            self._check_leader(name, arguments[0])
+
+    def _check_leader(self, name: str, epoch: Epoch) -> None:
+        """P7: what a scheduler writes after another took over is refused."""
+        lease = self.server.data.scheduler
+        if (lease.number, lease.holder) != (epoch.number, epoch.holder):
+            self._fail("I9", f"{name} by a scheduler that was fenced off")
 
     def _runs(self) -> dict[str, MemoryRun]:
         return self.server.data.runs
@@ -146,9 +159,9 @@ class Oracle:
     def _name(self, run: MemoryRun, task: int) -> str:
         return self._ids(run)[task]
 
-    def lost_data(self) -> None:
-        """The server forgot something."""
-        self.data_lost = True
+    def fell_back(self) -> None:
+        """The server forgot what happened last."""
+        self._fallen_back |= {batch for run in self._runs().values() for batch in run.batches}
 
     def check_cores(self, runs: dict[str, Any]) -> None:
         """I10: what schedulers hold in memory is consistent whenever they wait."""
@@ -170,15 +183,22 @@ class Oracle:
         used = {result["task"]: result["nonce"] for result in attempt.used}
         self.world.note(self.world.current, f"starts {task_id} {attempt.nonce[:6]} of {used}")
         for dependency, nonce in used.items():
-            if nonce not in self.accepted and own.get(dependency) != nonce:
+            if nonce not in self.accepted and own.get(dependency) != nonce and self._standing(dependency) != nonce:
                 self._fail("I1", f"{task_id} starts with a result of {dependency} that was not accepted")
         flag = self.flag(task_id)
         placed = self._placed_at.get(flag_name(task_id))
         if flag is None or placed is None or placed >= self._claimed_at.get(worker, 0.0):
             return
         value = loads(flag.body)
+        if self._batch_of.get(worker) in self._fallen_back:
+            return
         if flag.header.run_id == run_id and flag.header.state == DONE and value["of"] == used:
             self._fail("I5", f"{task_id} starts though a valid flag of the same lineage stands")
+
+    def _standing(self, task_id: str) -> str | None:
+        """Return what made the result that a flag proves: a worker that finds it commits it first."""
+        flag = self.flag(task_id)
+        return None if flag is None or flag.header.state != DONE else str(loads(flag.body)["nonce"])
 
     def performed(self, task_id: str, body: bytes | None, digest: bytes) -> None:
         """An execution has ended."""
@@ -250,8 +270,9 @@ class Oracle:
         for task_id in summary.skipped:
             if not self._may_skip(task_id):
                 self._fail("I7", f"{task_id} was skipped")
-        if summary.not_run:
-            self._fail("I7", f"the client ended and {summary.not_run} never ran")
+        left = [task_id for task_id in summary.not_run if not self._may_skip(task_id)]
+        if left:
+            self._fail("I7", f"the client ended and {left} never ran")
         unlike = [task_id for task_id in finished if self.retries[task_id] < 0]
         if unlike:
             self._fail("I7", f"{unlike} succeeded, and could not")
@@ -274,7 +295,10 @@ class Oracle:
 
     def _may_fail(self, task_id: str) -> bool:
         left = self.retries[task_id]
-        return left < 0 or self.child_kills[task_id] > left - 0 or self.losses[task_id] >= 3
+        if left < 0 or self.child_kills[task_id] > left or self.losses[task_id] >= 3:
+            return True
+        # Its input was adopted from a flag that was damaged before it ran: the same command computes both again.
+        return not self.is_final and any(self._was_damaged(name) for name in self.dependencies[task_id])
 
     def _may_skip(self, task_id: str) -> bool:
         return any(self._may_fail(name) or self._may_skip(name) for name in self.dependencies[task_id])

@@ -168,6 +168,7 @@ class Play:
         if not self.world.run(self._all_ended, QUIET_TICKS):
             raise Overrun(f"I4: no end after {QUIET_TICKS} quiet ticks")
         if self.world.struck:
+            self.oracle.is_final = True
             self.client()
             if not self.world.run(self._all_ended, QUIET_TICKS):
                 raise Overrun(f"I4: the same command did not end after {QUIET_TICKS} quiet ticks")

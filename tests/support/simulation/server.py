@@ -109,7 +109,7 @@ class Server:
             self.data, self.queues = pickle.loads(saved)
             self.rollbacks.append({run_id: run.sequence for run_id, run in self.data.runs.items()})
             self.data.changes += 1_000_000
-            self.oracle.lost_data()
+            self.oracle.fell_back()
         if world.random.random() < 0.5:
             self.down_until = world.now + world.random.choice((0.2, 0.5, 2.0))
         world.wake_all()
