@@ -38,6 +38,7 @@ from overnight.results import FLAG
 from overnight.shared_arguments import SharedArguments
 from overnight.store.ports import ReadingStore, SubmittingStore
 from overnight.store.records import Opening, Request, RunRecord
+from overnight.store.server_check import require_key
 from overnight.structure import Structure
 from overnight.submission import Submission
 from overnight.surroundings import current_umask, import_paths, passed_environment
@@ -142,6 +143,7 @@ def put_in_place(
 ) -> Launched:
     """Make the run of these tasks under `key`, or attach to the one that has it: it then goes on if it was paused,
     and is given what it lacks. `adopted` is called when no other run can write records any more. Errors: `launch`."""
+    require_key(settings.redis_url, keyring)
     check_resources(descs, options)
     _prepare_directories(options, settings)
     while True:

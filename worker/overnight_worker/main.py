@@ -20,7 +20,7 @@ from overnight.local_fleet import kept_server
 from overnight.slots import hold_slot
 from overnight.store.connection import connect
 from overnight.store.redis import RedisStore
-from overnight.store.server_check import reach
+from overnight.store.server_check import reach, require_key
 from overnight.transport.rq import RqTransport, load_rq
 from overnight_worker.crew import Crew
 from overnight_worker.heartbeat import Heartbeat
@@ -108,6 +108,7 @@ def serve(
 ) -> None:
     """Run one supervisor in this process until a signal stops it."""
     keyring = read_keyring()
+    require_key(url, keyring)
     client, report = reach(url, settings)
     for warning in report.warnings:
         _logger.warning("%s", warning)

@@ -19,7 +19,7 @@ from overnight.service.identity import describe
 from overnight.service.loop import Scheduler
 from overnight.slots import hold_slot
 from overnight.store.redis import RedisStore
-from overnight.store.server_check import reach
+from overnight.store.server_check import reach, require_key
 from overnight.transport.rq import RqTransport
 
 _logger = logging.getLogger("overnight.scheduler")
@@ -44,6 +44,7 @@ def main(settings: Settings) -> int:
 
 def _serve(settings: Settings, url: str, stop: threading.Event) -> None:
     keyring = read_keyring()
+    require_key(url, keyring)
     client, report = reach(url, settings)
     for warning in report.warnings:
         _logger.warning("%s", warning)

@@ -17,7 +17,8 @@ import redis
 from redis.exceptions import RedisError, ResponseError
 
 from overnight.config import Settings
-from overnight.errors import ServerUnfit, Unreachable
+from overnight.errors import ServerUnfit, Unreachable, UsageError
+from overnight.keyring import COMMAND_THAT_MAKES_A_KEY, KEY_VARIABLE, Keyring
 from overnight.store.connection import connect, hidden, translated
 
 OLDEST = (6, 2)
@@ -130,6 +131,16 @@ def _remote_warnings(product: str, version: str, url: str) -> Iterator[str]:
         patched = _PATCHED[product].get(numbers[:2])
         if patched is None or numbers[2:3] < (patched,):
             yield f"{product} {version} has the flaw CVE-2025-49844 unless its vendor patched it: update it."
+
+
+def require_key(url: str | None, keyring: Keyring) -> None:
+    """Raise UsageError if records go to a server beyond this host and no key signs them."""
+    if url is not None and is_remote(url) and keyring.is_empty:
+        raise UsageError(
+            f"The server {hidden(url)} is beyond this host and no key is set, so whoever can write to it could have "
+            f"code run here: set {KEY_VARIABLE}, for all processes alike, to what this prints: "
+            f"{COMMAND_THAT_MAKES_A_KEY}"
+        )
 
 
 def is_remote(url: str) -> bool:
