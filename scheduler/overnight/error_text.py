@@ -57,7 +57,7 @@ def bounded(text: str, limit_bytes: int = LONGEST_TEXT_BYTES) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        return f"the task called sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
     except FAULTS_OF_OBJECTS:  # a user's __str__ may raise anything, and the failure must still be told
         return UNPRINTABLE
 

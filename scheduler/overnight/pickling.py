@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cloudpickle
@@ -72,6 +72,22 @@ def dump_input(value: Any, what: str, *, limit_bytes: int = LARGEST_INPUT_BYTES)
             f"write it to a file and pass the file's path."
         )
     return data
+
+
+def dump_arguments(
+    args: Sequence[Any], kwargs: Mapping[str, Any], task: str, *, limit_bytes: int = LARGEST_INPUT_BYTES
+) -> bytes:
+    """Return the arguments of a task pickled as one pair; `task` names it, as in ``"task 'a'"``.
+
+    Raise TaskNotPicklable, naming the argument and its part at fault, if they cannot be or are above the limit.
+    """
+    try:
+        return dump_input((args, kwargs), f"The arguments of {task}", limit_bytes=limit_bytes)
+    except TaskNotPicklable:
+        for name, value in (*enumerate(args), *kwargs.items()):
+            if not _is_picklable(value):
+                dump_input(value, f"Argument {name!r} of {task}")
+        raise
 
 
 def dump_result(value: Any, task_id: str, *, limit_bytes: int | None = None) -> bytes:

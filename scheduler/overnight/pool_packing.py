@@ -17,7 +17,7 @@ from overnight.base_executor import RunFacts
 from overnight.graph_run import Launch
 from overnight.naming import shown
 from overnight.outcome_message import unpack_outcome
-from overnight.pickling import dump_input, dumps
+from overnight.pickling import dump_arguments, dump_input, dumps
 from overnight.pool_frames import RunContext
 from overnight.pool_process import import_paths
 from overnight.surroundings import OF_THE_HOST, current_umask, passed_environment
@@ -56,7 +56,7 @@ class PackedCalls:
         number, function = self._function(launch)
         if not launch.args and not launch.kwargs:
             return number, function, _NO_ARGUMENTS
-        return number, function, _dumped((launch.args, launch.kwargs), "An argument", launch)
+        return number, function, _dumped_arguments(launch)
 
     def _function(self, launch: Launch) -> tuple[int, bytes]:
         """Number a function when it is seen again, so that no process keeps those of a single task."""
@@ -72,6 +72,14 @@ class PackedCalls:
             return known
         self._known[func] = known
         return known
+
+
+def _dumped_arguments(launch: Launch) -> bytes:
+    try:
+        return dumps((launch.args, launch.kwargs))
+    except Exception:  # as for a function
+        where = f"task {shown(launch.task.task_id)!r}"
+        return dump_arguments(launch.args, launch.kwargs, where, limit_bytes=sys.maxsize)
 
 
 def _dumped(value: Any, what: str, launch: Launch) -> bytes:

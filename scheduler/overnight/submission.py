@@ -19,7 +19,7 @@ from overnight.graph import function_name
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk, StoredResult, TaskFacts, TaskMessage, sealed_blob
 from overnight.naming import shown
-from overnight.pickling import dump_input
+from overnight.pickling import dump_arguments, dump_input
 from overnight.shared_arguments import SharedArguments
 from overnight.store.ports import SubmittingStore
 from overnight.store.records import Addition, Adopted
@@ -103,7 +103,7 @@ class Submission:
             refuse_misplaced(desc.task, desc.args, desc.kwargs)
             function = self._functions.digest(desc.func, f"The function of {where}")
             args, kwargs, blobs = self._shared.replaced(desc.args, desc.kwargs)
-            payload = dump_input((args, kwargs), f"An argument of {where}")
+            payload = dump_arguments(args, kwargs, where)
         except (TaskNotPicklable, UnresolvedTask) as error:
             function = self._functions.digest(raise_unsendable, "The stand-in")
             payload, blobs, taken = dump_input(([error], {}), "The message"), [], []

@@ -1,4 +1,4 @@
-"""One site for each file of tests: starting its processes takes longer than most runs."""
+"""Processes that tests share, because starting them takes longer than most runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from overnight.local_fleet import ensure_fleet
+from tests.support.command import Desk, desk
 from tests.support.sites import COMPRESSED, Site, open_site
 
 
@@ -29,3 +31,12 @@ def site() -> Iterator[Site]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@pytest.fixture(scope="package")
+def place(short_directory: Path) -> Iterator[Desk]:
+    """A desk whose local processes stay from command to command, because this process uses them too."""
+    with desk(short_directory / "bad") as given:
+        lease = ensure_fleet(given.state_dir, workers=2)
+        yield given
+        lease.close(stop=False)

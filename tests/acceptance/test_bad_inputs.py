@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from overnight.local_fleet import ensure_fleet
-from tests.support.command import Desk, desk
+from tests.support.command import Desk
 from tests.support.servers import free_port, running_server, server_binary
 
 GRAPHS = "tests.support.graphs"
-
-
-@pytest.fixture(scope="module")
-def place(short_directory: Path) -> Iterator[Desk]:
-    """A desk whose local processes stay from command to command, because this process uses them too."""
-    with desk(short_directory / "bad") as given:
-        lease = ensure_fleet(given.state_dir, workers=2)
-        yield given
-        lease.close(stop=False)
 
 
 @dataclass(frozen=True)
@@ -79,49 +68,6 @@ def test_what_cannot_run_is_one_sentence_before_anything_runs(tmp_path: Path, ty
     assert typed.sentence in found.sentence
     assert found.out == ""
     assert not (given.state_dir / "server").exists()
-
-
-@dataclass(frozen=True)
-class Culprit:
-    """A graph of `culprits`, the type of the culprit's error, and a part of its message."""
-
-    words: tuple[str, ...]
-    type_name: str
-    message: str
-
-
-FAILING = {
-    "an unpicklable argument": Culprit((f"{GRAPHS}:unpicklable_argument",), "TaskNotPicklable", "'culprit'"),
-    "an unpicklable function": Culprit((f"{GRAPHS}:unpicklable_function",), "TaskNotPicklable", "lock"),
-    "an unpicklable result": Culprit((f"{GRAPHS}:unpicklable_result",), "ResultNotPicklable", "_thread.lock"),
-    "a generator as a result": Culprit((f"{GRAPHS}:returns_generator",), "ResultNotPicklable", "return a list"),
-    "an exception as a result": Culprit((f"{GRAPHS}:returns_error",), "ValueError", "on purpose"),
-    "an exception that cannot be rebuilt": Culprit(
-        (f"{GRAPHS}:raises_unrebuildable",), "Unrebuildable", "this and that"
-    ),
-    "sys.exit": Culprit((f"{GRAPHS}:calls_sys_exit",), "SystemExit", "3"),
-    "os._exit(0)": Culprit((f"{GRAPHS}:exits", "-p", "code=0"), "TaskDied", "ended without a result"),
-    "a segmentation fault": Culprit((f"{GRAPHS}:dies_by_signal", "-p", "signal=SIGSEGV"), "TaskDied", "SIGSEGV"),
-    "a kill by the kernel": Culprit((f"{GRAPHS}:dies_by_signal", "-p", "signal=SIGKILL"), "TaskDied", "SIGKILL"),
-    "a module that the worker lacks": Culprit(
-        (f"{GRAPHS}:function_of_a_missing_module",), "", "module_that_only_the_driver_has"
-    ),
-    "a task over its time limit": Culprit((f"{GRAPHS}:overruns",), "TaskTimedOut", "0.5"),
-}
-
-
-@pytest.mark.parametrize("culprit", FAILING.values(), ids=FAILING.keys())
-def test_a_bad_task_fails_alone_and_all_else_is_done(place: Desk, culprit: Culprit) -> None:
-    found = place.run("run", *culprit.words, "--keep-going", "--json")
-    assert found.status == 1
-    assert "Traceback" not in found.err
-    facts = found.facts
-    assert facts["counts"] == {"done": 1, "failed": 1, "skipped": 1}
-    [failed] = facts["failed"]
-    assert failed["task"] == "culprit"
-    assert failed["type"].endswith(culprit.type_name)
-    assert culprit.message in failed["message"]
-    assert "2 of 3 tasks would run" in place.run("run", *culprit.words, "-n").out
 
 
 def test_an_empty_graph_is_nothing_to_do(tmp_path: Path) -> None:
