@@ -6,8 +6,10 @@ place of a flag is left alone and reported. Facts alone need only the head of a 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ from overnight.keyring import Keyring
 
 LARGEST_FLAG_BYTES = 16 * 1024**3
 _HEAD_BYTES = 4096
+_TEMPORARY = re.compile(r".+\.flag\.[0-9a-f]{16}\.tmp")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -159,3 +162,14 @@ def _head_of(descriptor: int, expected: int) -> bytes:
             break
         data += chunk
     return data
+
+
+def remove_abandoned(directory: Path | str, *, before: float) -> int:
+    """Remove temporary files of killed writers, last changed before that time (s since the epoch); return how many."""
+    removed = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
+                os.unlink(entry.path)  # noqa: PTH108 - the entry is at hand
+                removed += 1
+    return removed

@@ -16,7 +16,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,32 +32,38 @@ FILE_MODE = 0o600
 FEW_FLAGS = 8
 _WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+Keep = Callable[[int, str], bool]
+Before = Sequence[Sequence[int]]
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
-_TEMPORARY = re.compile(r".+\.flag\.[0-9a-f]{16}\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of one flag of a group: in place, or `kept` (a valid one stood there), or `error`."""
+    """What became of one flag of a group: in place, or `kept` (a valid one stood there), or `error`.
+
+    Or it is `void`: not put in place, because one that it was computed from was not.
+    """
 
     kept: bool = False
+    void: bool = False
     error: OSError | BadSeal | None = None
 
 
 def write_flags(
-    directory: Path | str, flags: Sequence[tuple[str, bytes]], *, keep: Callable[[int, str], bool] | None = None
+    directory: Path | str, flags: Sequence[tuple[str, bytes]], *, keep: Keep | None = None, before: Before = ()
 ) -> list[Written]:
     """Write a group of flags, given as (file name, content), and return what became of each; raises nothing.
 
     Without `keep` the last writer wins. With it, ``keep(descriptor of the directory, file name)`` is asked whether
-    the flag that stands there must stay. What was written survives a power cut.
+    the flag that stands there must stay; `before` are, for each flag, those earlier ones of the group that it was
+    computed from. What was written survives a power cut.
     """
     try:
         group = _Group(_open_directory(directory))
     except OSError as error:
         return [Written(error=error) for _ in flags]
     try:
-        return group.write(flags, keep)
+        return group.write(flags, keep, before)
     finally:
         os.close(group.directory)
 
@@ -90,7 +95,7 @@ def sync_flags(directory: Path | str, names: Sequence[str]) -> OSError | None:
 
 
 def publish_flags(
-    directory: Path | str, flags: Sequence[tuple[FlagHeader, str, bytes]], keyring: Keyring
+    directory: Path | str, flags: Sequence[tuple[FlagHeader, str, bytes]], keyring: Keyring, before: Before = ()
 ) -> list[Written]:
     """Write a worker's flags, given as (header, file name, content), under the rule of `existing_valid`."""
     headers = {name: header for header, name, _ in flags}
@@ -102,18 +107,7 @@ def publish_flags(
             return False
         return existing_valid(name, header.task_id, header.run_id, lineage, keyring, directory=descriptor) is not None
 
-    return write_flags(directory, [(name, data) for _, name, data in flags], keep=keep)
-
-
-def remove_abandoned(directory: Path | str, *, before: float) -> int:
-    """Remove temporary files of killed writers, last changed before that time (s since the epoch); return how many."""
-    removed = 0
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            if _TEMPORARY.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
-                os.unlink(entry.path)  # noqa: PTH108 - the entry is at hand
-                removed += 1
-    return removed
+    return write_flags(directory, [(name, data) for _, name, data in flags], keep=keep, before=before)
 
 
 def _open_directory(directory: Path | str) -> int:
@@ -130,7 +124,7 @@ class _Group:
     def __init__(self, directory: int) -> None:
         self.directory = directory
 
-    def write(self, flags: Sequence[tuple[str, bytes]], keep: Callable[[int, str], bool] | None) -> list[Written]:
+    def write(self, flags: Sequence[tuple[str, bytes]], keep: Keep | None, before: Before) -> list[Written]:
         """Write all temporary files, sync them, put each in place, sync the directory."""
         outcomes: list[Written | None] = [None] * len(flags)
         temporary: dict[int, str] = {}
@@ -139,7 +133,10 @@ class _Group:
                 outcomes[index] = self._write_temporary(temporary, index, name, data)
             self._sync_content(temporary, outcomes)
             for index in list(temporary):
-                outcomes[index] = self._put_in_place(temporary[index], flags[index][0], keep)
+                used = [outcomes[earlier] for earlier in (before[index] if before else ())]
+                is_void = any(one is not None and (one.kept or one.void) for one in used)
+                place = flags[index][0]
+                outcomes[index] = Written(void=True) if is_void else self._put_in_place(temporary[index], place, keep)
         finally:
             self._remove(temporary.values())
         self._sync_directory(outcomes)
@@ -216,7 +213,7 @@ class _Group:
                 if outcome is None or outcome.error is None:
                     outcomes[index] = Written(error=error)
 
-    def _put_in_place(self, path: str, name: str, keep: Callable[[int, str], bool] | None) -> Written:
+    def _put_in_place(self, path: str, name: str, keep: Keep | None) -> Written:
         try:
             failpoints.reach("flags.after_fsync")
             if keep is None:
@@ -238,7 +235,7 @@ class _Group:
         check_regular(facts)
         return facts
 
-    def _put_unless_kept(self, path: str, name: str, keep: Callable[[int, str], bool]) -> Written:
+    def _put_unless_kept(self, path: str, name: str, keep: Keep) -> Written:
         while not self._link(path, name):
             judged = self._check_replaceable(name)
             if keep(self.directory, name):

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from overnight.errors import BadSeal
-from overnight.flag_files import existing_valid, open_flag, read_header, read_headers
-from overnight.flag_writing import FEW_FLAGS, publish_flags, remove_abandoned, sync_flags, write_flag, write_flags
+from overnight.flag_files import existing_valid, open_flag, read_header, read_headers, remove_abandoned
+from overnight.flag_writing import FEW_FLAGS, publish_flags, sync_flags, write_flag, write_flags
 from overnight.flags import FAILED, FlagHeader, encode_flag, lineage_of_header
 from overnight.keyring import Keyring
 from overnight.lineage import DependencyRecord
@@ -157,6 +157,17 @@ def test_a_valid_flag_of_the_same_run_and_lineage_is_kept(tmp_path: Path) -> Non
     assert kept is not None
     assert kept.body == b"first"
     assert names_in(tmp_path) == ["a.flag"]
+
+
+def test_a_flag_computed_from_one_that_was_kept_out_is_not_put_in_place(tmp_path: Path) -> None:
+    """A worker that was frozen and wakes changes nothing of what was computed meanwhile (ADVERSITY P2, P4)."""
+    write_flags(tmp_path, [("a.flag", flag(b"first")), ("b.flag", flag(b"from the first", "b"))])
+    group = [(header(), "a.flag", flag(b"late"))]
+    group += [(header(name), f"{name}.flag", flag(b"from the late one", name)) for name in ("b", "c", "d")]
+    written = publish_flags(tmp_path, group, NO_KEY, before=[[], [0], [1], []])
+    assert [(one.kept, one.void) for one in written] == [(True, False), (False, True), (False, True), (False, False)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.flag", "b.flag", "d.flag"]
+    assert open_flag(tmp_path / "b.flag", "b", NO_KEY).body == b"from the first"
 
 
 @pytest.mark.parametrize(

@@ -47,3 +47,11 @@ def test_the_result_of_another_run_or_of_other_bytes_is_another_one(pair: Claime
 
 def test_a_lineage_is_that_of_the_result_in_the_batch(pair: ClaimedBatch) -> None:
     assert pair.lineage(pair.members[1]) == lineage_digest([digest(b"x")])
+
+
+def test_a_lineage_stays_that_of_what_was_handed_on_when_another_result_takes_its_place(pair: ClaimedBatch) -> None:
+    """P4 of ADVERSITY: what a frozen worker computed is not passed off as computed from what is on record."""
+    first = pair.members[0].ended
+    assert first is not None
+    first.handed_on, first.digest = first.digest, digest(b"of a rival")
+    assert pair.lineage(pair.members[1]) == lineage_digest([digest(b"x")])

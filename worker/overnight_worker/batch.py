@@ -28,7 +28,9 @@ class Stage(Enum):
 class Ended:
     """How an attempt ended. `body` is the serialised result of a success; `error` describes a failure.
 
-    `kept` says where a flag of the same lineage lies that stands for the attempt.
+    `kept` says where a flag of the same lineage lies that stands for the attempt. Where one was found when the own one
+    was to be put there, `handed_on` is the digest that later members of the batch were computed from. `void`: it was
+    computed from one that does not stand, and gets no flag.
     """
 
     body: bytes = b""
@@ -39,6 +41,8 @@ class Ended:
     peak_memory: int = 0
     digest: bytes = b""
     kept: str | None = None
+    handed_on: bytes = b""
+    void: bool = False
 
     @property
     def ok(self) -> bool:
@@ -122,7 +126,7 @@ class ClaimedBatch:
         member = self.by_task.get(task)
         if member is None:
             return self.digests.get(task, NO_DIGEST)
-        return member.ended.digest if member.ended is not None else NO_DIGEST
+        return member.ended.handed_on or member.ended.digest if member.ended is not None else NO_DIGEST
 
     def _record(self, task: int) -> DependencyRecord:
         member = self.by_task.get(task)

@@ -131,7 +131,8 @@ class Reporter:
     def _write_flags(self, batch: ClaimedBatch, members: Sequence[Member]) -> dict[int, str]:
         """Write the flags of successes; return where each lies, by position in the batch."""
         directory = self._context.status_dir
-        successes = [member for member in members if _ended(member).ok and _ended(member).kept is None]
+        self._find_void(batch, members)
+        successes = [m for m in members if _ended(m).ok and _ended(m).kept is None and not _ended(m).void]
         places = {member.position: kept for member in members if (kept := _ended(member).kept) is not None}
         if directory is None or self._flags_unusable or not successes:
             return places
@@ -145,15 +146,15 @@ class Reporter:
         if is_url(directory):
             written = self._write_remote(directory, group)
         else:
-            written = publish_flags(
-                directory, [(flag.header, flag.name, flag.data) for flag in group], self._post.keyring
-            )
+            flags = [(flag.header, flag.name, flag.data) for flag in group]
+            written = publish_flags(directory, flags, self._post.keyring, _before(batch, successes))
         for flag, result in zip(group, written, strict=True):
             if result.error is not None:
                 self._warn_once(directory, flag.header.task_id, result.error)
                 continue
             place = f"{directory.rstrip('/')}/{flag.name}"
-            if not result.kept or self._take_over(flag.member, place):
+            _ended(flag.member).void = result.void
+            if not result.void and (not result.kept or self._take_over(batch, flag.member, place)):
                 places[flag.member.position] = f"flag:{place}"
         return places
 
@@ -162,14 +163,27 @@ class Reporter:
         errors = [store.write(flag.name, flag.data) for flag in group]
         return [Written(error=None if error is None else OSError(str(error))) for error in errors]
 
-    def _take_over(self, member: Member, path: str) -> bool:
-        """Report the flag that stands in place of this attempt's own result; False if it is gone again."""
+    def _find_void(self, batch: ClaimedBatch, members: Sequence[Member]) -> None:
+        """Note which outcomes were computed from one of this batch in whose place another one was put on record."""
+        for member in members:
+            before = [_ended(inner) for inner in batch.inner(member) if inner.ended is not None]
+            _ended(member).void = any(one.void or one.handed_on for one in before)
+
+    def _take_over(self, batch: ClaimedBatch, member: Member, path: str) -> bool:
+        """Report the flag that stands in place of this attempt's own result; False if it is gone again.
+
+        What was computed from the own one keeps its lineage and will be superseded; what was to be, goes back.
+        """
         try:
             flag = open_flag(path, member.facts.task_id, self._post.keyring)
         except (OSError, BadSeal):
             return False
         ended = _ended(member)
-        ended.body, ended.digest = flag.body, bytes.fromhex(flag.header.body_sha256)
+        standing = bytes.fromhex(flag.header.body_sha256)
+        if standing != ended.digest:
+            ended.handed_on = ended.handed_on or ended.digest
+            batch.drop_dependants(member.position)
+        ended.body, ended.digest = flag.body, standing
         return True
 
     def _header(self, batch: ClaimedBatch, member: Member) -> FlagHeader:
@@ -201,6 +215,12 @@ class Reporter:
         _logger.warning(
             "status directory %s: %s; results go through Redis", shown(str(self._context.status_dir)), reason
         )
+
+
+def _before(batch: ClaimedBatch, group: Sequence[Member]) -> list[list[int]]:
+    """Return for each member of a group which others of the group it was computed from, by their place in it."""
+    places = {member.position: index for index, member in enumerate(group)}
+    return [[places[inner.position] for inner in batch.inner(one) if inner.position in places] for one in group]
 
 
 @dataclass(frozen=True, slots=True)
