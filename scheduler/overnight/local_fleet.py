@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from overnight.concealment import conceal_secrets
 from overnight.config import Settings
 from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError, Refused, Unreachable, UsageError
@@ -145,6 +146,7 @@ def _keeper_environment(redis_url: str | None) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a keeper until its fleet is to end."""
     inherited_lock = hold_slot()
+    conceal_secrets()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     parser = argparse.ArgumentParser(prog="python -m overnight.local_fleet", description=main.__doc__)
     parser.add_argument("--state-dir", required=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from overnight import failpoints
+from overnight.concealment import conceal_secrets
 from overnight.config import DEFAULT_QUEUE, MOST_JOBS, Settings, read_settings
 from overnight.errors import OvernightError, UsageError
 from overnight.garbage import rarely_collect
@@ -69,6 +70,7 @@ def command(
 ) -> None:
     """Run tasks from queues until SIGTERM: then finish or give back what was taken, and stop."""
     hold_slot()
+    conceal_secrets()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
         failpoints.arm()

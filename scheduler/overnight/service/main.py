@@ -10,6 +10,7 @@ import threading
 from types import FrameType
 
 from overnight import failpoints
+from overnight.concealment import conceal_secrets
 from overnight.config import Settings
 from overnight.errors import OvernightError
 from overnight.garbage import rarely_collect
@@ -30,6 +31,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 def main(settings: Settings) -> int:
     """Run a scheduler until SIGTERM or SIGINT; return the exit status. Faults are told in one sentence on stderr."""
     hold_slot()
+    conceal_secrets()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
         failpoints.arm()
