@@ -21,6 +21,7 @@ from overnight.naming import flag_name, shown
 from overnight.results import ResultLost, Results
 from overnight.run_flags import RunFlags
 from overnight.store.ports import ReadingStore, SubmittingStore
+from overnight.store.records import Request
 from overnight.structure import Structure
 
 _logger = logging.getLogger(__name__)
@@ -46,10 +47,17 @@ class Findings:
 
 
 class Audit:
-    """Audits one run. It may be called while the run goes on: what is proven is not looked at again."""
+    """Audits one run. It may be called while the run goes on: what is proven is not looked at again.
 
-    def __init__(self, store: AuditStore, run_id: str, keyring: Keyring, status_dir: str | None) -> None:
+    `retries`: what failed below a lost result, perhaps for want of it, runs again too. Who has given failures out does
+    without.
+    """
+
+    def __init__(
+        self, store: AuditStore, run_id: str, keyring: Keyring, status_dir: str | None, *, retries: bool = False
+    ) -> None:
         self._store = store
+        self._retries = retries
         self._run_id = run_id
         self._keyring = keyring
         self._directory = Path(status_dir) if status_dir and "://" not in status_dir else None
@@ -74,12 +82,20 @@ class Audit:
         if self._flags is not None:
             self._flags.write_failures([task for task, code in enumerate(codes) if code == TaskState.FAILED])
         if findings.lost:
+            self._retry_below(findings.lost, codes)
             again = self._structure.with_descendants(findings.lost, set(finished))
             self._proven.difference_update(again)
             findings.invalidated = self._store.invalidate(self._run_id, again)
             _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, len(again))
         findings.over = self._store.run(self._run_id).phase.is_over
         return findings
+
+    def _retry_below(self, lost: list[int], codes: bytes) -> None:
+        """Let run again what failed: before the results are invalidated, so that an audit cut off here does it again."""
+        below = self._structure.with_descendants(lost, set(range(len(codes)))) if self._retries else []
+        failed = [task for task in below if codes[task] == TaskState.FAILED]
+        if failed:
+            self._store.request(self._run_id, Request.RETRY, failed)
 
     def _look_at(self, task: int, stored: StoredResult | ResultLost | None, findings: Findings) -> None:
         if not isinstance(stored, StoredResult):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
-from tests.support.sites import SCHEDULER, Census, Entries, Site, finish, kill, killed
+from tests.support.sites import SCHEDULER, Census, Entries, Run, Site, finish, kill, killed
 
 
 def test_the_same_command_attaches_to_the_run_and_starts_nothing_twice(site: Site) -> None:
@@ -66,6 +67,21 @@ def test_the_same_command_continues_after_client_and_data_are_gone(site: Site) -
     assert len(before.tasks) < census.total
     census.check_not_started_again(before)
     census.check()
+
+
+def test_what_fails_for_want_of_a_record_that_was_damaged_runs_again_once_that_is_computed_anew(site: Site) -> None:
+    """P12: the record was believed when the run began, and is damaged before it is used."""
+    fifo = site.directory / "fifo"
+    os.mkfifo(fifo)
+    words = ("tests.support.ledgers:gated_beside", "-p", f"fifo={fifo}")
+    finish(Run(site, "damaged", *words, "-t", "entry 0", jobs=1).start())
+    run = Run(site, "damaged", *words, "-k", jobs=1)
+    client = run.start()
+    with fifo.open("w"):  # waits for the gate to be running
+        [record] = run.flags.glob("entry_0*")
+        os.truncate(record, record.stat().st_size - 1)
+    assert "1 results were lost" in finish(client)
+    assert run.starts() == {"entry 0": 2, "gate": 1, "entry 1": 1}
 
 
 def test_an_interrupt_stops_the_run_and_the_same_command_continues(site: Site) -> None:

@@ -93,6 +93,15 @@ def gated(*, fifo: str, ledger: str, n: int = 1) -> TaskGraph:
     return graph
 
 
+def gated_beside(*, fifo: str, ledger: str) -> TaskGraph:
+    """``entry 1`` needs ``entry 0`` and the ``gate`` of `gated`."""
+    graph = gated(fifo=fifo, ledger=ledger, n=0)
+    path = str(Path(ledger).absolute())
+    first = graph.create_task("entry 0", recorded, args=[path, "entry 0", 0.0, []])
+    graph.create_task("entry 1", recorded, args=[path, "entry 1", 0.0, [first, Task("gate")]])
+    return graph
+
+
 def pass_gate(fifo: str, ledger: str) -> int:
     write_line(ledger, "start gate")
     Path(fifo).read_bytes()

@@ -73,7 +73,8 @@ class Watch:
 
     def until_proven(self) -> RunPhase | Left:
         """Follow until the run is over and its results are there. Raises UnknownRun if Redis forgets it."""
-        audit = Audit(self._store, self.run.run_id, self._deployment.keyring, self.run.status_dir)
+        keyring, status_dir = self._deployment.keyring, self.run.status_dir
+        audit = Audit(self._store, self.run.run_id, keyring, status_dir, retries=self._steers)
         while True:
             ended = self._until_over()
             if not isinstance(ended, RunPhase) or ended is RunPhase.CANCELLED:
