@@ -91,7 +91,7 @@ class Audit:
         return findings
 
     def _retry_below(self, lost: list[int], codes: bytes) -> None:
-        """Let run again what failed: before the results are invalidated, so that an audit cut off here does it again."""
+        """Let run again what failed; before results are invalidated, so that an audit cut off here does it again."""
         below = self._structure.with_descendants(lost, set(range(len(codes)))) if self._retries else []
         failed = [task for task in below if codes[task] == TaskState.FAILED]
         if failed:
