@@ -42,8 +42,6 @@ REFUSED = {
     ),
     "an unknown option": Typed((f"{GRAPHS}:diamond", "--forse"), 2, "--force"),
     "a negative number of workers": Typed((f"{GRAPHS}:diamond", "-j", "-1"), 2, "-1 is not in the range 0<=x<=1024"),
-    "a cycle": Typed((f"{GRAPHS}:cyclic",), 3, "Cyclic dependency: 'a' -> 'b' -> 'c' -> 'a'."),
-    "a missing dependency": Typed((f"{GRAPHS}:missing_dependency",), 3, "Task 'here' depends on 'elsewhere'"),
     "a status directory that is a file": Typed(
         (f"{GRAPHS}:diamond", "-d", "a_file"), 2, "a_file cannot be used: Not a directory"
     ),

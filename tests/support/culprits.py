@@ -110,6 +110,19 @@ def shouts(*, megabytes: int = 5) -> TaskGraph:
     return _culprit(shout, megabytes)
 
 
+def kills_its_parent(*, ledger: str) -> TaskGraph:
+    """The culprit notes itself and kills the process that its own is a child of."""
+    return _culprit(kill_parent, ledger)
+
+
+def kill_parent(ledger: str) -> NoReturn:
+    with Path(ledger).open("a", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+    os.kill(os.getppid(), signals.SIGKILL)
+    while True:
+        signals.pause()
+
+
 def hold(ledger: str, megabytes: int, copies: int, sessions: bool = False) -> NoReturn:
     """Note each process in the ledger; the copies hold the memory if there are any."""
     is_copy = any(os.fork() == 0 for _ in range(copies))
