@@ -138,11 +138,12 @@ def all_cases() -> list[Case]:
 def at_random(case: Case, chance: random.Random) -> Case:
     """Return the case with another graph, at another pass, with other queues, stopped for longer or less long."""
     failpoint = case.failpoint
+    shape = _shape(failpoint.point, chance.randrange(len(_SMALL)))
     if failpoint.point in _OFTEN:
-        failpoint = replace(failpoint, at=chance.randint(1, 4))
+        shape = chance.choice(("row", shape))
+        failpoint = replace(failpoint, at=chance.randint(1, 12 if shape == "row" else 4))
     if failpoint.action == "stop":
         failpoint = replace(failpoint, seconds=round(chance.uniform(0.5, 5.0), 2))
-    shape = _shape(failpoint.point, chance.randrange(len(_SMALL)))
     return Case(failpoint, shape, chance.choice(_QUEUES), must_strike=False)
 
 
