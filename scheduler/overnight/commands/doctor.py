@@ -145,9 +145,11 @@ def _server(settings: Settings) -> Iterator[Finding]:
 
 def _scheduler(held: EpochHeld | None) -> Finding:
     """Tell which scheduler dispatches."""
+    from overnight.naming import shown
+
     if held is None:
         return Finding("scheduler", WARNING, "there is none; runs wait until one is started: overnight scheduler")
-    return Finding("scheduler", OK, f"{held.description.split(' ')[0]} dispatches")
+    return Finding("scheduler", OK, f"{shown(held.description.split(' ')[0])} dispatches")
 
 
 def _workers(workers: Sequence[WorkerRecord]) -> Iterator[Finding]:
@@ -161,7 +163,7 @@ def _workers(workers: Sequence[WorkerRecord]) -> Iterator[Finding]:
     for queue in sorted({queue for worker in workers for queue in worker.queues}):
         serving = [worker for worker in workers if queue in worker.queues]
         kinds = sorted({f"Python {worker.python}, protocol {worker.protocol}" for worker in serving})
-        text = f"{len(serving)} on queue {shown(queue)} ({'; '.join(kinds)})"
+        text = f"{len(serving)} on queue {shown(queue)} ({shown('; '.join(kinds))})"
         if any(worker.python.startswith(f"{here}.") and worker.protocol == PROTOCOL for worker in serving):
             yield Finding("workers", OK, text)
         else:

@@ -40,7 +40,7 @@ def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> N
         return
     rows = [
         [
-            run.run_id,
+            shown(run.run_id),
             "paused" if run.paused else run.phase.value,
             str(run.total),
             moment(run.created_at),

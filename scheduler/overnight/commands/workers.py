@@ -77,9 +77,9 @@ def _row(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bool
 
     return [
         shown(worker.host),
-        str(worker.pid),
+        shown(str(worker.pid)),
         shown(",".join(worker.queues)),
-        worker.python,
+        shown(str(worker.python)),
         duration(now - worker.started_at),
         f"{worker.memory / 1e6:.0f} MB" if worker.memory else "-",
         shown(_doing(worker, task_id, now, is_news=is_news)),
