@@ -36,6 +36,7 @@ from overnight.naming import shown
 from overnight.pickling import dumps
 from overnight.results import FLAG
 from overnight.shared_arguments import SharedArguments
+from overnight.state_dir import make_private, see_out_of_reach
 from overnight.store.ports import ReadingStore, SubmittingStore
 from overnight.store.records import Opening, Request, RunRecord
 from overnight.store.server_check import require_key
@@ -211,7 +212,8 @@ def _prepare_directories(options: RunOptions, settings: Settings) -> None:
     if options.status_dir is None or "://" in options.status_dir:
         return
     try:
-        Path(options.status_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(Path(options.status_dir))
+        see_out_of_reach(Path(options.status_dir).resolve())
     except OSError as error:
         raise UsageError(
             f"The status directory {shown(options.status_dir)} cannot be made: {error.strerror}. "

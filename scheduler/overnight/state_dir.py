@@ -30,11 +30,31 @@ def prepare_state_dir(path: str | os.PathLike[str]) -> Path:
     """
     directory = Path(path).expanduser().resolve()
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         _see_private(directory)
+        see_out_of_reach(directory)
     except OSError as error:
         raise UsageError(f"The state directory {directory} cannot be used: {error.strerror or error}.") from error
     return directory
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory that is missing, open to its user alone, and its parents, whatever the umask. Raises OSError."""
+    missing = [place for place in directory.parents if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o755, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def see_out_of_reach(directory: Path) -> None:
+    """Raise UsageError if everyone may rename or replace a directory, or what leads to it."""
+    for place in (directory, *directory.parents):
+        mode = place.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise UsageError(
+                f"Every user of this host may replace what is in {place} (mode {stat.S_IMODE(mode):04o}), and so "
+                f"{directory}: run `chmod o-w {place}` or choose another directory."
+            )
 
 
 def _see_private(directory: Path) -> None:

@@ -27,7 +27,7 @@ from overnight.inspection import Decisions, decide
 from overnight.launch import RunOptions
 from overnight.logging import ensure_log_dir
 from overnight.naming import cut_task_id, shown
-from overnight.state_dir import prepare_state_dir
+from overnight.state_dir import make_private, prepare_state_dir, see_out_of_reach
 from overnight.task import Task, TaskDesc
 
 FORCED = "forced (-f)"
@@ -160,6 +160,7 @@ def _directory_name(name: str, parameters: Mapping[str, str], settings: Settings
 
 def _made(what: str, path: str) -> None:
     try:
-        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(Path(path).absolute())
+        see_out_of_reach(Path(path).resolve())
     except OSError as error:
         raise UsageError(f"The {what} {shown(path)} cannot be made: {error.strerror}.") from error
