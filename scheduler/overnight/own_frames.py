@@ -14,7 +14,7 @@ from types import TracebackType
 _AROUND_TASKS = frozenset({"overnight.invoke", "overnight.chain", "overnight_worker.attempts"})
 _OWN = Path(__file__).parent
 _EXAMPLES = _OWN / "examples"
-_NOT_USERS = frozenset({"site-packages", "dist-packages", "overnight_worker"})
+_NOT_USERS = frozenset({"site-packages", "dist-packages"})
 _FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<name>.+)$', re.MULTILINE)
 _HEADING = "Traceback (most recent call last):\n"
 
@@ -34,11 +34,11 @@ def place_of(traceback_text: str) -> str | None:
     """Return where a formatted traceback's exception was raised, as ``file.py:12 in function``; None without frames.
 
     The innermost frame counts that belongs neither to overnight, to the standard library nor to an installed package;
-    if there is none, the innermost of all. Overnight's examples count as a user's.
+    if there is none, the innermost that is not overnight's. Overnight's examples count as a user's.
     """
     frames = list(_FRAME.finditer(traceback_text.rpartition(_HEADING)[2]))
     users = [frame for frame in frames if _is_users(frame["file"])]
-    for frame in reversed(users or frames):
+    for frame in reversed(users or [frame for frame in frames if not _is_own(Path(frame["file"]))]):
         return f"{Path(frame['file']).name}:{frame['line']} in {frame['name']}"
     return None
 
@@ -49,4 +49,9 @@ def _is_users(file: str) -> bool:
         return False
     if path.is_relative_to(sysconfig.get_path("stdlib")):
         return False
-    return not path.is_relative_to(_OWN) or path.is_relative_to(_EXAMPLES)
+    return not _is_own(path)
+
+
+def _is_own(path: Path) -> bool:
+    """Tell whether a file is overnight's, in which case its place says nothing about a task."""
+    return "overnight_worker" in path.parts or (path.is_relative_to(_OWN) and not path.is_relative_to(_EXAMPLES))

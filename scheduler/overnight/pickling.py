@@ -82,7 +82,7 @@ def dump_arguments(
     Raise TaskNotPicklable, naming the argument and its part at fault, if they cannot be or are above the limit.
     """
     try:
-        return dump_input((args, kwargs), f"The arguments of {task}", limit_bytes=limit_bytes)
+        return dump_input((args, kwargs), f"An argument of {task}", limit_bytes=limit_bytes)
     except TaskNotPicklable:
         for name, value in (*enumerate(args), *kwargs.items()):
             if not _is_picklable(value):

@@ -6,9 +6,11 @@ import json
 import traceback
 
 from overnight.chain import chain_tasks
+from overnight.errors import TaskNotPicklable
 from overnight.graph import TaskGraph
 from overnight.invoke import invoke
 from overnight.own_frames import place_of
+from overnight.submission import raise_unsendable
 
 
 def parse() -> None:
@@ -43,3 +45,8 @@ def test_the_frames_of_a_chain_and_of_a_time_limit_are_left_out() -> None:
     chain = chain_tasks(TaskGraph.make_task("first", parse, args=[]), TaskGraph.make_task("last", parse, args=[]))
     failed = invoke(chain.func, [], {}, timeout=60.0).value
     assert next(frame.name for frame in traceback.extract_tb(failed.__traceback__)) == "parse"
+
+
+def test_a_failure_that_overnight_itself_tells_has_no_place() -> None:
+    """ADVERSITY 7: its own code is nothing that a user could mend."""
+    assert place_of(told(invoke(raise_unsendable, [TaskNotPicklable("a lock")], {}).value)) is None
