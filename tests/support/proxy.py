@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from overnight.state_dir import wait_until
+
 CHUNK = 1 << 16
 _TICK_SECONDS = 0.02
 
@@ -189,6 +191,7 @@ class Proxy:
     async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async for line in reader:
             self._set(json.loads(line))
+            await asyncio.sleep(0)  # what was reset is closed in this turn of the loop
             answer = {name: {**link.counts, "open": len(link.connections)} for name, link in self._links.items()}
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
@@ -206,12 +209,13 @@ class Proxy:
 
 
 class Control:
-    """The other end of the control socket."""
+    """The other end of the control socket. TimeoutError if nobody is there within `seconds`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seconds: float = 30.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(10)
-        self._socket.connect(str(path))
+        if not wait_until(lambda: self._socket.connect_ex(str(path)) == 0, seconds):
+            raise TimeoutError(f"no proxy listens at {path}")
         self._lines = self._socket.makefile("rb")
 
     def __call__(self, link: str = "*", **wish: Any) -> dict[str, dict[str, int]]:

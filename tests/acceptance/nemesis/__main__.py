@@ -68,12 +68,14 @@ def main(words: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     length = Length(options.minutes * 60, options.speed, options.longest)
     arena = Arena(seed, length, faults, whisper, options.other_python)
+    is_whole = False
     try:
         schedule.write(options.schedule or arena.cluster.directory / "schedule.jsonl", faults)
         violations = arena.run()
         told(arena, say)
+        is_whole = True
     finally:
-        arena.close()
+        arena.close(keep=not is_whole)
     if violations:
         say(f"{len(violations)} violations; the state is kept in {arena.cluster.directory}")
     return 1 if violations else 0

@@ -215,6 +215,7 @@ class Arena:
 
     def _close_round(self) -> None:
         self._say(f"{self.clock() - self._began:7.1f} s  round {self.round.number} is done")
+        self._look()
         self.clients.close()
         self.rounds_done += 1
         self.tasks_done += len(self.round.plans)
@@ -245,12 +246,12 @@ class Arena:
         for what in self.tally.lacking(self._length.seconds * self._length.speed / 3600):
             self._violated(f"the faults did not bite: {what}")
 
-    def close(self) -> None:
-        """End everything; keep the state if something was violated."""
+    def close(self, *, keep: bool) -> None:
+        """End everything; keep the state if something was violated, or if it is asked for."""
         self.clients.close()
-        if self.violations:
+        if keep or self.violations:
             ignored = shutil.ignore_patterns("filler", "*.sock")
             shutil.copytree(self.cluster.disk, self.cluster.directory / "kept", ignore=ignored)
         self.cluster.close()
-        if not self.violations:
+        if not keep and not self.violations:
             shutil.rmtree(self.cluster.directory)

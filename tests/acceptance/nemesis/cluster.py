@@ -22,7 +22,6 @@ import psutil
 import redis
 
 from overnight.keyring import Keyring
-from overnight.state_dir import wait_until
 from tests.acceptance.nemesis.hosts import PREFIX, Grounds, Host
 from tests.acceptance.nemesis.schedule import LEASE_SECONDS
 from tests.support.command import ROOT
@@ -31,7 +30,6 @@ from tests.support.servers import connect, free_port, server_binaries
 
 HOSTS, WORKERS_A_HOST, SCHEDULERS = 3, 2, 2
 SERVER, PROXY = "server", "proxy"
-START_SECONDS = 30.0
 
 
 class Cluster:
@@ -112,8 +110,6 @@ class Cluster:
         links = [f"{name}={where}" for name, where in self.links.items()]
         words = ["-m", "tests.support.proxy", str(place), f"127.0.0.1:{self._port}", *links]
         self._start(PROXY, [sys.executable, *words], {"PYTHONPATH": str(ROOT)})
-        if not wait_until(place.exists, START_SECONDS):
-            raise TimeoutError("the proxy did not start: " + self.log(PROXY).read_text("utf-8"))
         self.control = Control(place)
 
     def steer(self, link: str = "*", **wish: object) -> dict[str, dict[str, int]]:

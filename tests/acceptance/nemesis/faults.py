@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
@@ -224,8 +225,13 @@ def disk_full(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
     arena.disturb(None, fault.length)
     filler = place / "filler"
     free = os.statvfs(place)
-    with filler.open("ab") as file:
-        os.posix_fallocate(file.fileno(), filler.stat().st_size, max(4096, free.f_bavail * free.f_frsize))
+    with filler.open("ab", buffering=0) as file:
+        with suppress(OSError):
+            os.posix_fallocate(file.fileno(), filler.stat().st_size, max(4096, free.f_bavail * free.f_frsize))
+        file.seek(0, os.SEEK_END)
+        with suppress(OSError):
+            while file.write(bytes(1 << 20)):
+                continue
     return lambda: filler.unlink(missing_ok=True)
 
 

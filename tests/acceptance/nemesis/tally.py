@@ -13,6 +13,7 @@ import redis
 SUPERSEDED, ADOPTED, REJECTED = "superseded commits", "adopted flags", "rejected flags"
 TAKEOVERS, REAPED, REPEATED = "takeovers of the epoch", "reaped leases", "repeated scripts"
 LEAST_AN_HOUR = {SUPERSEDED: 100, ADOPTED: 20, REJECTED: 20, TAKEOVERS: 20, REAPED: 50, REPEATED: 100}
+LEAST_DEMANDED = 3
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 _SUPERSEDED = re.compile(r"(\d+) results of batch \w+ were superseded")
 _REJECTED = re.compile(r"The record (.+) counts as missing: (.+)\.")
@@ -60,13 +61,19 @@ class Tally:
         return found
 
     def lacking(self, hours: float) -> list[str]:
-        """What happened less often than a run of that length must see."""
+        """What happened less often than a run of that length must see.
+
+        Fewer than `LEAST_DEMANDED` may be missing by chance: of them a short run must see some of any kind.
+        """
         least = {name: int(number * hours) for name, number in LEAST_AN_HOUR.items()}
-        return [
+        lacking = [
             f"{name}: {self.counts[name]} of at least {number}"
             for name, number in least.items()
-            if self.counts[name] < number
+            if number >= LEAST_DEMANDED and self.counts[name] < number
         ]
+        if sum(self.counts[name] for name in least) < sum(least.values()):
+            lacking.append(f"{sum(self.counts.values())} effects of at least {sum(least.values())}")
+        return lacking
 
 
 def _text(value: object) -> str:
