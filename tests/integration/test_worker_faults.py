@@ -67,6 +67,25 @@ def test_the_lease_of_a_killed_supervisor_runs_out_and_its_child_dies_with_it(
     assert (run.result(0), run.result(1)) == ("waited", 42)
 
 
+def test_a_worker_that_was_frozen_after_its_claim_starts_nothing_under_a_lost_lease(
+    run: SmallScheduler, tmp_path: Path, redis_url: str
+) -> None:
+    """P3 of ADVERSITY: by then the tasks may have been done elsewhere."""
+    ledgers = [tmp_path / f"ledger {number}" for number in range(3)]
+    run.submit([Plan(tasks.note, (str(ledger),)) for ledger in ledgers], tmp_path)
+    failpoint = {"OVERNIGHT_FAILPOINT": "worker.after_claim:stop4@2", "OVERNIGHT_TESTING": "1"}
+    with worker(redis_url, tmp_path, **failpoint) as frozen:
+        run.dispatch(0)
+        run.wait_ended(0)
+        batch = run.dispatch(1)
+        epoch = run.epoch()
+        assert wait_until(lambda: [reaped.batch for reaped in run.store.reap(epoch)] == [batch], 10)
+        assert frozen.said("strikes")
+        run.dispatch(2)
+        run.wait_ended(2)
+    assert [ledger_lines(ledger) for ledger in ledgers] == [1, 0, 1]
+
+
 def test_a_long_task_keeps_its_lease_though_it_blocks_the_interpreter(
     run: SmallScheduler, tmp_path: Path, redis_url: str
 ) -> None:

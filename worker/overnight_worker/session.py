@@ -114,6 +114,10 @@ class Session:
     # What the child says.
 
     def _send_rest(self) -> None:
+        if time.monotonic() >= self._heartbeat.due_at:
+            # Whoever was frozen since its claim hears that the lease is lost before it starts anything.
+            self._do_duties()
+            return
         self._child = self._nursery.child_for(self._batch.run_id, self._context)
         self._child.progress.go_on()
         self._in_child = True
