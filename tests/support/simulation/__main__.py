@@ -1,4 +1,5 @@
-"""Play seeds: ``python -m tests.support.simulation --seeds N [--first S] [--jobs J] [--planted NAME] [--seed S --trace]``.
+"""Play seeds: ``python -m tests.support.simulation --seeds N [--first S] [--jobs J] [--planted NAME]``, or one with
+``--seed S [--trace]``.
 
 Prints what was played and what struck; of a failing seed its number and the broken invariant, with ``--trace`` all.
 """

@@ -6,33 +6,23 @@ without believing anything that it says of itself.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from overnight.core.invariants import check
 from overnight.core.states import SUCCEEDED, TERMINAL, TRANSITIONS, TaskState
-from overnight.errors import BadSeal, InvariantBroken
-from overnight.flags import DONE, Flag, decode_flag
-from overnight.keyring import Keyring
+from overnight.errors import InvariantBroken
+from overnight.flags import DONE
 from overnight.naming import flag_name
 from overnight.pickling import loads
-from overnight.results import ResultLost, Results
-from overnight.store.memory import MemoryStore
 from overnight.store.memory_data import MemoryRun
 from overnight.store.records import Claim, Epoch
-from overnight.structure import Structure
+from tests.support.simulation.client_oracle import ClientOracle
 from tests.support.simulation.tasks import Attempt
-from tests.support.simulation.world import Violation, World
+from tests.support.simulation.world import LEASE
 
-if TYPE_CHECKING:
-    from tests.support.simulation.server import Server
-
-KEYRING = Keyring()
-NO_DIGEST = bytes(32)
 _OF_THE_LEADER = frozenset({"dispatch", "withdraw", "settle", "finish"})
 _MAY_REOPEN = frozenset({"invalidate", "request"})
 
@@ -44,37 +34,8 @@ class Told:
     reply: Any = None
 
 
-@dataclass(slots=True)
-class Oracle:
-    """The judge of one world. `dependencies` are the graph's edges by task id."""
-
-    world: World
-    directory: Path
-    dependencies: dict[str, list[str]]
-    retries: dict[str, int]
-    server: Server = field(init=False)
-    executions: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    child_kills: Counter[str] = field(default_factory=Counter)
-    losses: Counter[str] = field(default_factory=Counter)
-    #: Nonces that were ever accepted, or adopted from flags.
-    accepted: set[str] = field(default_factory=set)
-    damaged: dict[str, float] = field(default_factory=dict)
-    #: The last command, given when all is quiet, must mend everything.
-    is_final: bool = False
-    #: Batches that a server still held which fell back: they carry no mark to look for flags first.
-    _fallen_back: set[str] = field(default_factory=set)
-    _batch_of: dict[str, str] = field(default_factory=dict)
-    _placed_at: dict[str, float] = field(default_factory=dict)
-    _claimed_at: dict[str, float] = field(default_factory=dict)
-    _values: dict[bytes, dict[str, Any]] = field(default_factory=dict)
-    _names: dict[tuple[str, int], list[str]] = field(default_factory=dict)
-    _rejected_core: Counter[str] = field(default_factory=Counter)
-    _flags: dict[str, str] = field(default_factory=lambda: defaultdict(str))
-
-    def _fail(self, invariant: str, text: str) -> None:
-        self.world.note(None, f"{invariant}: {text}")
-        self.world.broken = self.world.broken or Violation(f"{invariant}: {text}")
+class Oracle(ClientOracle):
+    """The judge of one world."""
 
     # Scripts.
 
@@ -92,6 +53,8 @@ class Oracle:
                 self._added(run)
         if name == "reap" and told.reply:
             for reaped in told.reply:
+                if reaped.tasks and self.world.now - self.world.last_cost > 4 * LEASE:
+                    self._fail("I7", f"batch {reaped.batch[:6]} lost its lease for no reason")
                 if reaped.tasks:
                     self.losses[self._name(self._runs()[reaped.run_id], reaped.tasks[0])] += 1
         if name == "claim" and isinstance(told.reply, Claim):
@@ -104,9 +67,6 @@ class Oracle:
         lease = self.server.data.scheduler
         if (lease.number, lease.holder) != (epoch.number, epoch.holder):
             self._fail("I9", f"{name} by a scheduler that was fenced off")
-
-    def _runs(self) -> dict[str, MemoryRun]:
-        return self.server.data.runs
 
     def _compare(self, name: str, run: MemoryRun, states: bytes, digests: bytes) -> None:
         for task in range(len(states) // 2):
@@ -149,16 +109,6 @@ class Oracle:
             elif recorded is not None and recorded["nonce"] != nonce:
                 self._fail("I3", f"{title} was accepted; it was computed from another result of {dependency}")
 
-    def _ids(self, run: MemoryRun) -> list[str]:
-        key = (run.record.run_id, run.record.added)
-        if key not in self._names:
-            specs = [run.specs[first] for first in sorted(run.specs)]
-            self._names[key] = list(Structure(run.record.run_id, specs, KEYRING).ids())
-        return self._names[key]
-
-    def _name(self, run: MemoryRun, task: int) -> str:
-        return self._ids(run)[task]
-
     def fell_back(self) -> None:
         """The server forgot what happened last."""
         self._fallen_back |= {batch for run in self._runs().values() for batch in run.batches}
@@ -195,11 +145,6 @@ class Oracle:
         if flag.header.run_id == run_id and flag.header.state == DONE and value["of"] == used:
             self._fail("I5", f"{task_id} starts though a valid flag of the same lineage stands")
 
-    def _standing(self, task_id: str) -> str | None:
-        """Return what made the result that a flag proves: a worker that finds it commits it first."""
-        flag = self.flag(task_id)
-        return None if flag is None or flag.header.state != DONE else str(loads(flag.body)["nonce"])
-
     def performed(self, task_id: str, body: bytes | None, digest: bytes) -> None:
         """An execution has ended."""
         if body is None:
@@ -212,13 +157,6 @@ class Oracle:
         self.child_kills[task_id] += 1
 
     # Flags.
-
-    def flag(self, task_id: str) -> Flag | None:
-        """Return the flag of a task that is to be believed."""
-        try:
-            return decode_flag((self.directory / flag_name(task_id)).read_bytes(), task_id, KEYRING)
-        except (OSError, BadSeal):
-            return None
 
     def placed(self, name: str, torn: bool) -> None:
         """A flag was put in place: never another result where an accepted one stood (I2)."""
@@ -244,94 +182,3 @@ class Oracle:
         """A flag is damaged or removed at rest."""
         self.damaged[task_id] = self.world.now
         self._flags[task_id] = ""
-
-    # Clients.
-
-    def yielded(self, pairs: dict[str, Any], task_id: str, value: Any) -> None:
-        """A client hears of a task once, after those it depends on."""
-        if task_id in pairs:
-            self._fail("I2", f"{task_id} was yielded twice")
-        pairs[task_id] = value
-        if isinstance(value, dict):
-            for dependency, nonce in value["of"].items():
-                other = pairs.get(dependency)
-                if other is not None and other["nonce"] != nonce and not self._was_damaged(dependency):
-                    self._fail("I3", f"{task_id} was yielded with another result of {dependency} than was")
-
-    def _was_damaged(self, task_id: str) -> bool:
-        return task_id in self.damaged or any(self._was_damaged(name) for name in self.dependencies[task_id])
-
-    def client_ended(self, began: float, pairs: dict[str, Any], summary: Any) -> None:
-        """I3, I7, I8: what a client reports as finished is proven, and what failed had to fail."""
-        finished = set(summary.succeeded) | set(summary.cached)
-        for task_id in summary.failed:
-            if not self._may_fail(task_id):
-                self._fail("I7", f"{task_id} failed")
-        for task_id in summary.skipped:
-            if not self._may_skip(task_id):
-                self._fail("I7", f"{task_id} was skipped")
-        left = [task_id for task_id in summary.not_run if not self._may_skip(task_id)]
-        if left:
-            self._fail("I7", f"the client ended and {left} never ran")
-        unlike = [task_id for task_id in finished if self.retries[task_id] < 0]
-        if unlike:
-            self._fail("I7", f"{unlike} succeeded, and could not")
-        fresh = {task_id for task_id, at in self.damaged.items() if at >= began}
-        for task_id in sorted(finished - fresh):
-            self._proven(task_id, fresh, pairs.get(task_id))
-
-    def _proven(self, task_id: str, fresh: set[str], value: Any) -> None:
-        flag = self.flag(task_id)
-        if flag is None or flag.header.state != DONE:
-            self._fail("I8", f"{task_id} is reported as finished and has no flag")
-            return
-        found = loads(flag.body)
-        if value is not None and value != found and not self._was_damaged(task_id):
-            self._fail("I8", f"the flag of {task_id} holds another result than was yielded")
-        for dependency, nonce in found["of"].items():
-            other = self.flag(dependency)
-            if other is not None and dependency not in fresh and loads(other.body)["nonce"] != nonce:
-                self._fail("I3", f"the flag of {task_id} is not of the flag of {dependency}")
-
-    def _may_fail(self, task_id: str) -> bool:
-        left = self.retries[task_id]
-        if left < 0 or self.child_kills[task_id] > left or self.losses[task_id] >= 3:
-            return True
-        # Its input was adopted from a flag that was damaged before it ran: the same command computes both again.
-        return not self.is_final and any(self._was_damaged(name) for name in self.dependencies[task_id])
-
-    def _may_skip(self, task_id: str) -> bool:
-        return any(self._may_fail(name) or self._may_skip(name) for name in self.dependencies[task_id])
-
-    # The end.
-
-    def at_the_end(self) -> None:
-        """I6, I8 for what the server holds."""
-        for run_id, run in self._runs().items():
-            store = MemoryStore(now=self.world.server_clock)
-            store.data = self.server.data
-            results = Results(store, run_id, KEYRING)
-            for task in range(len(run.states) // 2):
-                if run.code(task) in SUCCEEDED and run.phase.is_over and run is self._latest():
-                    self._backed(results, run, task)
-        faults = sum(self.world.struck.values())
-        for task_id, number in self.executions.items():
-            allowed = 1 + self.failures[task_id] + faults
-            if number > allowed:
-                self._fail("I6", f"{task_id} ran {number} times, with {faults} faults")
-
-    def _latest(self) -> MemoryRun:
-        return max(self._runs().values(), key=lambda run: run.record.created_at)
-
-    def _backed(self, results: Results, run: MemoryRun, task: int) -> None:
-        stored = results.stored([task]).get(task)
-        name = self._name(run, task)
-        if stored is None or isinstance(stored, ResultLost):
-            self._fail("I8", f"{name} is done and has no result: {stored}")
-        elif stored.digest != run.digest(task):
-            self._fail("I8", f"{name} is done with another digest than its result has")
-        else:
-            try:
-                results.body(stored, name)
-            except ResultLost as error:
-                self._fail("I8", str(error))

@@ -1,11 +1,224 @@
-"""Planted bugs."""
+"""Planted bugs: each breaks one rule of the product, and a simulation that is worth its time finds each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
 
-PLANTED: dict[str, Callable[[ExitStack], None]] = {}
+from overnight import flag_files, flag_writing, flags, inspection
+from overnight.audit import Audit, Findings
+from overnight.core.states import TaskState
+from overnight.service.duties import Duties
+from overnight.service.window import Window
+from overnight.store import memory_scheduling, memory_working
+from overnight.store.memory_data import Dispatched, MemoryBatch, MemoryRun
+from overnight.store.memory_reading import MemoryReading
+from overnight.store.memory_scheduling import MemoryScheduling
+from overnight.store.memory_working import MemoryWorking
+from overnight.store.records import Batch, Claim, ClaimRefused, Happening, Reaped, Report
+from overnight.transport.memory import MemoryTransport
+from overnight_worker import report
+from overnight_worker.delivery import Delivery
+from overnight_worker.inputs import Inputs
+from overnight_worker.report import Reporter
+from overnight_worker.session import Session
+
+Plant = Callable[[ExitStack], None]
+
+
+def _replace(owner: Any, name: str, value: Any) -> Plant:
+    return lambda stack: stack.enter_context(patch.object(owner, name, value)) and None
+
+
+def _both(*plants: Plant) -> Plant:
+    def plant(stack: ExitStack) -> None:
+        for one in plants:
+            one(stack)
+
+    return plant
+
+
+def _no_audit(_self: Audit) -> Findings:
+    return Findings()
+
+
+NO_AUDIT = _replace(Audit, "run", _no_audit)
+
+
+# What the client believes.
+
+
+def _any_flag(stack: ExitStack) -> None:
+    """Neither length nor digest of a body are looked at: what is torn counts."""
+    stack.enter_context(patch.object(flags, "_check_body", lambda *_: None))
+    for module in (flags, flag_files):
+        stack.enter_context(patch.object(module, "check_place", lambda *_: None))
+
+
+# What the worker does.
+
+
+def _no_look(_self: Inputs, _batch: Any, _directory: str | None) -> list[Any]:
+    return []
+
+
+def _overwriting(directory: str, group: Sequence[tuple[Any, str, bytes]], *_: Any) -> Any:
+    return flag_writing.write_flags(directory, [(name, data) for _, name, data in group])
+
+
+def _flag_after_commit(stack: ExitStack) -> None:
+    write, take = Reporter._write_flags, Delivery._take
+    waiting: dict[Reporter, tuple[Any, list[Any]]] = {}
+
+    def later(self: Reporter, batch: Any, members: Sequence[Any]) -> dict[int, str]:
+        waiting[self] = (batch, [*waiting.get(self, (batch, []))[1], *members])
+        return {}
+
+    def taken(self: Delivery, reply: Any) -> None:
+        take(self, reply)
+        if self._reporter in waiting:
+            write(self._reporter, *waiting.pop(self._reporter))
+
+    stack.enter_context(patch.object(Reporter, "_write_flags", later))
+    stack.enter_context(patch.object(Delivery, "_take", taken))
+
+
+def _gives_back_what_runs(stack: ExitStack) -> None:
+    beat = Session._beat
+
+    def generous(self: Session) -> None:
+        beat(self)
+        self._give_back([member.task for member in self._batch.open_members()])
+
+    stack.enter_context(patch.object(Session, "_beat", generous))
+
+
+# What the scripts check.
+
+
+def _reap_of_a_snapshot(self: MemoryScheduling, epoch: Any, most: int = 100) -> list[Reaped]:
+    """Act on what the last look found: without looking at deadline, holder and state again."""
+    with self._step() as now:
+        self._fence(epoch)
+        seen = getattr(self, "_seen_due", [])
+        self._seen_due = [  # type: ignore[attr-defined]
+            (run_id, name, tuple(run.batches[name].batch.tasks))
+            for (run_id, name), at in self.data.leases.items()
+            if at <= now + 1.0 and (run := self.data.runs.get(run_id)) and name in run.batches
+        ]
+        reaped = []
+        for run_id, name, tasks in seen:
+            run = self.data.runs.get(run_id)
+            if run is not None:
+                for task in tasks:
+                    run.put(task, TaskState.PENDING)
+                self.data.drop_batch(run, name)
+                run.tell(Happening.REAPED, batch=name, tasks=tasks)
+                reaped.append(Reaped(run_id, name, tasks))
+        return reaped
+
+
+def _claim_once(*_: Any) -> ClaimRefused:
+    return ClaimRefused("held")
+
+
+def _claim_of_anything(stack: ExitStack) -> None:
+    is_under = MemoryRun.is_under
+
+    def claim(self: MemoryWorking, run_id: str, batch: str, *rest: Any) -> Claim | ClaimRefused:
+        with patch.object(
+            MemoryRun,
+            "is_under",
+            lambda run, task, name, state: state is TaskState.QUEUED or is_under(run, task, name, state),
+        ):
+            return checked(self, run_id, batch, *rest)
+
+    checked = MemoryWorking.claim
+    stack.enter_context(patch.object(MemoryWorking, "claim", claim))
+
+
+def _acceptable(replaced: Callable[[Any, Report, bool], bool | None]) -> Plant:
+    def plant(stack: ExitStack) -> None:
+        checked = memory_working._Commit._is_acceptable
+
+        def judged(self: Any, one: Report, *, is_mine: bool) -> bool:
+            verdict = replaced(self, one, is_mine)
+            return checked(self, one, is_mine=is_mine) if verdict is None else verdict
+
+        stack.enter_context(patch.object(memory_working._Commit, "_is_acceptable", judged))
+
+    return plant
+
+
+def _any_failure(commit: Any, one: Report, _is_mine: bool) -> bool | None:
+    return None if one.ok else commit.run.inflight.get(one.task) is not None
+
+
+def _any_member(commit: Any, one: Report, is_mine: bool) -> bool | None:
+    entry = commit.run.inflight.get(one.task)
+    return is_mine if one.ok and entry is not None and entry.lineage == b"" else None
+
+
+def _any_lineage(commit: Any, one: Report, _is_mine: bool) -> bool | None:
+    return commit.run.inflight.get(one.task) is not None if one.ok else None
+
+
+def _queue_anything(run: MemoryRun, batch: Batch) -> bool:
+    if run.phase.is_over:
+        return False
+    run.batches[batch.batch] = MemoryBatch(batch)
+    for task, attempt, lineage in zip(batch.tasks, batch.attempts, batch.lineages, strict=True):
+        run.states[2 * task : 2 * task + 2] = bytes((TaskState.QUEUED, attempt))
+        run.inflight[task] = Dispatched(batch.batch, lineage)
+    return True
+
+
+# What is random.
+
+
+def _counted(stack: ExitStack) -> None:
+    """Batches are numbered by what the server's queues have seen, which falls back with it."""
+    offers = Window.offers
+    numbers = {"next": 0}
+    push = MemoryTransport.push
+
+    def counting(self: MemoryTransport, entries: Any) -> None:
+        push(self, entries)
+        self._pushed = max(getattr(self, "_pushed", 0), *(int(entry.batch, 16) for entry in entries))  # type: ignore[attr-defined]
+        numbers["queues"] = self  # type: ignore[assignment]
+
+    def counted(self: Window, *arguments: Any) -> Any:
+        queues = numbers.get("queues")
+        first = getattr(queues, "_pushed", 0) + 1
+        return [offer._replace(batch=f"{first + at:032x}") for at, offer in enumerate(offers(self, *arguments))]
+
+    stack.enter_context(patch.object(MemoryTransport, "push", counting))
+    stack.enter_context(patch.object(Window, "offers", counted))
+
+
+PLANTED: dict[str, Plant] = {
+    "continue-trusts-done": _replace(Audit, "_is_proven", lambda *_: True),
+    "continue-ignores-lineage": _replace(inspection, "_dependency_reason", lambda *_: None),
+    "torn-flag-accepted": _any_flag,
+    "no-look-first": _replace(Inputs, "look_first", _no_look),
+    "reap-of-a-snapshot": _replace(MemoryScheduling, "reap", _reap_of_a_snapshot),
+    "claim-not-repeatable": _replace(MemoryWorking, "_claim_again", _claim_once),
+    "give-back-of-started": _gives_back_what_runs,
+    "flag-overwritten": _replace(report, "publish_flags", _overwriting),
+    "no-epoch": _replace(MemoryReading, "_fence", lambda *_: None),
+    "no-queue-repair": _replace(Duties, "_push_lost_entries", lambda *_: None),
+    "flag-after-commit": _both(NO_AUDIT, _flag_after_commit),
+    "events-only": _replace(Duties, "_still", lambda *_: []),
+    "claim-of-anything": _claim_of_anything,
+    "any-failure": _acceptable(_any_failure),
+    "any-member": _acceptable(_any_member),
+    "any-lineage": _acceptable(_any_lineage),
+    "dispatch-of-anything": _replace(memory_scheduling, "_queue", _queue_anything),
+    "no-audit": NO_AUDIT,
+    "counted-ids": _counted,
+}
 
 
 @contextmanager

@@ -141,7 +141,7 @@ class SimOs:
 
     def rename(self, source: str, target: str, **where: Any) -> None:
         self._step("rename", source, target, where)
-        os.rename(source, target, **where)
+        os.rename(source, target, **where)  # noqa: PTH104 - by descriptors
         self._done(target, where["dst_dir_fd"])
 
     def _step(self, point: str, source: str, target: str, where: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ class SimOs:
                 descriptor = os.open(source, os.O_WRONLY, dir_fd=where["src_dir_fd"])
                 os.ftruncate(descriptor, self._world.random.randrange(os.fstat(descriptor).st_size))
                 os.close(descriptor)
-                os.rename(source, target, **{k: v for k, v in where.items() if k != "follow_symlinks"})
+                os.rename(source, target, **{k: v for k, v in where.items() if k != "follow_symlinks"})  # noqa: PTH104
                 self._done(target, where["dst_dir_fd"])
             if self.placed is not None:
                 self.placed(target, True)

@@ -57,7 +57,8 @@ class Server:
         if world.strikes("request"):
             raise Unreachable("The request was lost.")
         reply = self._carried_out(line, name, arguments, options)
-        if world.strikes("repeat"):
+        if name in WRITING and world.strikes("repeat"):
+            world.sleep(world.random.choice((0.0, 0.01, 0.1, 1.0)))
             reply = self._carried_out(line, name, arguments, options)
         if world.strikes("reply"):
             raise Unreachable("The reply was lost.")

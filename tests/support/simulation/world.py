@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]  # it ships no types
 
 TICK = 0.25
 LEASE = 3.0
@@ -30,7 +30,7 @@ FAULTS = {
     "restart": 0.06,
     "outage": 0.04,
     "entry": 1.0,
-    "event": 0.5,
+    "event": 2.0,
     "torn": 1.0,
     "damage": 1.0,
     "clock": 0.1,
@@ -38,6 +38,8 @@ FAULTS = {
     "slow": 0.5,
     "steer": 0.3,
 }
+#: What may cost a lease.
+COSTLY = frozenset({"kill", "request", "restart", "outage", "torn", "clock", "slow"})
 #: Before these steps the longest pauses fall.
 DANGEROUS = frozenset(
     {"link", "rename", "commit", "heartbeat", "adopt", "invalidate", "dispatch", "claim", "add_tasks", "give_back"}
@@ -82,6 +84,7 @@ class World:
         self.rates: dict[str, float] = {}
         self.struck: Counter[str] = Counter()
         self.steps = 0
+        self.last_cost = self.now
         self.digest = 0
         self.trace: list[str] | None = [] if tracing else None
         self.broken: BaseException | None = None
@@ -117,6 +120,7 @@ class World:
             self.broken = self.broken or error
         finally:
             actor.ended = True
+            self._by_thread.pop(getcurrent(), None)
 
     def kill(self, actor: Actor) -> None:
         """End an actor where it stands, without a word of its own."""
@@ -185,8 +189,6 @@ class World:
             self.steps += 1
             actor.thread.parent = self._hub
             actor.thread.switch()
-            if actor.ended:
-                self._by_thread.pop(actor.thread, None)
             if self.broken is not None:
                 raise self.broken
             return True
@@ -233,7 +235,9 @@ class World:
             rate = self.rates.get("pause", 0.0) * FAULTS["pause"]
             if rate and self.random.random() < rate * (1.0 if point in DANGEROUS else 0.1):
                 self.struck["pause"] += 1
-                return LEASE * self.random.choice((0.1, 0.3, 0.8, 1.2, 1.5, 2.5, 4.0))
+                length = LEASE * self.random.choice((0.1, 0.3, 0.8, 1.2, 1.5, 2.5, 4.0))
+                self.last_cost = max(self.last_cost, self.now + length)
+                return length
         return low
 
     def strikes(self, fault: str, share: float = 1.0) -> bool:
@@ -243,6 +247,8 @@ class World:
             return False
         self.struck[fault] += 1
         self.note(self.current, f"fault: {fault}")
+        if fault in COSTLY:
+            self.last_cost = max(self.last_cost, self.now)
         return True
 
     def note(self, actor: Actor | None, what: str) -> None:

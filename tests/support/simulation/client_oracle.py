@@ -1,0 +1,107 @@
+"""What must hold for clients, and for what is left when all has ended (I3, I6, I7, I8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from overnight.core.states import SUCCEEDED
+from overnight.flags import DONE
+from overnight.pickling import loads
+from overnight.results import ResultLost, Results
+from overnight.store.memory import MemoryStore
+from overnight.store.memory_data import MemoryRun
+from tests.support.simulation.evidence import KEYRING, Evidence
+
+
+class ClientOracle(Evidence):
+    """The judge of clients."""
+
+    __slots__ = ()
+
+    def yielded(self, pairs: dict[str, Any], task_id: str, value: Any) -> None:
+        """A client hears of a task once, after those it depends on."""
+        if task_id in pairs:
+            self._fail("I2", f"{task_id} was yielded twice")
+        pairs[task_id] = value
+        if isinstance(value, dict):
+            for dependency, nonce in value["of"].items():
+                other = pairs.get(dependency)
+                if other is not None and other["nonce"] != nonce and not self._was_damaged(dependency):
+                    self._fail("I3", f"{task_id} was yielded with another result of {dependency} than was")
+
+    def client_ended(self, began: float, pairs: dict[str, Any], summary: Any) -> None:
+        """I3, I7, I8: what a client reports as finished is proven, and what failed had to fail."""
+        finished = set(summary.succeeded) | set(summary.cached)
+        for task_id in summary.failed:
+            if not self._may_fail(task_id):
+                self._fail("I7", f"{task_id} failed")
+        for task_id in summary.skipped:
+            if not self._may_skip(task_id):
+                self._fail("I7", f"{task_id} was skipped")
+        left = [task_id for task_id in summary.not_run if not self._may_skip(task_id)]
+        if left:
+            self._fail("I7", f"the client ended and {left} never ran")
+        unlike = [task_id for task_id in finished if self.retries[task_id] < 0]
+        if unlike:
+            self._fail("I7", f"{unlike} succeeded, and could not")
+        fresh = {task_id for task_id, at in self.damaged.items() if at >= began}
+        # Of what was finished before, a client that takes no value of it reads headers alone.
+        unread = {task_id for task_id in summary.cached if self.flag(task_id) is None and self.has_header(task_id)}
+        for task_id in sorted(finished - fresh - unread):
+            self._proven(task_id, fresh, pairs.get(task_id))
+
+    def _proven(self, task_id: str, fresh: set[str], value: Any) -> None:
+        flag = self.flag(task_id)
+        if flag is None or flag.header.state != DONE:
+            self._fail("I8", f"{task_id} is reported as finished and has no flag")
+            return
+        found = loads(flag.body)
+        if value is not None and value != found and not self._was_damaged(task_id):
+            self._fail("I8", f"the flag of {task_id} holds another result than was yielded")
+        for dependency, nonce in found["of"].items():
+            other = self.flag(dependency)
+            if other is not None and dependency not in fresh and loads(other.body)["nonce"] != nonce:
+                self._fail("I3", f"the flag of {task_id} is not of the flag of {dependency}")
+
+    def _may_fail(self, task_id: str) -> bool:
+        left = self.retries[task_id]
+        if left < 0 or self.child_kills[task_id] > left or self.losses[task_id] >= 3:
+            return True
+        # Its input was adopted from a flag that was damaged before it ran: the same command computes both again.
+        return not self.is_final and any(self._was_damaged(name) for name in self.dependencies[task_id])
+
+    def _may_skip(self, task_id: str) -> bool:
+        return any(self._may_fail(name) or self._may_skip(name) for name in self.dependencies[task_id])
+
+    # The end.
+
+    def at_the_end(self) -> None:
+        """I6, I8 for what the server holds."""
+        for run_id, run in self._runs().items():
+            store = MemoryStore(now=self.world.server_clock)
+            store.data = self.server.data
+            results = Results(store, run_id, KEYRING)
+            for task in range(len(run.states) // 2):
+                if run.code(task) in SUCCEEDED and run.phase.is_over and run is self._latest():
+                    self._backed(results, run, task)
+        faults = sum(self.world.struck.values())
+        for task_id, number in self.executions.items():
+            allowed = 1 + self.failures[task_id] + faults
+            if number > allowed:
+                self._fail("I6", f"{task_id} ran {number} times, with {faults} faults")
+
+    def _latest(self) -> MemoryRun:
+        return max(self._runs().values(), key=lambda run: run.record.created_at)
+
+    def _backed(self, results: Results, run: MemoryRun, task: int) -> None:
+        stored = results.stored([task]).get(task)
+        name = self._name(run, task)
+        if stored is None or isinstance(stored, ResultLost):
+            self._fail("I8", f"{name} is done and has no result: {stored}")
+        elif stored.digest != run.digest(task):
+            self._fail("I8", f"{name} is done with another digest than its result has")
+        else:
+            try:
+                results.body(stored, name)
+            except ResultLost as error:
+                self._fail("I8", str(error))

@@ -1,0 +1,93 @@
+"""What is known of a world: what ran, what was accepted, what was damaged, and what flags and server hold."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from overnight.errors import BadSeal
+from overnight.flags import DONE, Flag, check_place, decode_flag, decode_head
+from overnight.keyring import Keyring
+from overnight.naming import flag_name
+from overnight.pickling import loads
+from overnight.store.memory_data import MemoryRun
+from overnight.structure import Structure
+from tests.support.simulation.world import Violation, World
+
+if TYPE_CHECKING:
+    from tests.support.simulation.server import Server
+
+KEYRING = Keyring()
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The facts of one world. `dependencies` are the graph's edges by task id."""
+
+    world: World
+    directory: Path
+    dependencies: dict[str, list[str]]
+    retries: dict[str, int]
+    server: Server = field(init=False)
+    executions: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    child_kills: Counter[str] = field(default_factory=Counter)
+    losses: Counter[str] = field(default_factory=Counter)
+    #: Nonces that were ever accepted, or adopted from flags.
+    accepted: set[str] = field(default_factory=set)
+    damaged: dict[str, float] = field(default_factory=dict)
+    #: The last command, given when all is quiet, must mend everything.
+    is_final: bool = False
+    #: Batches that a server still held which fell back: they carry no mark to look for flags first.
+    _fallen_back: set[str] = field(default_factory=set)
+    _batch_of: dict[str, str] = field(default_factory=dict)
+    _placed_at: dict[str, float] = field(default_factory=dict)
+    _claimed_at: dict[str, float] = field(default_factory=dict)
+    _values: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    _names: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    _rejected_core: Counter[str] = field(default_factory=Counter)
+    _flags: dict[str, str] = field(default_factory=lambda: defaultdict(str))
+
+    def _fail(self, invariant: str, text: str) -> None:
+        self.world.note(None, f"{invariant}: {text}")
+        self.world.broken = self.world.broken or Violation(f"{invariant}: {text}")
+
+    def _runs(self) -> dict[str, MemoryRun]:
+        return self.server.data.runs
+
+    def _ids(self, run: MemoryRun) -> list[str]:
+        key = (run.record.run_id, run.record.added)
+        if key not in self._names:
+            specs = [run.specs[first] for first in sorted(run.specs)]
+            self._names[key] = list(Structure(run.record.run_id, specs, KEYRING).ids())
+        return self._names[key]
+
+    def _name(self, run: MemoryRun, task: int) -> str:
+        return self._ids(run)[task]
+
+    def flag(self, task_id: str) -> Flag | None:
+        """Return the flag of a task that is to be believed."""
+        try:
+            return decode_flag((self.directory / flag_name(task_id)).read_bytes(), task_id, KEYRING)
+        except (OSError, BadSeal):
+            return None
+
+    def has_header(self, task_id: str) -> bool:
+        """Tell whether the head of a task's flag is to be believed, whatever its body."""
+        path = self.directory / flag_name(task_id)
+        try:
+            header, offset = decode_head(path.read_bytes(), KEYRING)
+            check_place(header, offset, task_id, path.stat().st_size)
+        except (OSError, BadSeal):
+            return False
+        return header.state == DONE
+
+    def _standing(self, task_id: str) -> str | None:
+        """Return what made the result that a flag proves: a worker that finds it commits it first."""
+        flag = self.flag(task_id)
+        return None if flag is None or flag.header.state != DONE else str(loads(flag.body)["nonce"])
+
+    def _was_damaged(self, task_id: str) -> bool:
+        return task_id in self.damaged or any(self._was_damaged(name) for name in self.dependencies[task_id])
