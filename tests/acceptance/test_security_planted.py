@@ -217,6 +217,9 @@ def test_a_worker_unpickles_nothing_planted(run: SmallScheduler, url: str, tmp_p
         run.dispatch(4, 5, 6, 10)
         run.dispatch(7, 8, 9, look_first=True)
         run.wait_ended()
+        # H10: nobody listens on any channel, so nothing that RQ's commands could stop or shut down is reached.
+        assert run.client.pubsub_channels() == []
+        assert run.client.pubsub_numpat() == 0
         assert running.process.poll() is None
     assert not canary.exists()
     assert [run.state(task) for task in (7, 8, 9)] == [TaskState.DONE] * 3

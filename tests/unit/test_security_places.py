@@ -24,7 +24,7 @@ from overnight.naming import check_task_id, flag_name, log_name
 from overnight.state_dir import open_log, prepare_state_dir, try_lock
 from overnight.store.keys import RUN_KEYS, Keys
 from overnight.store.records import Report
-from overnight.store.server_check import _open_to_all, _remote_warnings
+from overnight.store.server_check import _open_to_all, _refusals, _remote_warnings
 from overnight.task import Task
 from overnight.transport.rq import queue_key_name, queue_name_of
 from overnight_worker.spool import Spool, Spooled
@@ -187,6 +187,21 @@ def test_a_remote_server_needs_a_password_and_should_speak_tls(host: str, secret
     assert bool(warned) == (host in AWAY and scheme == "redis")
 
 
+@pytest.mark.parametrize(
+    ("product", "version", "is_fit"),
+    [("redis", "6.2.19", False), ("redis", "6.2.20", True), ("redis", "7.0.15", False), ("redis", "8.2.1", False),
+     ("redis", "8.2.2", True), ("redis", "8.4.0", True), ("valkey", "8.0.5", False), ("valkey", "9.0.0", True)],
+)  # fmt: skip
+def test_a_server_that_is_too_old_is_refused_and_one_with_a_known_flaw_warned_of(
+    product: str, version: str, is_fit: bool
+) -> None:
+    """H9: the version floor."""
+    assert list(_refusals({"redis_version": "6.0.16"}))
+    assert not list(_refusals({"redis_version": "6.2.0"}))
+    warned = [warning for warning in _remote_warnings(product, version, "rediss://u:p@host") if "CVE" in warning]
+    assert bool(warned) != is_fit
+
+
 def test_the_servers_that_overnight_starts_listen_on_no_network() -> None:
     """C3: no open default bind."""
     lines = _CONFIGURATION.splitlines()
@@ -202,3 +217,20 @@ def test_a_flag_of_yesterdays_run_or_of_another_lineage_does_not_end_a_task_of_t
     assert existing_valid(tmp_path / "a.flag", "a", "yesterday", lineage, ring) is not None
     assert existing_valid(tmp_path / "a.flag", "a", "today", lineage, ring) is None
     assert existing_valid(tmp_path / "a.flag", "a", "yesterday", b"other", ring) is None
+
+
+def test_what_stands_in_place_of_a_spool_file_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
+    """C4, M1: a link, a FIFO, a directory, and a file that is no record; each is set aside."""
+    directory = tmp_path / "spool"
+    spool = Spool(directory, "w", Keyring())
+    whole = spool.keep(Spooled("r", "b", "w", [Report(0, True, b"", b"", b"", b"", 1.0)]))
+    assert whole is not None
+    elsewhere = whole.rename(tmp_path / "elsewhere")
+    (directory / "w.0.spool").symlink_to(elsewhere)
+    os.mkfifo(directory / "w.1.spool")
+    (directory / "w.2.spool").mkdir()
+    (directory / "w.3.spool").write_bytes(b"x" * 100)
+    assert list(spool.leftovers()) == []
+    assert len(list(directory.glob("*.damaged"))) == 4
+    assert elsewhere.exists()
+    spool.close()

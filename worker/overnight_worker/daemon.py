@@ -21,7 +21,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.exceptions import DequeueTimeout, StopRequested
+from rq.exceptions import DequeueTimeout, DeserializationError, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
@@ -34,6 +34,7 @@ from overnight.naming import shown
 from overnight.store.keys import UNTOUCHED_SECONDS
 from overnight.transport.port import Entry
 from overnight.transport.rq import queue_key_name, queue_name_of
+from overnight_worker.batch_job import BatchJob
 from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.job import Foreman
 from overnight_worker.post import Post
@@ -67,6 +68,7 @@ class Supervisor(BaseWorker):
             [queue_key_name(queue) for queue in post.queues],
             name=f"{post.name}.{post.instance[:8]}",
             connection=client,
+            job_class=BatchJob,
             serializer=JSONSerializer,
             worker_ttl=SHOWN_SECONDS,
             maintenance_interval=CLEANING_SECONDS,
@@ -271,7 +273,7 @@ def _entry_of(job: Job, queue: Queue) -> Entry | None:
     """Return what a job names; None, and one line, if it is none of overnight's."""
     try:
         run_id, batch = job.args
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (DeserializationError, ValueError, TypeError, KeyError, AttributeError) as error:
         _logger.warning("job %s on queue %s is not a batch: %s", shown(job.id), shown(queue.name), error)
         return None
     return Entry(queue_name_of(queue.name), str(run_id), str(batch))

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from overnight import failpoints
 from overnight.errors import BadSeal
+from overnight.flag_files import check_regular
 from overnight.keyring import Keyring
 from overnight.state_dir import try_lock, unlock
 from overnight.store.records import Report
-from overnight.wire import Purpose, open_sealed, seal
+from overnight.wire import LARGEST_RECORD, Purpose, open_sealed, seal
 
 _LENGTH = struct.Struct(">I")
 _SUFFIX = ".spool"
@@ -111,7 +112,7 @@ class Spool:
 
     def _read(self, path: Path) -> Spooled | None:
         try:
-            return _decoded(path.read_bytes(), self._keyring)
+            return _decoded(_content(path), self._keyring)
         except (BadSeal, OSError, ValueError, KeyError) as error:
             _logger.warning("spool file %s is set aside: %s", path, error)
             with suppress(OSError):
@@ -124,6 +125,14 @@ class Spool:
             _logger.warning(
                 "finished results cannot be kept in %s, only in memory: %s", self._directory, error.strerror
             )
+
+
+def _content(path: Path) -> bytes:
+    """Return the content of a regular file, links not followed, as far as a record may reach."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        check_regular(os.fstat(descriptor))
+        return file.read(LARGEST_RECORD + 1)
 
 
 def _encoded(spooled: Spooled, keyring: Keyring) -> bytes:
