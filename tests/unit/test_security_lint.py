@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,12 +30,6 @@ def named(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def calls(text: str) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Call):
-            yield named(node.func), node
-
-
 def has_shell(call: ast.Call) -> bool:
     return any(word.arg == "shell" and not _is_false(word.value) for word in call.keywords)
 
@@ -47,11 +40,13 @@ def _is_false(value: ast.expr) -> bool:
 
 def faults(text: str) -> set[str]:
     """Name what a module may not do."""
-    found = {name for name, _ in calls(text) if name in _PICKLES | _OTHER}
-    found |= {"shell=True" for _, call in calls(text) if has_shell(call)}
-    imported = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
-    hidden = {f"{node.module}.{alias.name}" for node in imported for alias in node.names}
-    return found | (hidden & (_PICKLES | _OTHER))
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call):
+            found |= {named(node.func), "shell=True" if has_shell(node) else ""}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found & (_PICKLES | _OTHER | {"shell=True"})
 
 
 @pytest.mark.parametrize(
