@@ -24,6 +24,8 @@ from tests.acceptance.nemesis.tally import Tally
 
 TICK_SECONDS, LOOK_SECONDS, COPY_SECONDS, OLD_SECONDS = 0.05, 5.0, 10.0, 30.0
 RESTART_SECONDS = 0.2
+#: A graph is so many times what its share of an hour is, so that workers seldom idle.
+LOAD = 2.0
 #: How long the last graph may take once all faults are over, at least.
 CALM_SECONDS = 120.0
 
@@ -199,7 +201,7 @@ class Arena:
     # Rounds.
 
     def _open_round(self, number: int) -> None:
-        hours = self._length.seconds / 3600
+        hours = LOAD * self._length.seconds / 3600
         self.round = Round(number, self._seed, hours, self._length.longest, self.cluster.disk, self.cluster.directory)
         self.round.prepare()
         self.oracle = Oracle(self.round, self.clock, self._excuses, self._violated)
