@@ -33,12 +33,13 @@ MOST_SEEDS = 300
 SECONDS = 20.0
 MOST_EXAMPLES = 20
 #: Seeds that once found a defect.
-KEPT = [186, 222, 263, 397, 842, 844]
+KEPT = [186, 222, 263, 397, 842, 844, 2353]
 #: A seed that finds each planted bug.
 FOUND_BY = {
     "any-failure": 17,
     "claim-of-anything": 45,
     "continue-trusts-done": 38,
+    "dispatch-of-anything": 268,
     "events-only": 12,
     "flag-after-commit": 4,
     "give-back-of-started": 2,

@@ -253,7 +253,8 @@ class Scheduler:
             run = self._runs.get(run_id)
             if run is None:
                 run, actions = take_over(snapshot, self._keyring, self._learned, self._now())
-                run.look_first = inherited or run.record.look_first
+                was_dispatched = any(snapshot.states[1::2])  # an ended run that came back, or one that fell back
+                run.look_first = inherited or run.record.look_first or was_dispatched
                 self._runs[run_id] = run
                 _logger.info("run %s (%s): %d tasks", run_id, run.record.name, run.known)
             else:
