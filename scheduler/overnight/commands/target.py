@@ -168,7 +168,8 @@ def _callable(target: Target, module: ModuleType) -> Callable[..., Any]:
 
 def _described(error: BaseException) -> str:
     """Return type, message and place of an exception of the target's own code, in one line."""
-    message = shown(error_text(error).message.strip().rstrip("."))
+    text = str(error.code) if isinstance(error, SystemExit) else error_text(error).message
+    message = shown(text.strip().rstrip("."))
     kind = type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         return f"{kind}: {shown(error.msg)} ({_place(error.filename, error.lineno)})"
