@@ -22,6 +22,7 @@ from overnight_worker.spool import Spool, Spooled
 STREAMING_SECONDS = 0.05
 MOST_IN_GROUP = 256
 MOST_BYTES_IN_GROUP = 4 << 20
+LARGE_BYTES = 16 << 20
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 _logger = logging.getLogger("overnight.worker")
@@ -54,6 +55,11 @@ class Delivery:
     def due_at(self) -> float | None:
         """When to call `flush` next, by the monotonic clock; None if there is nothing to deliver."""
         return self._due_at
+
+    @property
+    def is_large(self) -> bool:
+        """Tell whether what waits may take long to write."""
+        return self._waiting_bytes >= LARGE_BYTES
 
     def add(self, member: Member) -> None:
         """Take in a member that has ended."""

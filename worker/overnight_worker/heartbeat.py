@@ -1,13 +1,17 @@
 """The supervisor's sign of life: it renews the worker's registration and the lease of the batch at hand.
 
-It comes from the supervisor's own loop, never from a thread beside user code, which may hold the GIL for hours.
+It comes from the supervisor's own loop, or from a thread while that loop writes a large result; never from a thread
+beside user code, which may hold the GIL for hours.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from overnight import failpoints
 from overnight.errors import Unreachable
@@ -63,6 +67,23 @@ class Heartbeat:
             _logger.debug("no heartbeat: %s", error)
             return None
         return replies[0] if replies else None
+
+    @contextmanager
+    def beside(self, lease: tuple[str, str]) -> Iterator[None]:
+        """Send signs from a thread of their own while this one writes what may take longer than a lease."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(self._post.settings.heartbeat_seconds):
+                self.beat(lease)
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def say(self, note: str) -> None:
         """Have the next signs carry a note for people."""

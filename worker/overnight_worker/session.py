@@ -208,8 +208,15 @@ class Session:
         if now >= self._heartbeat.due_at:
             self._beat()
         if self._delivery.due_at is not None and now >= self._delivery.due_at:
-            self._delivery.flush()
+            self._deliver()
         self._obey(now)
+
+    def _deliver(self) -> None:
+        if not self._delivery.is_large:
+            self._delivery.flush()
+            return
+        with self._heartbeat.beside((self._batch.run_id, self._batch.claim.batch)):
+            self._delivery.flush()
 
     def _beat(self) -> None:
         child = self._child if self._in_child else None
