@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 from overnight.errors import TaskTimedOut
 from overnight.naming import shown
@@ -105,16 +105,26 @@ def can_interrupt() -> bool:
 
 
 def _within(timeout: float, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    with _TimeLimit(timeout) as limit:
+    limit = _TimeLimit(timeout)
+    try:
         limit.start()
         value = func(*args, **kwargs)
+    except Exception as error:
+        limit.armed = False
+        if limit.struck and not isinstance(error, TaskTimedOut):
+            raise TaskTimedOut(limit.message) from error
+        raise
+    finally:
+        # Python sees to signals at calls: an assignment cannot be interrupted, and from it on nothing strikes.
+        limit.armed = False
+        limit.end()
     if limit.struck:
         raise TaskTimedOut(limit.message)
     return value
 
 
 class _TimeLimit:
-    """A context that raises TaskTimedOut in the main thread, from `seconds` after `start` on, until it is left.
+    """Raises TaskTimedOut in the main thread, from `seconds` after `start` on, while it is `armed`. `end` undoes it.
 
     Whatever else a struck task raises on its way out becomes the cause of the TaskTimedOut.
     """
@@ -123,40 +133,33 @@ class _TimeLimit:
         self.seconds = seconds
         self.message = f"The attempt ran longer than its limit of {seconds:g} s."
         self.struck = False
-        self._armed = False
-        self._former_timer = (0.0, 0.0)
-
-    def __enter__(self) -> Self:
-        self._former_handler = signal.signal(signal.SIGALRM, self._expire)
-        return self
+        self.armed = False
+        self._started: float | None = None
 
     def start(self) -> None:
-        """Start the timer; here and not on entry, so that a timer of no length strikes inside the context."""
+        """Start the timer."""
+        self._former_timer = signal.getitimer(signal.ITIMER_REAL)
+        self._former_handler = signal.getsignal(signal.SIGALRM)
         self._started = time.monotonic()
-        self._armed = True
-        self._former_timer = signal.setitimer(signal.ITIMER_REAL, self.seconds, INTERRUPT_AGAIN_SECONDS)
+        signal.signal(signal.SIGALRM, self._expire)
+        self.armed = True
+        signal.setitimer(signal.ITIMER_REAL, self.seconds, INTERRUPT_AGAIN_SECONDS)
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        try:
-            self._armed = False
-        finally:
-            # Reached also when the timer strikes on the line above.
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._former_handler)
-            self._restore_former_timer()
-        if self.struck and isinstance(error, Exception) and not isinstance(error, TaskTimedOut):
-            raise TaskTimedOut(self.message) from error
-
-    def _expire(self, _number: int, _frame: FrameType | None) -> None:
-        if self._armed:
-            self.struck = True
-            raise TaskTimedOut(self.message)
-
-    def _restore_former_timer(self) -> None:
+    def end(self) -> None:
+        """Give timer and handler back to whom they belonged before. Only when it is no longer armed."""
+        if self._started is None:
+            return
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._former_handler)
         delay, interval = self._former_timer
         if delay:
             left = delay - (time.monotonic() - self._started)
             signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6), interval)
+
+    def _expire(self, _number: int, _frame: FrameType | None) -> None:
+        if self.armed:
+            self.struck = True
+            raise TaskTimedOut(self.message)
 
 
 def attempt(
