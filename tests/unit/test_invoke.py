@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import sys
 import time
 import traceback
 import weakref
@@ -150,6 +151,31 @@ class TestATimeLimit:
             outcome = invoke(tasks.give, ["x"], {}, timeout=limit)
             assert outcome.value == "x" or isinstance(outcome.value, TaskTimedOut)
             assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+    @pytest.mark.parametrize("step", range(1, 40))
+    def test_that_strikes_at_any_call_on_the_way_leaves_no_timer_and_no_handler(self, step: int) -> None:
+        def own_handler(_number: Any, _frame: Any) -> None: ...
+
+        calls = 0
+
+        def strike(_frame: Any, event: str, _arg: Any) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_return")
+            if calls == step:
+                signal.raise_signal(signal.SIGALRM)
+
+        former = signal.signal(signal.SIGALRM, own_handler)
+        try:
+            sys.setprofile(strike)
+            outcome = invoke(tasks.give, ["x"], {}, timeout=500)
+            sys.setprofile(None)
+            assert outcome.value == "x" or isinstance(outcome.value, TaskTimedOut)
+            assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+            assert signal.getsignal(signal.SIGALRM) is own_handler
+        finally:
+            sys.setprofile(None)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, former)
 
 
 def run_attempt(directory: Path, func: Callable[..., Any], *args: Any, **options: Any) -> Outcome:
