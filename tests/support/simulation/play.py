@@ -6,7 +6,7 @@ import gc
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ QUIET_TICKS = 900
 #: Without the safety nets nothing is lost that only they would find.
 FAULTS_WITH_NETS = ("event", "entry", "damage", "torn", "restart", "outage")
 DURATIONS = (0.0, 0.01, 0.05, 0.3, 1.0, 4.0)
+ServerOf = Callable[[World, Oracle], Server]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ class Played:
 class Play:
     """The actors of one seed on one world."""
 
-    def __init__(self, seed: int, directory: Path, *, faults: bool = True, tracing: bool = False) -> None:
+    def __init__(
+        self, seed: int, directory: Path, *, faults: bool = True, tracing: bool = False, server: ServerOf = Server
+    ) -> None:
         self.world = World(seed, tracing=tracing)
         self.directory = directory
         self.settings = settings_of(directory)
@@ -74,7 +77,7 @@ class Play:
         if not self.nets:
             self.world.rates.update(dict.fromkeys(FAULTS_WITH_NETS, 0.0))
         self.oracle = Oracle(self.world, self.flags, self.dependencies, self.retries)
-        self.server = Server(self.world, self.oracle)
+        self.server = server(self.world, self.oracle)
         self.clients: list[ClientActor] = []
         self.ended: list[ClientActor] = []
 
@@ -219,11 +222,11 @@ def _without_nets(stack: ExitStack) -> None:
 
 
 @contextmanager
-def stage(seed: int, *, faults: bool = True, tracing: bool = False) -> Iterator[Play]:
+def stage(seed: int, *, faults: bool = True, tracing: bool = False, server: ServerOf = Server) -> Iterator[Play]:
     """Put a seed's world in place; leave nothing behind."""
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="overnight-sim-", dir=place))
-    play = Play(seed, directory, faults=faults, tracing=tracing)
+    play = Play(seed, directory, faults=faults, tracing=tracing, server=server)
     try:
         with ExitStack() as stack:
             files = stack.enter_context(in_place(play.world, play.child))
@@ -236,12 +239,12 @@ def stage(seed: int, *, faults: bool = True, tracing: bool = False) -> Iterator[
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def played(seed: int, *, faults: bool = True, tracing: bool = False) -> Played:
+def played(seed: int, *, faults: bool = True, tracing: bool = False, server: ServerOf = Server) -> Played:
     """Play one seed and say what came of it."""
     error: BaseException | None = None
     gc.disable()
     try:
-        with stage(seed, faults=faults, tracing=tracing) as play:
+        with stage(seed, faults=faults, tracing=tracing, server=server) as play:
             try:
                 play.run()
             except (Exception, Violation) as found:

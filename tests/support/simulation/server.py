@@ -107,9 +107,10 @@ class Server:
         self._saved = None
         world.note(None, f"server restarts, {'losing nothing' if saved is None else 'having lost something'}")
         if saved is not None:
+            lost = self.data.changes
             self.data, self.queues = pickle.loads(saved)
             self.rollbacks.append({run_id: run.sequence for run_id, run in self.data.runs.items()})
-            self.data.changes += 1_000_000
+            self.data.changes = max(lost, self.data.changes) + 1_000_000
             self.oracle.fell_back()
         if world.random.random() < 0.5:
             self.down_until = world.now + world.random.choice((0.2, 0.5, 2.0))
