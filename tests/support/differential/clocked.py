@@ -16,6 +16,7 @@ import redis
 from overnight.store.redis import RedisStore
 from overnight.store.redis_server import Command, Server
 from overnight.store.scripts import SCRIPTS, Script
+from tests.support.simulation.world import HEARTBEAT, LEASE
 
 PREFIX = "differential"
 CLOCK = f"{{{PREFIX}}}:clock"
@@ -63,6 +64,6 @@ def load_scripts(client: redis.Redis) -> None:
 
 def clocked_store(client: redis.Redis, clock: Callable[[], float], monotonic: Callable[[], float]) -> RedisStore:
     """Return a store on a server that knows the scripts."""
-    store = RedisStore(client, PREFIX, monotonic)
+    store = RedisStore(client, PREFIX, monotonic, lease_seconds=LEASE, heartbeat_seconds=HEARTBEAT)
     store.server = ClockedServer(client, clock)
     return store

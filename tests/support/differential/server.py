@@ -79,7 +79,8 @@ class DifferentialServer(Server):
         client.flushall()
         self._client = client
         self._stores: dict[Line, RedisStore] = {}
-        self._keys = clocked_store(client, world.server_clock, world.server_clock).server.keys
+        self._own = self._store()
+        self._keys = self._own.server.keys
         self._reader = Reader(client, self._keys)
         self._snapshot: list[tuple[bytes, int, bytes]] = []
         self._kept = 0
@@ -88,17 +89,22 @@ class DifferentialServer(Server):
         self._falls: list[tuple[int, int]] = []
         #: Of each run the ids of the events that stand on the real server, by number.
         self._ids: dict[str, list[str]] = {}
+        #: Of each run a position that the real server has lost: whoever is there must hear of it.
+        self._lost: dict[str, str] = {}
         self._call: Call | None = None
         self.compared = 0
 
     def close(self) -> None:
         self._reader.close()
 
+    def _store(self) -> RedisStore:
+        return clocked_store(self._client, self.world.server_clock, lambda: self.world.now)
+
     # Calls.
 
     def _carried_out(self, line: Line, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if line not in self._stores:
-            self._stores[line] = clocked_store(self._client, self.world.server_clock, self.world.server_clock)
+            self._stores[line] = self._store()
         store = self._stores[line]
         theirs = said(lambda: getattr(store, name)(*self._translated(name, arguments), **options))
         self._call = Call(line, name, arguments, theirs, line.store._seen_changes)
@@ -173,10 +179,19 @@ class DifferentialServer(Server):
     def compare_all(self) -> None:
         """Compare all that both sides hold."""
         self.compare(sorted(self.data.runs), (*OF_RUN, *FIXED))
+        self._expect_gaps()
         durations = {name: list(value) for name, value in self.data.durations.items()}
         stored = stored_durations(self._client, self._keys)
         if not alike(durations, stored):
             self._differ("durations", durations, stored)
+
+    def _expect_gaps(self) -> None:
+        """P9: whoever followed a run beyond where the server fell back to is told, whatever has happened since."""
+        for run_id, cursor in self._lost.items():
+            if run_id in self.data.runs:
+                told = self._own.follow(run_id, cursor, 0)
+                if not told or told[0].what is not Happening.GAP:
+                    self._differ(f"a follower of {run_id} at {cursor}, which is lost", Happening.GAP, told)
 
     def compare(self, run_ids: Sequence[str], names: Sequence[str]) -> None:
         """Compare what runs share, and these runs."""
@@ -226,9 +241,12 @@ class DifferentialServer(Server):
             self._falls.append((kept, self.data.changes))
             self._client.flushall()
             self._restore(snapshot)
-            self._ids.clear()
             self._await_the_next_millisecond()
+            followed = {run_id: Cursor(ids[-1], len(ids)).text for run_id, ids in self._ids.items() if ids}
+            self._ids.clear()
             self.compare_all()
+            self._lost |= {id_: text for id_, text in followed.items() if text != self._cursor(id_, text)}
+            self._expect_gaps()
 
     def _dumped(self) -> list[tuple[bytes, int, bytes]]:
         keys = [key for key in self._client.scan_iter() if key != CLOCK.encode()]

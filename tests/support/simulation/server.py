@@ -18,7 +18,7 @@ from overnight.store.records import Happening, RunEvent
 from overnight.transport.memory import MemoryTransport
 from overnight.transport.port import Entry
 from tests.support.simulation.oracle import Oracle
-from tests.support.simulation.world import World
+from tests.support.simulation.world import HEARTBEAT, LEASE, World
 
 WRITING = frozenset(
     {
@@ -123,13 +123,18 @@ class Server:
         self.down_until = 0.0
 
 
+def store_on(world: World) -> MemoryStore:
+    """Return a memory store on a world's clocks."""
+    return MemoryStore(world.server_clock, lambda: world.now, lease_seconds=LEASE, heartbeat_seconds=HEARTBEAT)
+
+
 class Line:
     """One actor's connection to the server: every port of the store."""
 
     def __init__(self, server: Server, owner: str) -> None:
         self.server = server
         self.owner = owner
-        self.store = MemoryStore(now=server.world.server_clock)
+        self.store = store_on(server.world)
         self._known_rollbacks: dict[str, int] = {}
         #: Called when a scheduler begins to wait: everything it heard has been handled.
         self.at_rest: Callable[[], None] | None = None
