@@ -119,14 +119,12 @@ class WorkerActor:
                 if world.now >= leftovers_at:
                     leftovers_at = world.now + LEFTOVERS_SECONDS
                     foreman.deliver_leftovers()
-                entry = belt.pop(QUEUE)
+                entry = belt.take(QUEUE, max(0.01, heartbeat.due_at - world.now))
             except Unreachable:
                 leftovers_at = 0.0
                 world.sleep(0.3)
                 continue
-            if entry is None:
-                world.park(max(0.01, heartbeat.due_at - world.now))
-            else:
+            if entry is not None:
                 play.oracle.claiming(self.name)
                 foreman.run(entry)
 

@@ -72,7 +72,7 @@ class Play:
         if faults:
             self.world.rates = {fault: draw.choice(RATES) for fault in FAULTS}
         if not self.nets:
-            self.world.rates.update(dict.fromkeys(FAULTS_WITH_NETS, 0.0))
+            self.world.rates = self.world.rates | dict.fromkeys(FAULTS_WITH_NETS, 0.0)
         self.oracle = Oracle(self.world, self.flags, self.dependencies, self.retries)
         self.server = Server(self.world, self.oracle)
         self.clients: list[ClientActor] = []

@@ -17,9 +17,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from random import Random
 from typing import Any
 
+from overnight.config import Settings
+from overnight.launch import BLOBS, RunOptions
+from overnight.messages import RunContext
 from tests.support.simulation.world import World
 
 _FILE_STEPS = ("link", "rename")
@@ -200,7 +204,36 @@ def _replacements(world: World) -> dict[Any, Any]:
     }
 
 
-_NOT_THREADING = ("overnight.graph", "overnight.base_executor", "overnight.invoke", "overnight.task_log")
+@cache
+def _users(_loaded: int) -> list[tuple[Any, str]]:
+    """Return the names of the product's modules that stand for the machine, with their modules.
+
+    `_loaded` is the number of modules: whenever there are more, one looks again.
+    """
+    users = []
+    for name, module in list(sys.modules.items()):
+        if not name.startswith(("overnight.", "overnight_worker.")):
+            continue
+        for attribute in ("time", "secrets", "random", "threading", "select"):
+            found = module.__dict__.get(attribute)
+            if found in (time, secrets, random, select) or (found is threading and name == "overnight.following"):
+                users.append((module, attribute))
+    return users
+
+
+def _surroundings(options: RunOptions, settings: Settings) -> RunContext:
+    """Return what tasks find around them: nothing of this machine, which they do not look at."""
+    return RunContext(
+        directory="/",
+        umask=0o077,
+        environment={},
+        import_paths=[],
+        log_dir=options.log_dir,
+        verbosity=options.verbosity,
+        status_dir=options.status_dir,
+        blob_dir=str(settings.state_dir / BLOBS),
+        fork_tasks=options.fork_tasks,
+    )
 
 
 @contextmanager
@@ -208,6 +241,7 @@ def in_place(world: World, child: Any) -> Iterator[SimOs]:
     """Put a world in place of the machine for the product's modules that it uses."""
     import overnight.flag_files
     import overnight.flag_writing
+    import overnight.launch
     import overnight_worker.nursery
 
     stands = _replacements(world)
@@ -218,13 +252,9 @@ def in_place(world: World, child: Any) -> Iterator[SimOs]:
         changed.append((module, name, getattr(module, name)))
         setattr(module, name, value)
 
-    for name, module in list(sys.modules.items()):
-        if not name.startswith(("overnight.", "overnight_worker.")):
-            continue
-        for attribute in ("time", "secrets", "random", "threading", "select"):
-            found = module.__dict__.get(attribute)
-            if found in (time, secrets, random, select) or (found is threading and name == "overnight.following"):
-                put(module, attribute, stands[found])
+    for module, attribute in _users(len(sys.modules)):
+        put(module, attribute, stands[getattr(module, attribute)])
+    put(overnight.launch, "context_of", _surroundings)
     put(overnight.flag_writing, "os", files)
     put(overnight.flag_writing, "_syncfs", lambda _descriptor: True)
     put(overnight.flag_files, "os", SimReadingOs(world))

@@ -7,7 +7,7 @@ lost before or after it was carried out, or carried out twice, as a client that 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from overnight.errors import Unreachable
@@ -46,12 +46,17 @@ class Server:
         self._scripts_until_loss = 0
         oracle.server = self
 
+    @property
+    def is_down(self) -> bool:
+        """Tell whether nobody can reach the server now."""
+        return self.world.now < self.down_until
+
     def call(self, line: Line, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Carry one call out, or fail."""
         world = self.world
         world.step(name)
         self._maybe_restart()
-        if world.now < self.down_until:
+        if self.is_down:
             world.sleep(0.05)
             raise Unreachable("The server is down.")
         if world.strikes("request"):
@@ -147,28 +152,43 @@ class Line:
         """Wait as the scheduler does."""
         if self.at_rest is not None:
             self.at_rest()
-        world = self.server.world
-        deadline = world.now + seconds
+        deadline = self.server.world.now + seconds
         while True:
             gaps = [gap for run_id, cursor in cursors.items() for gap in self._gap(run_id, cursor)]
             held = {run_id: self._held_back(run_id, cursor) for run_id, cursor in cursors.items()}
             events, changed = self.server.call(self, "wait", (held, 0), {})
-            events = [event for event in gaps + events if not world.strikes("event")]
-            if events or changed or world.now >= deadline:
+            events = self._heard(gaps + events)
+            if events or changed or self.server.world.now >= deadline:
                 return self._reached(events), changed
-            world.park(deadline - world.now)
+            self._listen(deadline, cursors)
 
     def follow(self, run_id: str, cursor: str, seconds: float) -> list[RunEvent]:
         """Wait as a client does."""
-        world = self.server.world
-        deadline = world.now + seconds
+        deadline = self.server.world.now + seconds
         while True:
             gaps = list(self._gap(run_id, cursor))
             events = self.server.call(self, "follow", (run_id, self._held_back(run_id, cursor), 0), {})
-            events = [event for event in gaps + events if not world.strikes("event")]
-            if events or world.now >= deadline:
+            events = self._heard(gaps + events)
+            if events or self.server.world.now >= deadline:
                 return self._reached(events)
-            world.park(deadline - world.now)
+            self._listen(deadline, {run_id: cursor})
+
+    def _listen(self, deadline: float, cursors: Mapping[str, str]) -> None:
+        """Wait at the server: nothing goes over the line before there is something to tell."""
+        server = self.server
+        while server.world.now < deadline:
+            server.world.park(deadline - server.world.now, listening=True)
+            is_changed = self.store._seen_changes != self.server.data.changes
+            if server.is_down or is_changed or any(self._has_news(*one) for one in cursors.items()):
+                return
+
+    def _has_news(self, run_id: str, cursor: str) -> bool:
+        run = self.server.data.runs.get(run_id)
+        return run is None or run.sequence != Cursor.parse(self._held_back(run_id, cursor)).number
+
+    def _heard(self, events: list[RunEvent]) -> list[RunEvent]:
+        """Return the events that are not lost on their way."""
+        return [event for event in events if not self.server.world.strikes("event")]
 
     # A server that lost entries numbers new ones from where it fell back to. A real one's carry times besides, by
     # which a follower that was further sees with the first new entry that some are gone.
@@ -255,7 +275,18 @@ class Belt:
             self._server.world.step("popped")
         return entry
 
+    def take(self, queue: str, seconds: float) -> Entry | None:
+        """Take an entry as soon as there is one, at most so many seconds later."""
+        server, world = self._server, self._server.world
+        deadline = world.now + seconds
+        entry = self.pop(queue)
+        while entry is None and world.now < deadline:
+            world.park(deadline - world.now, listening=True)
+            if server.is_down or server.queues.depth(queue):
+                entry = self.pop(queue)
+        return entry
+
     def _step(self, name: str) -> None:
         self._server.world.step(name)
-        if self._server.world.now < self._server.down_until:
+        if self._server.is_down:
             raise Unreachable("The server is down.")
