@@ -33,7 +33,6 @@ class SimTime:
     """The time module on a simulated clock."""
 
     strftime = staticmethod(time.strftime)
-    gmtime = staticmethod(time.gmtime)
     localtime = staticmethod(time.localtime)
 
     def __init__(self, world: World) -> None:
@@ -49,6 +48,9 @@ class SimTime:
 
     def time(self) -> float:
         return self._world.wall + self._world.now
+
+    def gmtime(self, seconds: float | None = None) -> Any:
+        return time.gmtime(self.time() if seconds is None else seconds)
 
     def sleep(self, seconds: float) -> None:
         self._world.sleep(seconds)
