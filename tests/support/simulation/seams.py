@@ -6,6 +6,7 @@ time module is enough. Nothing stays replaced when the world has been left.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import os
@@ -47,7 +48,7 @@ class SimTime:
         return int(self._world.now * 1e9)
 
     def time(self) -> float:
-        return self._world.wall + self._world.now
+        return self._world.wall_clock()
 
     def gmtime(self, seconds: float | None = None) -> Any:
         return time.gmtime(self.time() if seconds is None else seconds)
@@ -131,11 +132,28 @@ class SimOs:
     def __init__(self, world: World) -> None:
         self._world = world
         self._stamps = itertools.count(1_700_000_000_000_000_000)
-        #: Called with (directory's descriptor, name) when a flag is in place.
+        #: Called with (name, whether it is torn) when a flag is in place.
         self.placed: Any = None
+        #: Called with the name of a flag that cannot be written.
+        self.refused: Any = None
+        self._full_until = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+    def open(self, path: Any, flags: int, *mode: Any, **options: Any) -> int:
+        if flags & os.O_CREAT and self._world.current is not None and self._is_full():
+            if self.refused is not None:
+                self.refused(os.path.basename(path).rpartition(".flag.")[0] + ".flag")  # noqa: PTH119 - may be text
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return os.open(path, flags, *mode, **options)
+
+    def _is_full(self) -> bool:
+        world = self._world
+        if world.strikes("disk"):
+            self._full_until = world.now + world.random.choice((0.0, 0.5, 3.0, 12.0))
+            return True
+        return world.storm and world.now < self._full_until
 
     def fsync(self, _descriptor: int) -> None:
         return
@@ -245,6 +263,7 @@ def in_place(world: World, child: Any) -> Iterator[SimOs]:
     import overnight.flag_writing
     import overnight.launch
     import overnight_worker.nursery
+    import overnight_worker.spool
 
     stands = _replacements(world)
     files = SimOs(world)
@@ -260,6 +279,7 @@ def in_place(world: World, child: Any) -> Iterator[SimOs]:
     put(overnight.flag_writing, "os", files)
     put(overnight.flag_writing, "_syncfs", lambda _descriptor: True)
     put(overnight.flag_files, "os", SimReadingOs(world))
+    put(overnight_worker.spool, "os", files)
     put(overnight_worker.nursery, "ChildProcess", child)
     before = logging.root.manager.disable
     if world.trace is None:

@@ -10,13 +10,12 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from overnight.errors import Unreachable
+from overnight.errors import StoreFull, Unreachable
 from overnight.store.codec import Cursor
 from overnight.store.memory import MemoryStore
 from overnight.store.memory_data import MemoryData
 from overnight.store.records import Happening, RunEvent
 from overnight.transport.memory import MemoryTransport
-from overnight.transport.port import Entry
 from tests.support.simulation.oracle import Oracle
 from tests.support.simulation.world import World
 
@@ -27,6 +26,8 @@ WRITING = frozenset(
         "register", "heartbeat", "unregister", "claim", "commit", "give_back",
     }
 )  # fmt: skip
+#: What a server without room refuses.
+NEEDS_ROOM = frozenset({"open_run", "put_blobs", "add_tasks", "dispatch"})
 #: What wakes those who wait for events.
 TELLING = WRITING - {"put_blobs", "rewrite_result", "take_epoch", "write_durations", "register", "heartbeat"}
 
@@ -40,6 +41,7 @@ class Server:
         self.data = MemoryData()
         self.queues = MemoryTransport()
         self.down_until = 0.0
+        self.full_until = 0.0
         #: For each restart that lost something: run id -> number of the last event that is still known.
         self.rollbacks: list[dict[str, int]] = []
         self._saved: bytes | None = None
@@ -61,6 +63,8 @@ class Server:
             raise Unreachable("The server is down.")
         if world.strikes("request"):
             raise Unreachable("The request was lost.")
+        if name in NEEDS_ROOM and self._is_full():
+            raise StoreFull("There is no room.")
         reply = self._carried_out(line, name, arguments, options)
         if name in WRITING and world.strikes("repeat"):
             world.sleep(world.random.choice((0.0, 0.01, 0.1, 1.0)))
@@ -82,6 +86,12 @@ class Server:
         if name in TELLING:
             self.world.wake_all()
         return reply
+
+    def _is_full(self) -> bool:
+        world = self.world
+        if world.strikes("memory"):
+            self.full_until = world.now + world.random.choice((0.3, 2.0, 8.0))
+        return world.storm and world.now < self.full_until
 
     # Restarts.
 
@@ -135,6 +145,8 @@ class Line:
         self.owner = owner
         self.store = MemoryStore(now=server.world.server_clock)
         self._known_rollbacks: dict[str, int] = {}
+        #: The last event of each run that was lost on its way here, and how often the server had fallen back by then.
+        self._lost: dict[str, tuple[int, int]] = {}
         #: Called when a scheduler begins to wait: everything it heard has been handled.
         self.at_rest: Callable[[], None] | None = None
 
@@ -187,8 +199,24 @@ class Line:
         return run is None or run.sequence != Cursor.parse(self._held_back(run_id, cursor)).number
 
     def _heard(self, events: list[RunEvent]) -> list[RunEvent]:
-        """Return the events that are not lost on their way."""
-        return [event for event in events if not self.server.world.strikes("event")]
+        """Return the events that arrive: some never do, some twice, some with a later look."""
+        world = self.server.world
+        heard: list[RunEvent] = []
+        for event in events:
+            kind = world.random.choice(("lost", "lost", "doubled", "late")) if world.strikes("event") else ""
+            if kind == "late":
+                break
+            if kind == "lost" and event.what is not Happening.GAP:
+                self._lost[event.run_id] = (Cursor.parse(event.cursor).number, len(self.server.rollbacks))
+            elif kind != "lost":
+                heard += [event] * (2 if kind == "doubled" else 1)
+        return heard
+
+    def _past_lost(self, run_id: str, cursor: str) -> str:
+        """Return the cursor behind what was lost on the way: nobody looks for that again."""
+        number, rollbacks = self._lost.get(run_id, (0, 0))
+        is_behind = number > Cursor.parse(cursor).number and rollbacks == len(self.server.rollbacks)
+        return Cursor(f"{number}-0", number).text if is_behind else cursor
 
     # A server that lost entries numbers new ones from where it fell back to. A real one's carry times besides, by
     # which a follower that was further sees with the first new entry that some are gone.
@@ -199,6 +227,7 @@ class Line:
         return min(numbers) if numbers else None
 
     def _held_back(self, run_id: str, cursor: str) -> str:
+        cursor = self._past_lost(run_id, cursor)
         base, number = self._base(run_id), Cursor.parse(cursor).number
         if base is None or number <= base:
             return cursor
@@ -221,72 +250,3 @@ class Line:
         snapshot = self.server.call(self, "load_run", (run_id,), {})
         self._known_rollbacks[run_id] = len(self.server.rollbacks)
         return snapshot
-
-
-class Belt:
-    """One actor's connection to the queues."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def push(self, entries: Sequence[Entry]) -> None:
-        self._step("push")
-        world = self._server.world
-        for entry in entries:
-            if world.strikes("entry"):
-                self._mislead(entry)
-            else:
-                self._server.queues.push([entry])
-        world.wake_all()
-
-    def _mislead(self, entry: Entry) -> None:
-        """Lose an entry, double it, or deliver it late."""
-        world = self._server.world
-        kind = world.random.choice(("lost", "doubled", "late"))
-        world.note(None, f"queue entry {kind}")
-        if kind == "doubled":
-            self._server.queues.push([entry])
-            self._server.queues.push([entry])
-        if kind == "late":
-
-            def deliver() -> None:
-                self._server.queues.push([entry])
-                world.wake_all()
-
-            world.start("late", deliver, world.random.random() * 6.0)
-
-    def missing(self, entries: Sequence[Entry]) -> list[Entry]:
-        self._step("missing")
-        return self._server.queues.missing(entries)
-
-    def remove(self, entries: Sequence[Entry]) -> None:
-        self._step("remove")
-        self._server.queues.remove(entries)
-
-    def depth(self, queue: str) -> int:
-        self._step("depth")
-        return self._server.queues.depth(queue)
-
-    def pop(self, queue: str) -> Entry | None:
-        """Take an entry, as a worker does; killed right after it, the entry is in no list."""
-        self._step("pop")
-        entry = self._server.queues.pop(queue)
-        if entry is not None and self._server.world.storm:
-            self._server.world.step("popped")
-        return entry
-
-    def take(self, queue: str, seconds: float) -> Entry | None:
-        """Take an entry as soon as there is one, at most so many seconds later."""
-        server, world = self._server, self._server.world
-        deadline = world.now + seconds
-        entry = self.pop(queue)
-        while entry is None and world.now < deadline:
-            world.park(deadline - world.now, listening=True)
-            if server.is_down or server.queues.depth(queue):
-                entry = self.pop(queue)
-        return entry
-
-    def _step(self, name: str) -> None:
-        self._server.world.step(name)
-        if self._server.is_down:
-            raise Unreachable("The server is down.")

@@ -16,34 +16,10 @@ from zlib import crc32
 
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]  # it ships no types
 
-TICK = 0.25
-LEASE = 3.0
-HEARTBEAT = 1.0
-RATES = (0.0, 0.0, 0.01, 0.04, 0.1)
-#: Each fault with the factor that turns a rate per tick into one per opportunity.
-FAULTS = {
-    "kill": 0.08,
-    "pause": 0.4,
-    "request": 0.3,
-    "reply": 0.3,
-    "repeat": 0.3,
-    "restart": 0.06,
-    "outage": 0.04,
-    "entry": 1.0,
-    "event": 2.0,
-    "torn": 1.0,
-    "damage": 1.0,
-    "clock": 0.1,
-    "child": 0.4,
-    "slow": 0.5,
-    "steer": 0.3,
-}
-#: What may cost a lease.
-COSTLY = frozenset({"kill", "request", "restart", "outage", "torn", "clock", "slow"})
-#: Before these steps the longest pauses fall.
-DANGEROUS = frozenset(
-    {"link", "rename", "commit", "heartbeat", "adopt", "invalidate", "dispatch", "claim", "add_tasks", "give_back"}
-)
+from tests.support.simulation.faults import COSTLY, COSTLY_TO_ALL, DANGEROUS, FAULTS, PAUSES, TICK
+
+#: The wall clock at the world's zero.
+EPOCH = 1_700_000_000.0
 
 
 class Killed(BaseException):
@@ -78,14 +54,16 @@ class World:
         self.random = Random(seed)
         self.seed = seed
         self.now = 1000.0
-        self.wall = 1_700_000_000.0
         self.server_skew = 0.0
+        #: How far the wall clock of an actor is off, in seconds.
+        self.wall_skews: dict[str, float] = {}
         self.storm = True
         self._odds: dict[str, float] = {}
         self._rates: dict[str, float] = {}
         self.struck: Counter[str] = Counter()
         self.steps = 0
-        self.last_cost = self.now
+        #: Until when an actor has met what may cost a lease; under "" what may cost anybody's.
+        self.costs: dict[str, float] = {}
         self.digest = 0
         self.trace: list[str] | None = [] if tracing else None
         self.broken: BaseException | None = None
@@ -133,6 +111,7 @@ class World:
         if actor.dead or actor.ended:
             return
         self.note(actor, "killed")
+        self.cost(actor.name)
         actor.dead = True
         self._waiting.pop(actor, None)
         if actor is self.current:
@@ -252,8 +231,8 @@ class World:
         odds = self._odds.get("pause") if self.storm else None
         if odds is not None and self.random.random() < odds * (1.0 if point in DANGEROUS else 0.1):
             self.struck["pause"] += 1
-            length = LEASE * self.random.choice((0.1, 0.3, 0.8, 1.2, 1.5, 2.5, 4.0))
-            self.last_cost = max(self.last_cost, self.now + length)
+            length = self.random.choice(PAUSES)
+            self.cost(self._living().name, length)
             return length
         return self.random.random() * 0.004
 
@@ -264,9 +243,15 @@ class World:
             return False
         self.struck[fault] += 1
         self.note(self.current, f"fault: {fault}")
-        if fault in COSTLY:
-            self.last_cost = max(self.last_cost, self.now)
+        if fault in COSTLY_TO_ALL:
+            self.cost("")
+        elif fault in COSTLY and self.current is not None:
+            self.cost(self.current.name)
         return True
+
+    def cost(self, name: str, seconds: float = 0.0) -> None:
+        """Note that an actor, or with "" anybody, may lose a lease from what happens now and lasts so long."""
+        self.costs[name] = max(self.costs.get(name, 0.0), self.now + seconds)
 
     def note(self, actor: Actor | None, what: str) -> None:
         """Add a line to the trace, and to its digest."""
@@ -277,4 +262,14 @@ class World:
 
     def server_clock(self) -> float:
         """Return the server's wall clock."""
-        return self.wall + self.now + self.server_skew
+        return EPOCH + self.now + self.server_skew
+
+    def wall_clock(self) -> float:
+        """Return the wall clock of the current actor."""
+        actor = self.current
+        if actor is None:
+            return EPOCH + self.now
+        if self.strikes("wall"):
+            skew = self.random.choice((-86400.0, -3600.0, -2.0, 2.0, 3600.0, 86400.0))
+            self.wall_skews[actor.name] = self.wall_skews.get(actor.name, 0.0) + skew
+        return EPOCH + self.now + self.wall_skews.get(actor.name, 0.0)
