@@ -174,12 +174,9 @@ class RedisReading:
         Returns the events, the ids of runs that are gone, and the control stream's new position if it moved.
         """
         keys = self.server.keys
-        heads = self.server.send_all(("HGET", keys.of_run(run_id, "meta"), "sequence") for run_id in cursors)
-        numbers = dict(zip(cursors, heads, strict=True))
-        gone = [run_id for run_id, number in numbers.items() if number is None]
-        behind = [run_id for run_id in cursors if run_id not in gone and int(numbers[run_id]) < cursors[run_id].number]
-        if gone or behind:
-            return [self._rolled_back(run_id) for run_id in behind], gone, None
+        gone, behind, fallen = self._losses(cursors, control)
+        if gone or behind or fallen is not None:
+            return [self._rolled_back(run_id) for run_id in behind], gone, fallen
         names = {keys.of_run(run_id, "events").encode(): run_id for run_id in cursors}
         positions = {name.decode(): cursors[run_id].entry_id for name, run_id in names.items()}
         if control is not None:
@@ -192,6 +189,22 @@ class RedisReading:
             elif entries:
                 moved = entries[-1][0].decode()
         return events, gone, moved
+
+    def _losses(self, cursors: Mapping[str, Cursor], control: str | None) -> tuple[list[str], list[str], str | None]:
+        """Return what a server that fell back has lost: the runs that are gone, those whose streams end before what
+        their follower has seen, and the end of the control stream if that is before `control`."""
+        keys = self.server.keys
+        commands: list[Command] = [("HGET", keys.of_run(run_id, "meta"), "sequence") for run_id in cursors]
+        if control is not None:
+            commands.append(("XREVRANGE", keys.shared("control"), "+", "-", "COUNT", 1))
+        replies = self.server.send_all(commands)
+        numbers = dict(zip(cursors, replies, strict=False))
+        gone = [run_id for run_id, number in numbers.items() if number is None]
+        behind = [run_id for run_id in cursors if run_id not in gone and int(numbers[run_id]) < cursors[run_id].number]
+        if control is None:
+            return gone, behind, None
+        end = replies[-1][0][0].decode() if replies[-1] else "0-0"
+        return gone, behind, end if _place(end) < _place(control) else None
 
     def _rolled_back(self, run_id: str) -> RunEvent:
         """Return the GAP of a run whose server lost entries that the follower has seen."""
@@ -216,3 +229,9 @@ class RedisReading:
         if not reply:
             return []
         return [(name, entries) for name, entries in (reply.items() if isinstance(reply, dict) else reply)]
+
+
+def _place(entry_id: str) -> tuple[int, int]:
+    """Return the id of a stream's entry as it is ordered."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)

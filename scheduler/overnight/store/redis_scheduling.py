@@ -31,11 +31,22 @@ from overnight.store.scripts import MOST_TASKS
 
 
 class RedisScheduling(RedisReading):
-    """The `SchedulingStore` on a server."""
+    """The `SchedulingStore` on a server. A server's clock that moved against `monotonic` by more than a heartbeat gives
+    every lease one fresh term of `lease_seconds`."""
 
-    def __init__(self, client: redis.Redis, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        prefix: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
         super().__init__(client, prefix)
         self._monotonic = monotonic
+        self._lease_seconds = lease_seconds
+        self._heartbeat_seconds = heartbeat_seconds
         self._control: str | None = None
         self._offset: float | None = None
 
@@ -153,13 +164,14 @@ class RedisScheduling(RedisReading):
     def _forgive_a_moved_clock(self, epoch: Epoch, now: float) -> None:
         """Give every lease a fresh term if the server's clock moved against this host's monotonic one."""
         offset = now - self._monotonic()
-        moved, self._offset = abs(offset - (self._offset or offset)), offset
-        if moved <= HEARTBEAT_SECONDS:
-            return
-        held = self.server.send(("ZRANGE", self.server.keys.shared("leases"), 0, -1))
-        for piece in chunks(held, MOST_TASKS):
-            reply = self.server.send(self.server.on_shared(scripts.GRACE, *fence(epoch), LEASE_SECONDS, *piece))
-            check_known(reply, "")
+        if self._offset is not None and abs(offset - self._offset) > self._heartbeat_seconds:
+            held = self.server.send(("ZRANGE", self.server.keys.shared("leases"), 0, -1))
+            for piece in chunks(held, MOST_TASKS):
+                reply = self.server.send(
+                    self.server.on_shared(scripts.GRACE, *fence(epoch), repr(self._lease_seconds), *piece)
+                )
+                check_known(reply, "")
+        self._offset = offset
 
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
         """Wait for events or a change of the set of active runs since `active_runs` or the last such answer.

@@ -6,7 +6,7 @@ import gc
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ DURATIONS = (0.0, 0.01, 0.05, 0.3, 1.0, 4.0)
 SEASONS = (0, 0, 1, 1, 2)
 #: Results lie in the store, or all elsewhere.
 INLINE_BYTES = (1 << 16, 1 << 16, 16)
+#: What makes the server of a world.
+ServerOf = Callable[[World, Oracle], Server]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ class Played:
 class Play:
     """The actors of one seed on one world."""
 
-    def __init__(self, seed: int, directory: Path, *, faults: bool = True, tracing: bool = False) -> None:
+    def __init__(
+        self, seed: int, directory: Path, *, faults: bool = True, tracing: bool = False, server: ServerOf = Server
+    ) -> None:
         self.world = World(seed, tracing=tracing)
         self.directory = directory
         draw = self.world.random
@@ -77,7 +81,7 @@ class Play:
         #: How often the command is given again before all is quiet.
         self.seasons = draw.choice(SEASONS) if faults else 0
         self.oracle = Oracle(self.world, self.flags if self.has_flags else None, self.dependencies, self.retries)
-        self.server = Server(self.world, self.oracle)
+        self.server = server(self.world, self.oracle)
         self.clients: list[ClientActor] = []
         self.ended: list[ClientActor] = []
         self.gremlin = Gremlin(self)
@@ -193,11 +197,11 @@ def _without_nets(stack: ExitStack) -> None:
 
 
 @contextmanager
-def stage(seed: int, *, faults: bool = True, tracing: bool = False) -> Iterator[Play]:
+def stage(seed: int, *, faults: bool = True, tracing: bool = False, server: ServerOf = Server) -> Iterator[Play]:
     """Put a seed's world in place; leave nothing behind."""
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="overnight-sim-", dir=place))
-    play = Play(seed, directory, faults=faults, tracing=tracing)
+    play = Play(seed, directory, faults=faults, tracing=tracing, server=server)
     try:
         with ExitStack() as stack:
             files = stack.enter_context(in_place(play.world, play.child))
@@ -210,12 +214,12 @@ def stage(seed: int, *, faults: bool = True, tracing: bool = False) -> Iterator[
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def played(seed: int, *, faults: bool = True, tracing: bool = False) -> Played:
+def played(seed: int, *, faults: bool = True, tracing: bool = False, server: ServerOf = Server) -> Played:
     """Play one seed and say what came of it."""
     error: BaseException | None = None
     gc.disable()
     try:
-        with stage(seed, faults=faults, tracing=tracing) as play:
+        with stage(seed, faults=faults, tracing=tracing, server=server) as play:
             try:
                 play.run()
             except (Exception, Violation) as found:

@@ -16,6 +16,7 @@ from overnight.store.memory import MemoryStore
 from overnight.store.memory_data import MemoryData
 from overnight.store.records import Happening, RunEvent
 from overnight.transport.memory import MemoryTransport
+from tests.support.simulation.faults import HEARTBEAT, LEASE
 from tests.support.simulation.oracle import Oracle
 from tests.support.simulation.world import World
 
@@ -122,9 +123,10 @@ class Server:
         self._saved = None
         world.note(None, f"server restarts, {'losing nothing' if saved is None else 'having lost something'}")
         if saved is not None:
+            lost = self.data.changes
             self.data, self.queues = pickle.loads(saved)
             self.rollbacks.append({run_id: run.sequence for run_id, run in self.data.runs.items()})
-            self.data.changes += 1_000_000
+            self.data.changes = max(lost, self.data.changes) + 1_000_000
             self.oracle.fell_back()
         if world.random.random() < 0.5:
             self.down_until = world.now + world.random.choice((0.2, 0.5, 2.0))
@@ -137,13 +139,18 @@ class Server:
         self.down_until = 0.0
 
 
+def store_on(world: World) -> MemoryStore:
+    """Return a memory store on a world's clocks."""
+    return MemoryStore(world.server_clock, lambda: world.now, lease_seconds=LEASE, heartbeat_seconds=HEARTBEAT)
+
+
 class Line:
     """One actor's connection to the server: every port of the store."""
 
     def __init__(self, server: Server, owner: str) -> None:
         self.server = server
         self.owner = owner
-        self.store = MemoryStore(now=server.world.server_clock)
+        self.store = store_on(server.world)
         self._known_rollbacks: dict[str, int] = {}
         #: The last event of each run that was lost on its way here, and how often the server had fallen back by then.
         self._lost: dict[str, tuple[int, int]] = {}
@@ -172,7 +179,7 @@ class Line:
             events = self._heard(gaps + events)
             if events or changed or self.server.world.now >= deadline:
                 return self._reached(events), changed
-            self._listen(deadline, cursors)
+            self._listen(deadline, cursors, self.store._seen_changes)
 
     def follow(self, run_id: str, cursor: str, seconds: float) -> list[RunEvent]:
         """Wait as a client does."""
@@ -183,14 +190,15 @@ class Line:
             events = self._heard(gaps + events)
             if events or self.server.world.now >= deadline:
                 return self._reached(events)
-            self._listen(deadline, {run_id: cursor})
+            self._listen(deadline, {run_id: cursor}, None)
 
-    def _listen(self, deadline: float, cursors: Mapping[str, str]) -> None:
-        """Wait at the server: nothing goes over the line before there is something to tell."""
+    def _listen(self, deadline: float, cursors: Mapping[str, str], changes: int | None) -> None:
+        """Wait at the server: nothing goes over the line before there is something to tell, for those who know of so
+        many `changes` of the set of active runs that there are others."""
         server = self.server
         while server.world.now < deadline:
             server.world.park(deadline - server.world.now, listening=True)
-            is_changed = self.store._seen_changes != self.server.data.changes
+            is_changed = changes not in (None, server.data.changes)
             if server.is_down or is_changed or any(self._has_news(*one) for one in cursors.items()):
                 return
 
