@@ -33,6 +33,8 @@ from tests.support.simulation.world import Overrun, Violation, World
 STORM_TICKS = 150
 QUIET_TICKS = 900
 DURATIONS = (0.0, 0.01, 0.05, 0.3, 1.0, 4.0)
+#: Short ones go many to a batch.
+SHORT = (0.01, 0.03, 0.06, 0.1)
 SEASONS = (0, 0, 1, 1, 2)
 #: Results lie in the store, or all elsewhere.
 INLINE_BYTES = (1 << 16, 1 << 16, 16)
@@ -68,7 +70,8 @@ class Play:
         self.flags = directory / "flags"
         self.dependencies = _graph(draw)
         self.retries = {name: draw.choice((0, 0, 0, 0, 2, 2, 3, -1)) for name in self.dependencies}
-        self.durations = {name: draw.choice(DURATIONS) for name in self.dependencies}
+        durations = draw.choice((DURATIONS, DURATIONS, SHORT))
+        self.durations = {name: draw.choice(durations) for name in self.dependencies}
         tasks.FAILING.clear()
         for name, number in self.retries.items():
             if number < 0:

@@ -47,6 +47,7 @@ class Server:
         self.rollbacks: list[dict[str, int]] = []
         self._saved: bytes | None = None
         self._scripts_until_loss = 0
+        self._is_telling = False
         oracle.server = self
 
     @property
@@ -83,6 +84,7 @@ class Server:
             return method(*arguments, **options)
         with self.oracle.script(line.owner, name, arguments) as told:
             reply = told.reply = method(*arguments, **options)
+        self._is_telling = name in TELLING
         self._count_script()
         if name in TELLING:
             self.world.wake_all()
@@ -102,7 +104,7 @@ class Server:
             kind = world.random.choice(("nothing", "some", "some", "some", "all"))
             if kind == "some":
                 self._saved = pickle.dumps((self.data, self.queues))
-                self._scripts_until_loss = world.random.randint(1, 12)
+                self._scripts_until_loss = world.random.randint(1, world.random.choice((3, 12)))
             else:
                 self.restart(pickle.dumps((MemoryData(), MemoryTransport())) if kind == "all" else None)
         if world.strikes("outage"):
@@ -111,9 +113,10 @@ class Server:
             world.server_skew += world.random.choice((-8.0, -2.0, -0.5, 0.5, 2.0, 8.0))
 
     def _count_script(self) -> None:
+        """Fall back after so many scripts that changed a run: signs of life do not count."""
         if self._saved is None:
             return
-        self._scripts_until_loss -= 1
+        self._scripts_until_loss -= int(self._is_telling)
         if self._scripts_until_loss <= 0 or not self.world.storm:
             self.restart(self._saved)
 
@@ -121,6 +124,7 @@ class Server:
         """Come back with what was saved; None: with everything. Half of all restarts are hidden by the client."""
         world = self.world
         self._saved = None
+        world.cost("")
         world.note(None, f"server restarts, {'losing nothing' if saved is None else 'having lost something'}")
         if saved is not None:
             lost = self.data.changes
