@@ -256,10 +256,11 @@ class Scheduler:
             snapshot = self._store.load_run(run_id)
             failpoints.reach("scheduler.after_state_read")
             run = self._runs.get(run_id)
-            if run is None:
+            fell_back = run is not None and run.known > snapshot.run.added
+            if run is None or fell_back:  # of the tasks in memory the server has lost some: they come once more
                 run, actions = take_over(snapshot, self._keyring, self._learned, self._now())
                 was_dispatched = any(snapshot.states[1::2])  # an ended run that came back, or one that fell back
-                run.look_first = inherited or run.record.look_first or was_dispatched
+                run.look_first = inherited or fell_back or run.record.look_first or was_dispatched
                 self._runs[run_id] = run
                 _logger.info("run %s (%s): %d tasks", run_id, run.record.name, run.known)
             else:

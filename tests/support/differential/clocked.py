@@ -18,7 +18,7 @@ import redis
 from overnight.store.redis import RedisStore
 from overnight.store.redis_server import Command, Server
 from overnight.store.scripts import SCRIPTS, Script
-from tests.support.simulation.world import HEARTBEAT, LEASE
+from tests.support.simulation.faults import HEARTBEAT, LEASE
 
 PREFIX = "differential"
 CLOCK = f"{{{PREFIX}}}:clock"
