@@ -35,7 +35,6 @@ def read_again(run: ActiveRun, snapshot: RunSnapshot, now: float) -> list[Action
     run.record = snapshot.run
     run.cursor = snapshot.cursor
     run.moved_at = now
-    run.over = None
     run.take_digests(snapshot.digests)
     run.waiting = {flight.batch: Waiting(flight.queue, 0.0) for flight in snapshot.flights if not flight.claimed}
     known = run.known
@@ -47,4 +46,7 @@ def read_again(run: ActiveRun, snapshot: RunSnapshot, now: float) -> list[Action
         cancelling=snapshot.run.phase is RunPhase.CANCELLING,
         paused=snapshot.run.paused,
     )
-    return run.core.handle(state)
+    actions = run.core.handle(state)
+    # An end that was decided before and still stands is not told again: it may not be on record yet.
+    run.over = run.core.phase if run.core.phase.is_over else None
+    return actions
