@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from overnight import failpoints
@@ -156,6 +156,12 @@ class Follower:
         if self._held is not None and (run.phase is RunPhase.SUBMITTING or run.added < self._held()):
             raise UnknownRun(f"The server has lost tasks that had been added to run {self._run_id}.")
         return run.phase if run.phase.is_over else None
+
+    def forget(self, tasks: Iterable[int]) -> None:
+        """Take these tasks for unfinished: whoever found their results lost waits for them to end again, of which
+        nothing would be told if the word of their invalidation were lost."""
+        for task in tasks:
+            self._note(task, TaskState.PENDING)
 
     def counts(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state as last heard."""

@@ -28,7 +28,7 @@ from tests.support.simulation.gremlin import REQUESTS
 from tests.support.simulation.planted import planted
 from tests.support.simulation.play import played, stage
 from tests.support.simulation.server import Line
-from tests.support.stores import Night, begin
+from tests.support.stores import Night, begin, success
 
 #: A few seconds' worth on a machine with other load; `python -m tests.support.simulation` plays any number.
 MOST_SEEDS = 300
@@ -122,6 +122,21 @@ def test_a_run_that_ends_while_its_states_are_read_is_told_in_full(monkeypatch: 
         over = changed.over
     assert told == dict.fromkeys(range(4), TaskState.FAILED)
     assert over is RunPhase.FAILED
+
+
+def test_a_task_that_ends_again_is_told_again_although_nothing_was_told_of_its_invalidation() -> None:
+    """P11: its result was lost; the event of the invalidation was lost as well."""
+    store = MemoryStore()
+    night = begin(store, 1)
+    night.start("b", [0])
+    night.commit("b", success(0))
+    follower = Follower(store, night.run_id)
+    told = [change for changed in islice(follower.changes(0.0), 1) for change in changed.tasks]
+    assert told[-1] == (0, TaskState.DONE)
+    follower.forget([0])
+    assert follower.state(0) is TaskState.PENDING
+    again = follower._digest(store.follow(night.run_id, "0", 0.0)[-1:])
+    assert again.tasks == [(0, TaskState.DONE)]
 
 
 def test_whoever_put_a_run_in_place_is_told_that_the_server_has_lost_tasks_of_it(
