@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from graphlib import TopologicalSorter
 from typing import Any, TypeVar
 
 from overnight.arguments import substitute_known
@@ -24,6 +23,7 @@ from overnight.deployment import Deployment
 from overnight.errors import RunCancelled, UnknownRun, Unreachable
 from overnight.following import FIRST_PAUSE, LONGEST_PAUSE, Follower
 from overnight.graph import Task, TaskDesc
+from overnight.graph_order import dependencies_first
 from overnight.joining import Joining
 from overnight.journal import Settled
 from overnight.launch import (
@@ -72,6 +72,8 @@ class QueueRun:
         self._own_runs: list[str] = []
         self._told: dict[int, TaskState] = {}
         self._over: RunPhase | None = None
+        #: What had ended was found lost at the last look: it ends once more, perhaps before anybody looks again.
+        self._runs_again = False
 
     def launch(self, preparation: Preparation) -> None:
         """Put the run in place, or attach to it. Raises what `launch.launch` does."""
@@ -100,11 +102,13 @@ class QueueRun:
                 yield from self._until_over()
                 if self._over is RunPhase.CANCELLED:
                     raise RunCancelled(self._run_id)
-                if self._take_additions() or not self._endure(self._is_still_over):
+                if self._take_additions() or self._runs_again or not self._endure(self._is_still_over):
                     continue
                 if self._endure(self._audit.run).over:
                     break
             except UnknownRun:
+                if self._journal.blame.keys() >= self._descs.keys():
+                    break  # all that there was has failed or was skipped
                 self._launch_again()
         if self._joining.outside:
             raise self._joining.blocked()
@@ -150,7 +154,7 @@ class QueueRun:
         run_id = self._journal.run_id = launched.run.run_id
         self._own_runs.append(run_id)
         self._submission: Submission = launched.submission
-        self._follower = Follower(self._store, run_id, in_place=True)
+        self._follower = Follower(self._store, run_id, held=lambda: len(self._submission.tasks))
         self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir)
         self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
         self._told.clear()
@@ -230,7 +234,7 @@ class QueueRun:
 
     def _order(self, descs: Sequence[TaskDesc]) -> None:
         """Rank tasks so that each comes after its dependencies."""
-        for task in _dependencies_first(descs):
+        for task in dependencies_first(descs):
             self._rank[task] = len(self._rank)
 
     # Pairs.
@@ -262,6 +266,9 @@ class QueueRun:
         found.update(self._outcomes.successes({n: task_id for n, task_id in ids.items() if n not in failed}))
         for number in due:
             del self._told[number]
+        lost = due.keys() - found.keys()
+        self._follower.forget(lost)
+        self._runs_again = bool(lost)
         return [
             Settled(desc, found[number].attempt, found[number].outcome, found[number].load)
             for number, desc in due.items()
@@ -282,16 +289,3 @@ class QueueRun:
                 due[number] = desc
                 chosen.add(desc.task)
         return due
-
-
-def _dependencies_first(descs: Sequence[TaskDesc]) -> list[Task]:
-    """Return the tasks in their given order if that will do, as it mostly does; sorted otherwise."""
-    to_come = {desc.task for desc in descs}
-    for desc in descs:
-        if not to_come.isdisjoint(desc.deps):
-            break
-        to_come.discard(desc.task)
-    else:
-        return [desc.task for desc in descs]
-    edges = {desc.task: desc.deps for desc in descs}
-    return [task for task in TopologicalSorter(edges).static_order() if task in edges]

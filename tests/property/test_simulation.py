@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from contextlib import ExitStack, suppress
+from itertools import islice
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,7 @@ from overnight.core.events import CancelRequested
 from overnight.core.invariants import check
 from overnight.core.run_state import RunState
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import OvernightError
+from overnight.errors import OvernightError, UnknownRun
 from overnight.following import Follower
 from overnight.store.memory import MemoryStore
 from overnight.store.memory_data import MemoryData
@@ -27,7 +28,7 @@ from tests.support.simulation.gremlin import REQUESTS
 from tests.support.simulation.planted import planted
 from tests.support.simulation.play import played, stage
 from tests.support.simulation.server import Line
-from tests.support.stores import Night, begin
+from tests.support.stores import Night, begin, success
 
 #: A few seconds' worth on a machine with other load; `python -m tests.support.simulation` plays any number.
 MOST_SEEDS = 300
@@ -121,6 +122,33 @@ def test_a_run_that_ends_while_its_states_are_read_is_told_in_full(monkeypatch: 
         over = changed.over
     assert told == dict.fromkeys(range(4), TaskState.FAILED)
     assert over is RunPhase.FAILED
+
+
+def test_a_task_that_ends_again_is_told_again_although_nothing_was_told_of_its_invalidation() -> None:
+    """P11: its result was lost; the event of the invalidation was lost as well."""
+    store = MemoryStore()
+    night = begin(store, 1)
+    night.start("b", [0])
+    night.commit("b", success(0))
+    follower = Follower(store, night.run_id)
+    told = [change for changed in islice(follower.changes(0.0), 1) for change in changed.tasks]
+    assert told[-1] == (0, TaskState.DONE)
+    follower.forget([0])
+    assert follower.state(0) is TaskState.PENDING
+    again = follower._digest(store.follow(night.run_id, "0", 0.0)[-1:])
+    assert again.tasks == [(0, TaskState.DONE)]
+
+
+def test_whoever_put_a_run_in_place_is_told_that_the_server_has_lost_tasks_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P1, P9: an active run that holds fewer tasks than it was given would end without them."""
+    monkeypatch.setattr(following, "SILENCE_SECONDS", 0.0)
+    store = MemoryStore()
+    night = begin(store, 3)
+    list(islice(Follower(store, night.run_id, held=lambda: 3).changes(0.0), 2))
+    with pytest.raises(UnknownRun):
+        list(islice(Follower(store, night.run_id, held=lambda: 4).changes(0.0), 2))
 
 
 def test_a_run_that_is_cancelled_before_it_holds_a_task_ends() -> None:
