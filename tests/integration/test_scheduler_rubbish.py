@@ -18,13 +18,15 @@ from overnight.errors import OvernightError
 from overnight.keyring import read_keyring
 from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
+from overnight.service import left_alone
+from overnight.service.left_alone import LeftAlone
 from overnight.service.loop import Scheduler
 from overnight.state_dir import wait_until
 from overnight.store.keys import RUN_KEYS, SHARED_KEYS
 from overnight.store.records import Addition, Adopted, Batch, Claim, Epoch, Request, Verdict
 from overnight.store.redis import RedisStore
 from overnight.transport.memory import MemoryTransport
-from tests.support.rubbish import Damage, of_run, of_shared
+from tests.support.rubbish import JUNK, Damage, of_run, of_shared
 from tests.support.servers import connect
 from tests.support.stores import digest_of, failure, run_record, success, worker_record
 
@@ -164,6 +166,30 @@ def test_rubbish_among_what_runs_share_stops_nobody(redis_url: str, caplog: pyte
             assert thread.is_alive(), caplog.text[-3000:]
             assert ended, caplog.text[-3000:]
             assert store.workers() == []
+
+
+def test_a_damaged_run_that_is_mended_goes_on(
+    redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at again, by the same scheduler, and told of once however often it is found damaged."""
+    monkeypatch.setattr(left_alone, "LOOK_AGAIN_SECONDS", 0.1)
+    looks: list[str] = []
+    put = LeftAlone.put
+
+    def counted(self: LeftAlone, run_id: str, error: Exception, now: float) -> None:
+        looks.append(run_id)
+        put(self, run_id, error, now)
+
+    monkeypatch.setattr(LeftAlone, "put", counted)
+    with connect(redis_url) as client:
+        store = RedisStore(client, "test")
+        put_in_place(store, "r1", "default")
+        client.hset("{test}:run:r1:meta", "phase", JUNK)
+        with scheduler(redis_url) as (_, transport):
+            assert wait_until(lambda: len(looks) > 3, SECONDS)
+            client.hset("{test}:run:r1:meta", "phase", "active")
+            assert wait_until(lambda: work_off(store, transport, "r1", "default"), SECONDS), caplog.text[-3000:]
+    assert sum("left alone" in record.msg for record in caplog.records) == 1
 
 
 def test_a_shared_key_of_another_type_is_told_once_and_waited_out(
