@@ -178,10 +178,12 @@ class DifferentialServer(Server):
 
     def _has_changed(self, seen: int) -> bool:
         """Tell whether the set of active runs is not what a line has seen: its server may have lost what it saw."""
+        seen = max(seen, 0)
         for kept, base in self._falls:
-            if seen < base and seen > kept:
-                return True
-            seen = max(seen, base) if seen <= kept else seen
+            if seen < base:
+                if seen != kept:
+                    return True
+                seen = base
         return self.data.changes > seen
 
     def _compare_state(self) -> None:
