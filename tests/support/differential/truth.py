@@ -32,15 +32,11 @@ Truth = dict[str, Any]
 class Reader:
     """Reads what a server holds of some runs and of what they share, in one round trip."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._pool = client.connection_pool
-        self._connection: Any = client.connection_pool.get_connection()
+    def __init__(self, connection: Any, keys: Keys) -> None:
+        self._connection = connection
         self._keys = keys
         self._packed: dict[tuple[str, bool], bytes] = {}
         self._shared = self._pack(self._read_shared(name) for name in SHARED)
-
-    def close(self) -> None:
-        self._pool.release(self._connection)
 
     def _pack(self, commands: Iterable[tuple[Any, ...]]) -> bytes:
         return b"".join(part for command in commands for part in self._connection.pack_command(*command))
