@@ -73,12 +73,15 @@ def host_off_the_network(arena: Arena, fault: Fault, chance: random.Random) -> M
 
 
 def worker_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
-    return _freeze(arena, _living(arena, arena.cluster.workers, chance), fault.length)
+    """Half of the time its child goes on and ends its task, which another worker has taken up by then."""
+    name = _living(arena, arena.cluster.workers, chance)
+    return _freeze(arena, name, fault.length, alone=chance.random() < 0.5)
 
 
-def _freeze(arena: Arena, name: str, seconds: float) -> Mend:
+def _freeze(arena: Arena, name: str, seconds: float, *, alone: bool = False) -> Mend:
     arena.disturb(None if name == SERVER else name, seconds)
-    pids = [arena.cluster.processes[name].pid, *(child.pid for child in arena.cluster.family(name))]
+    family = [] if alone else [child.pid for child in arena.cluster.family(name)]
+    pids = [arena.cluster.processes[name].pid, *family]
     for pid in pids:
         send(pid, signal.SIGSTOP)
 
