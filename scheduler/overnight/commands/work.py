@@ -90,8 +90,10 @@ class Work:
         return decisions
 
     def read_again(self, own_runs: Collection[str]) -> None:
-        """Read the records anew, after the server has lost the runs that this command had put in place."""
-        self.cache = FileTaskCache(self.status_dir)
+        """Read the records anew, after the server has lost the runs that this command had put in place.
+
+        The cache stays, which has warned of records that it rejects.
+        """
         self.decisions = self._decide(own_runs)
 
     @property
