@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -59,6 +60,7 @@ class Supervisor(BaseWorker):
         self._post = post
         self._foreman = foreman
         self._heartbeat = heartbeat
+        heartbeat.on_beat = self._show_when_due
         self._spool = spool
         self._shown_at = float("-inf")
         self._leftovers_at = 0.0
@@ -140,20 +142,36 @@ class Supervisor(BaseWorker):
     def run_maintenance_tasks(self) -> None:
         """Forget workers that are gone and entries whose job has expired; requeue nothing, fail nothing."""
         self.last_cleaned_at = now()
-        for queue in self.queues:
-            clean_worker_registry(queue)
-            for job_id in queue.intermediate_queue.get_job_ids():
-                if not Job.exists(job_id, connection=self.connection):
-                    queue.intermediate_queue.remove(job_id)
+        with self._left_to_next_time():
+            for queue in self.queues:
+                clean_worker_registry(queue)
+                for job_id in queue.intermediate_queue.get_job_ids():
+                    if not Job.exists(job_id, connection=self.connection):
+                        queue.intermediate_queue.remove(job_id)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
         """Renew the store's registration when it is due; now and then RQ's, and the lifetime of what RQ shares."""
-        moment = time.monotonic()
-        if moment >= self._heartbeat.due_at:
+        if time.monotonic() >= self._heartbeat.due_at:
             self._heartbeat.beat()
-        if moment - self._shown_at < SHOWN_SECONDS / 3:
-            return
-        self._shown_at = moment
+        self._show_when_due()
+
+    def _show_when_due(self) -> None:
+        """Renew what RQ shows of this worker. While a batch runs, each sign of life asks for it."""
+        moment = time.monotonic()
+        if moment - self._shown_at >= SHOWN_SECONDS / 3:
+            with self._left_to_next_time():
+                self._show()
+                self._shown_at = moment
+
+    @contextmanager
+    def _left_to_next_time(self) -> Iterator[None]:
+        """Pass over an outage in what RQ's loop calls unguarded: the take that follows meets it, and waits it out."""
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            _logger.debug("RQ's records of worker %s stay as they are: %s", self._post.name, error)
+
+    def _show(self) -> None:
         self.last_heartbeat = now()
         with self.connection.pipeline(transaction=False) as sent:
             sent.hset(self.key, mapping=self.serialize() | {"last_heartbeat": utcformat(self.last_heartbeat)})
