@@ -73,9 +73,12 @@ def host_off_the_network(arena: Arena, fault: Fault, chance: random.Random) -> M
 
 
 def worker_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
-    """Half of the time its child goes on and ends its task, which another worker has taken up by then."""
-    name = _living(arena, arena.cluster.workers, chance)
-    return _freeze(arena, name, fault.length, alone=chance.random() < 0.5)
+    return _freeze(arena, _living(arena, arena.cluster.workers, chance), fault.length)
+
+
+def supervisor_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
+    """Its child goes on and ends its task, which another worker has ended by the time that it wakes."""
+    return _freeze(arena, _living(arena, arena.cluster.workers, chance), fault.length, alone=True)
 
 
 def _freeze(arena: Arena, name: str, seconds: float, *, alone: bool = False) -> Mend:
@@ -298,6 +301,7 @@ STRIKES: dict[str, Strike] = {
     "host killed": host_killed,
     "host off the network": host_off_the_network,
     "worker frozen": worker_frozen,
+    "supervisor frozen": supervisor_frozen,
     "scheduler killed": scheduler_killed,
     "scheduler frozen": scheduler_frozen,
     "server killed": server_killed,
