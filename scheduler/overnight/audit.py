@@ -24,6 +24,7 @@ from overnight.store.ports import ReadingStore, SubmittingStore
 from overnight.store.records import Request
 from overnight.structure import Structure
 
+_FAILED = bytes((TaskState.FAILED,))
 _logger = logging.getLogger(__name__)
 
 
@@ -82,18 +83,19 @@ class Audit:
         if self._flags is not None:
             self._flags.write_failures([task for task, code in enumerate(codes) if code == TaskState.FAILED])
         if findings.lost:
-            self._retry_below(findings.lost, codes)
-            again = self._structure.with_descendants(findings.lost, set(finished))
+            # Those in flight too: what they compute from is gone.
+            again = self._structure.with_descendants(findings.lost)
+            self._retry(again, codes)
             self._proven.difference_update(again)
             findings.invalidated = self._store.invalidate(self._run_id, again)
-            _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, len(again))
+            number = len(findings.invalidated)
+            _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, number)
         findings.over = self._store.run(self._run_id).phase.is_over
         return findings
 
-    def _retry_below(self, lost: list[int], codes: bytes) -> None:
+    def _retry(self, tasks: list[int], codes: bytes) -> None:
         """Let run again what failed; before results are invalidated, so that an audit cut off here does it again."""
-        below = self._structure.with_descendants(lost, set(range(len(codes)))) if self._retries else []
-        failed = [task for task in below if codes[task] == TaskState.FAILED]
+        failed = [task for task in tasks if codes[task : task + 1] == _FAILED] if self._retries else []
         if failed:
             self._store.request(self._run_id, Request.RETRY, failed)
 

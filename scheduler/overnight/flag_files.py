@@ -30,6 +30,8 @@ from overnight.keyring import Keyring
 
 LARGEST_FLAG_BYTES = 16 * 1024**3
 _HEAD_BYTES = 4096
+#: The time with which the ids of runs on a queue begin (`launch.new_run_id`).
+_BEGAN = re.compile(r"[0-9]{8}-[0-9]{6}-")
 _TEMPORARY = re.compile(r".+\.flag\.[0-9a-f]{16}\.tmp")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -77,6 +79,21 @@ def existing_valid(
     header = flag.header
     fits = header.state == DONE and header.run_id == run_id and lineage_of_header(header) == lineage
     return flag if fits else None
+
+
+def is_of_later_run(
+    path: Path | str, task_id: str, run_id: str, keyring: Keyring, *, directory: int | None = None
+) -> bool:
+    """Tell whether the flag that stands at `path` is of a run that began after `run_id`, as their ids tell.
+
+    A worker that was frozen through the end of its own run changes nothing of the one that came after it.
+    """
+    try:
+        other = read_header(path, task_id, keyring, directory=directory).header.run_id
+    except (FileNotFoundError, BadSeal):
+        return False
+    began = [_BEGAN.match(one or "") for one in (run_id, other)]
+    return began[0] is not None and began[1] is not None and began[0][0] < began[1][0]
 
 
 def read_headers(

@@ -5,9 +5,9 @@ one. Every step goes through one descriptor of the directory and follows no link
 all temporary files, one sync of their content, all renames, one sync of the directory. A single flag is written
 without a sync (`write_flag`), and made to survive a power cut together with others (`sync_flags`).
 
-A worker publishes with a rule for what may be replaced (`keep`). Against a rival that acts between look and rename,
-the new flag is put in place by a hard link, which never replaces, and a stale flag is first taken away under a
-private name and looked at again; so a worker that was frozen there cannot change a result that counts.
+A worker publishes with a rule for what may be replaced (`keep`). Against a rival that acts between look and rename, the
+new flag is put in place by a hard link, which never replaces, and a stale flag is first taken away under a private
+name and looked at again; so a worker that was frozen there cannot change a result that counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from overnight import failpoints
 from overnight.errors import BadSeal
-from overnight.flag_files import check_regular, existing_valid
+from overnight.flag_files import check_regular, existing_valid, is_of_later_run
 from overnight.flags import FlagHeader, lineage_of_header
 from overnight.keyring import Keyring
 
@@ -32,21 +32,22 @@ FILE_MODE = 0o600
 FEW_FLAGS = 8
 _WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-Keep = Callable[[int, str], bool]
 Before = Sequence[Sequence[int]]
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of one flag of a group: in place, or `kept` (a valid one stood there), or `error`.
-
-    Or it is `void`: not put in place, because one that it was computed from was not.
-    """
+    """What became of one flag of a group: in place, or `kept` (a valid one stood there), or `error`. Or it is `void`:
+    not put in place, as one that it was computed from was not, or one of a later run stands there."""
 
     kept: bool = False
     void: bool = False
     error: OSError | BadSeal | None = None
+
+
+#: (descriptor of the directory, file name) -> what becomes of a new flag where one stands; None: it replaces that one.
+Keep = Callable[[int, str], Written | None]
 
 
 def write_flags(
@@ -54,9 +55,8 @@ def write_flags(
 ) -> list[Written]:
     """Write a group of flags, given as (file name, content), and return what became of each; raises nothing.
 
-    Without `keep` the last writer wins. With it, ``keep(descriptor of the directory, file name)`` is asked whether
-    the flag that stands there must stay; `before` are, for each flag, those earlier ones of the group that it was
-    computed from. What was written survives a power cut.
+    Without `keep` the last writer wins; with it, that says whether the flag that stands there must stay. `before` are,
+    for each flag, those earlier ones of the group that it was computed from. What was written survives a power cut.
     """
     try:
         group = _Group(_open_directory(directory))
@@ -71,13 +71,13 @@ def write_flags(
 def write_flag(directory: Path | str, name: str, data: bytes) -> OSError | BadSeal | None:
     """Write one flag, the last writer winning, and return why it could not be. No sync is waited for."""
     try:
-        group = _Group(_open_directory(directory))
+        descriptor = _open_directory(directory)
     except OSError as error:
         return error
     try:
-        return group.replace(name, data)
+        return _Group(descriptor).replace(name, data)
     finally:
-        os.close(group.directory)
+        os.close(descriptor)
 
 
 def sync_flags(directory: Path | str, names: Sequence[str]) -> OSError | None:
@@ -97,15 +97,18 @@ def sync_flags(directory: Path | str, names: Sequence[str]) -> OSError | None:
 def publish_flags(
     directory: Path | str, flags: Sequence[tuple[FlagHeader, str, bytes]], keyring: Keyring, before: Before = ()
 ) -> list[Written]:
-    """Write a worker's flags, given as (header, file name, content), under the rule of `existing_valid`."""
+    """Write a worker's flags, given as (header, file name, content), under the rules of `flag_files`."""
     headers = {name: header for header, name, _ in flags}
 
-    def keep(descriptor: int, name: str) -> bool:
+    def keep(descriptor: int, name: str) -> Written | None:
         header = headers[name]
         lineage = lineage_of_header(header)
         if header.run_id is None or lineage is None:
-            return False
-        return existing_valid(name, header.task_id, header.run_id, lineage, keyring, directory=descriptor) is not None
+            return None
+        if existing_valid(name, header.task_id, header.run_id, lineage, keyring, directory=descriptor) is not None:
+            return Written(kept=True)
+        is_late = is_of_later_run(name, header.task_id, header.run_id, keyring, directory=descriptor)
+        return Written(void=True) if is_late else None
 
     return write_flags(directory, [(name, data) for _, name, data in flags], keep=keep, before=before)
 
@@ -238,8 +241,9 @@ class _Group:
     def _put_unless_kept(self, path: str, name: str, keep: Keep) -> Written:
         while not self._link(path, name):
             judged = self._check_replaceable(name)
-            if keep(self.directory, name):
-                return Written(kept=True)
+            stays = keep(self.directory, name)
+            if stays is not None:
+                return stays
             if judged is not None:
                 self._take_away(name, judged)
         return Written()

@@ -89,11 +89,11 @@ class QueueOutcomes:
         return loads(self._results.body(stored, task_id))
 
     def _computed_again(self, lost: Sequence[int]) -> list[int]:
-        """Invalidate what is still on record as done, with what was computed from it; return all of these."""
+        """Invalidate what is still on record as done, with all that is computed from it; return these."""
         codes = self._store.states(self._run_id)[::2]
-        finished = {task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED}
         structure = Structure(self._run_id, self._store.specs(self._run_id), self._keyring)
-        again = structure.with_descendants([task for task in lost if task in finished], finished)
+        finished = {task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED}
+        again = structure.with_descendants(finished.intersection(lost))
         self._store.invalidate(self._run_id, again)
         return again
 

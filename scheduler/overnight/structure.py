@@ -51,8 +51,8 @@ class Structure:
             raise UnknownTask(f"The run has no task {shown(task_id)!r}{nearest(task_id, list(self._indices))}")
         return found
 
-    def with_descendants(self, tasks: Iterable[int], among: set[int]) -> list[int]:
-        """Return `tasks` and all their transitive dependants that are in `among`, in index order."""
+    def with_descendants(self, tasks: Iterable[int]) -> list[int]:
+        """Return `tasks` and all their transitive dependants, in index order."""
         dependants: dict[int, list[int]] = {}
         for task in range(len(self)):
             for dependency in self.dependencies(task):
@@ -61,7 +61,7 @@ class Structure:
         stack = list(found)
         while stack:
             for dependant in dependants.get(stack.pop(), ()):
-                if dependant in among and dependant not in found:
+                if dependant not in found:
                     found.add(dependant)
                     stack.append(dependant)
         return sorted(found)

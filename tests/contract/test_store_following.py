@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from overnight.core.states import RunPhase
+from overnight.core.states import RunPhase, TaskState
 from overnight.errors import UnknownRun
-from overnight.store.records import Adopted, Happening, Request
+from overnight.store.records import Adopted, Happening, Request, Verdict
 from overnight.store.redis import RedisStore
 from tests.support.stores import Night, Store, addition, batch_of, begin, run_record, success
 
@@ -138,6 +138,27 @@ def test_a_server_that_was_rolled_back_is_a_gap(server_store: RedisStore) -> Non
         night.start(f"c{task}", [task])
     assert [event.what for event in server_store.follow("r1", seen, 0)][:1] == [Happening.GAP]
     assert server_store.follow("r1", night.cursor(), 0) == []
+
+
+def test_the_scheduler_hears_of_runs_that_a_rolled_back_server_holds_again(server_store: RedisStore) -> None:
+    """P9: a run whose end was lost is active again, and nobody but the server knows."""
+    night = begin(server_store)
+    night.settle(*(Verdict(task, TaskState.CANCELLED) for task in range(4)))
+    server_store.active_runs()
+    client = server_store.server.client
+    saved = {key: value for key in client.scan_iter() if (value := client.dump(key)) is not None}
+    assert night.end()
+    assert server_store.wait({}, 0) == ([], True)
+    assert server_store.wait({}, 0) == ([], False)
+    client.flushall()
+    for key, value in saved.items():
+        client.restore(key, 60_000, value)
+    assert server_store.wait({}, 0) == ([], True)
+    assert server_store.active_runs() == ["r1"]
+    assert server_store.wait({}, 0) == ([], False)
+    client.flushall()
+    assert server_store.wait({}, 0) == ([], True)
+    assert server_store.wait({}, 0) == ([], False)
 
 
 def test_durations_are_kept(store: Store) -> None:

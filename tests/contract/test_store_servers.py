@@ -12,11 +12,12 @@ import redis
 from overnight.config import Settings
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import ServerUnfit, StoreFull, Unreachable, UsageError
+from overnight.errors import Fenced, ServerUnfit, StoreFull, Unreachable, UsageError
 from overnight.store import scripts
 from overnight.store.connection import connect, hidden
 from overnight.store.keys import RUN_KEYS, SHARED_KEYS
-from overnight.store.records import Adopted, Batch, Reaped, Request, Verdict
+from overnight.store.memory import MemoryStore
+from overnight.store.records import Adopted, Batch, Epoch, Reaped, Request, Verdict
 from overnight.store.redis import RedisStore
 from overnight.store.server_check import check_server, examine
 from tests.support.servers import KINDS, free_port, running_server, server_binary
@@ -26,6 +27,7 @@ from tests.support.stores import (
     NO_TIME,
     Clock,
     Night,
+    Store,
     addition,
     batch_of,
     begin,
@@ -286,6 +288,59 @@ def test_a_moved_clock_of_the_server_costs_no_lease(server_store: RedisStore) ->
     assert night.states() == "xppp"
     assert not store.heartbeat(worker_record(), NO_TIME, [("r1", "b")])[0].lost
     assert store.reap(night.epoch) == [Reaped("r1", "b", (0,))]
+
+
+def on_a_clock(server_store: RedisStore, kind: str, clock: Clock, **terms: float) -> Store:
+    """A store whose monotonic clock is `clock`."""
+    if kind == "memory":
+        return MemoryStore(lambda: 1_700_000_000.0, clock, **terms)
+    return RedisStore(server_store.server.client, "test", clock, **terms)
+
+
+def seconds_left(store: Store, batch: str) -> float:
+    """How long the lease of a batch of run r1 lasts."""
+    if isinstance(store, MemoryStore):
+        return store.data.leases["r1", batch] - store.now()
+    deadline = store.server.client.zscore("{test}:leases", f"r1 {batch}")
+    assert isinstance(deadline, float)
+    return deadline - store.now()
+
+
+@pytest.mark.parametrize("kind", ["memory", "server"])
+@pytest.mark.parametrize(("lease", "heartbeat"), [(60.0, 20.0), (1.5, 0.5)])
+def test_the_fresh_term_is_a_lease_as_it_was_set(
+    server_store: RedisStore, kind: str, lease: float, heartbeat: float
+) -> None:
+    """P14: one of another length would run out before the next heartbeat, or not be given for a move that costs one."""
+    clock = Clock()
+    store = on_a_clock(server_store, kind, clock, lease_seconds=lease, heartbeat_seconds=heartbeat)
+    night = begin(store)
+    night.start("b", [0], seconds=NO_TIME)
+    night.start("c", [1], seconds=lease)
+    assert store.reap(night.epoch) == [Reaped("r1", "b", (0,))]
+    night.start("b2", [0], 2, seconds=NO_TIME)
+    clock.time -= 2 * heartbeat
+    assert store.reap(night.epoch) == []
+    assert lease - 1 < seconds_left(store, "b2") <= lease
+    assert lease - 1 < seconds_left(store, "c") <= lease
+
+
+@pytest.mark.parametrize("kind", ["memory", "server"])
+def test_a_fresh_term_that_could_not_be_given_is_still_due(server_store: RedisStore, kind: str) -> None:
+    """P14: the scheduler was fenced at that moment, and has the epoch again."""
+    clock = Clock()
+    store = on_a_clock(server_store, kind, clock)
+    night = begin(store)
+    assert store.reap(night.epoch) == []
+    night.start("b", [0], seconds=NO_TIME)
+    store.leave_epoch(night.epoch)
+    clock.time -= 3600
+    with pytest.raises(Fenced):
+        store.reap(night.epoch)
+    epoch = store.take_epoch("scheduler 1", "host:1", LEASE)
+    assert isinstance(epoch, Epoch)
+    assert store.reap(epoch) == []
+    assert night.states() == "xppp"
 
 
 def test_the_longest_lists_fit_one_call(server_store: RedisStore) -> None:

@@ -23,6 +23,7 @@ from overnight.store.memory import MemoryStore
 from overnight.store.memory_data import MemoryData
 from overnight.store.records import Request
 from overnight.transport.memory import MemoryTransport
+from tests.support.simulation.gremlin import REQUESTS
 from tests.support.simulation.planted import planted
 from tests.support.simulation.play import played, stage
 from tests.support.simulation.server import Line
@@ -136,7 +137,6 @@ class Machine(RuleBasedStateMachine):
     def begin(self, seed: int) -> None:
         self.stack = ExitStack()
         self.play = self.stack.enter_context(stage(seed, faults=False))
-        self.play.world.rates = {}
         self.play.begin()
 
     def _all_ended(self) -> bool:
@@ -148,7 +148,7 @@ class Machine(RuleBasedStateMachine):
 
     def _strike(self, fault: str) -> None:
         self.play.world.struck[fault] += 1
-        self.play.world.last_cost = self.play.world.now + 4.0
+        self.play.world.cost("", 4.0)
 
     @rule(number=st.integers(0, 2))
     def a_worker_dies(self, number: int) -> None:
@@ -182,9 +182,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def a_flag_is_damaged(self) -> None:
-        if self.play.nets:
+        if self.play.nets and self.play.has_flags:
             self._strike("damage")
-            self.play.damage()
+            self.play.gremlin.damage()
 
     @rule(fault=st.sampled_from(("request", "reply", "repeat")), ticks=st.integers(1, 8))
     def the_line_is_bad(self, fault: str, ticks: int) -> None:
@@ -192,13 +192,13 @@ class Machine(RuleBasedStateMachine):
         self.play.world.run(lambda: False, ticks)
         self.play.world.rates = {}
 
-    @rule(request=st.sampled_from((Request.CANCEL, Request.PAUSE, Request.RETRY)))
+    @rule(request=st.sampled_from(REQUESTS))
     def somebody_asks(self, request: Request) -> None:
         line = Line(self.play.server, "people")
 
         def ask() -> None:
             with suppress(OvernightError):
-                self.play.steer(line, request)
+                self.play.gremlin.steer(line, request)
 
         self._strike("steer")
         self.play.world.start("people", ask)

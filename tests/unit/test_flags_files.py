@@ -16,7 +16,7 @@ import pytest
 
 from overnight.errors import BadSeal
 from overnight.flag_files import existing_valid, open_flag, read_header, read_headers, remove_abandoned
-from overnight.flag_writing import FEW_FLAGS, publish_flags, sync_flags, write_flag, write_flags
+from overnight.flag_writing import FEW_FLAGS, Written, publish_flags, sync_flags, write_flag, write_flags
 from overnight.flags import FAILED, FlagHeader, encode_flag, lineage_of_header
 from overnight.keyring import Keyring
 from overnight.lineage import DependencyRecord
@@ -190,18 +190,28 @@ def test_any_other_flag_is_replaced_by_a_workers(tmp_path: Path, stale: bytes) -
     assert names_in(tmp_path) == ["a.flag"]
 
 
+def test_a_worker_frozen_through_the_end_of_its_run_replaces_no_flag_of_a_later_one(tmp_path: Path) -> None:
+    """P3, P4: what the later run computed from its own result would otherwise belong to no result."""
+    earlier, later = "20260301-220000-0123456789ab", "20260301-220007-0123456789ab"
+    for run_id, body in ((earlier, b"first"), (later, b"of the later run"), (earlier, b"late")):
+        written = publish_flags(tmp_path, [(header(run_id=run_id), "a.flag", flag(body, run_id=run_id))], NO_KEY)
+    assert (written[0].kept, written[0].void) == (False, True)
+    assert body_at(tmp_path / "a.flag") == b"of the later run"
+    assert names_in(tmp_path) == ["a.flag"]
+
+
 def test_a_worker_frozen_between_look_and_rename_replaces_nothing(tmp_path: Path) -> None:
     """P2, P4: a rival publishes after the stale flag was judged and before it is replaced."""
     (tmp_path / "a.flag").write_bytes(flag(b"stale", run_id="old"))
     looked = 0
 
-    def keep(_directory: int, _name: str) -> bool:
+    def keep(_directory: int, _name: str) -> Written | None:
         nonlocal looked
         looked += 1
         if looked == 1:
             publish_flags(tmp_path, [(header(), "a.flag", flag(b"rival"))], NO_KEY)
-            return False
-        return True
+            return None
+        return Written(kept=True)
 
     assert write_flags(tmp_path, [("a.flag", flag(b"frozen"))], keep=keep)[0].kept
     assert body_at(tmp_path / "a.flag") == b"rival"

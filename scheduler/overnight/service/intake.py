@@ -63,3 +63,11 @@ def _requested(run: ActiveRun, request: Request, entry: RunEvent) -> Event:
         case Request.RETRY:
             run.over = None
             return RetryRequested(entry.tasks)
+
+
+def by_run(entries: list[RunEvent]) -> dict[str, list[RunEvent]]:
+    """Return entries by the run that they are of, each run's in order."""
+    groups: dict[str, list[RunEvent]] = {}
+    for entry in entries:
+        groups.setdefault(entry.run_id, []).append(entry)
+    return groups

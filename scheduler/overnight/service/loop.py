@@ -17,14 +17,15 @@ from overnight import failpoints
 from overnight.config import Settings
 from overnight.core.actions import Action
 from overnight.core.events import SlotsOffered, Woken
-from overnight.errors import BadSeal, DamagedRun, Fenced, OvernightError, StoreFull, UnknownRun, Unreachable
+from overnight.errors import Fenced, StoreFull, UnknownRun, Unreachable
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun
 from overnight.service.duties import Duties
 from overnight.service.identity import is_provably_dead
-from overnight.service.intake import events_of
+from overnight.service.intake import by_run, events_of
 from overnight.service.learned import LearnedDurations
+from overnight.service.left_alone import DAMAGED, LeftAlone
 from overnight.service.perform import Diverged, Performer
 from overnight.service.recover import read_again, take_over
 from overnight.service.window import Window
@@ -36,8 +37,6 @@ _logger = logging.getLogger("overnight.scheduler")
 
 LONGEST_WAIT = 1.0
 OUTAGE_PAUSE = 0.2
-#: What reading a damaged run raises. One such run must not keep the scheduler from all others.
-_DAMAGED = (BadSeal, DamagedRun, ValueError, LookupError)
 FULL_PAUSE = 1.0
 
 
@@ -61,7 +60,7 @@ class Scheduler:
         self._stop = stop
         self._holder = secrets.token_hex(16)
         self._runs: dict[str, ActiveRun] = {}
-        self._unreadable: set[str] = set()
+        self._left_alone = LeftAlone()
         self._learned = LearnedDurations()
         self._leader = ""
         self._turn = 0
@@ -123,14 +122,14 @@ class Scheduler:
         self._finish(performer)
         cursors = {run_id: run.cursor for run_id, run in self._runs.items()}
         entries, changed = self._store.wait(cursors, duties.seconds_to_wait(self._now(), LONGEST_WAIT))
-        for run_id, group in _by_run(entries).items():
+        for run_id, group in by_run(entries).items():
             if run_id in self._runs:
                 self._take_in(performer, duties, self._runs[run_id], group)
         for run_id in duties.woken(self._now()):
             if run_id in self._runs:
                 run = self._runs[run_id]
                 self._perform(performer, duties, run, run.core.handle(Woken(self._now())))
-        if changed:
+        if changed or self._left_alone.is_due(self._now()):
             self._meet_new_runs(performer)
 
     def _take_in(self, performer: Performer, duties: Duties, run: ActiveRun, entries: list[RunEvent]) -> None:
@@ -139,7 +138,7 @@ class Scheduler:
             actions = self._heard(duties, run, entries)
         except UnknownRun:
             self._forget(run.run_id, "Redis no longer knows it")
-        except _DAMAGED:
+        except DAMAGED:
             self._read_again(performer, run.run_id)
         else:
             if actions is None:
@@ -190,6 +189,8 @@ class Scheduler:
             duties.hold(self._now() + FULL_PAUSE)
         except UnknownRun:
             self._forget(run.run_id, "Redis no longer knows it")
+        except DAMAGED as error:
+            self._leave_alone(run.run_id, error)
         else:
             duties.wake(run.run_id, work.wake_at)
 
@@ -228,6 +229,9 @@ class Scheduler:
             except UnknownRun:
                 self._forget(run.run_id, "Redis no longer knows it")
                 continue
+            except DAMAGED as error:
+                self._leave_alone(run.run_id, error)
+                continue
             if has_ended:
                 del self._runs[run.run_id]
                 self._learned.learn(run.core.durations.export())
@@ -241,8 +245,9 @@ class Scheduler:
         active = self._store.active_runs()
         for run_id in [run_id for run_id in self._runs if run_id not in set(active)]:
             self._forget(run_id, "it is over")
+        self._left_alone.keep(set(active))
         for run_id in active:
-            if run_id not in self._runs and run_id not in self._unreadable:
+            if run_id not in self._runs and not self._left_alone.holds(run_id, self._now()):
                 self._read_again(performer, run_id, inherited=inherited)
 
     def _read_again(self, performer: Performer, run_id: str, *, inherited: bool = False) -> None:
@@ -251,10 +256,11 @@ class Scheduler:
             snapshot = self._store.load_run(run_id)
             failpoints.reach("scheduler.after_state_read")
             run = self._runs.get(run_id)
-            if run is None:
+            fell_back = run is not None and run.known > snapshot.run.added
+            if run is None or fell_back:  # of the tasks in memory the server has lost some: they come once more
                 run, actions = take_over(snapshot, self._keyring, self._learned, self._now())
                 was_dispatched = any(snapshot.states[1::2])  # an ended run that came back, or one that fell back
-                run.look_first = inherited or run.record.look_first or was_dispatched
+                run.look_first = inherited or fell_back or run.record.look_first or was_dispatched
                 self._runs[run_id] = run
                 _logger.info("run %s (%s): %d tasks", run_id, run.record.name, run.known)
             else:
@@ -271,26 +277,19 @@ class Scheduler:
             self._forget(run_id, "Redis no longer knows it")
         except (Diverged, StoreFull) as error:
             _logger.warning("run %s: will be read again: %s", run_id, error)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             self._leave_alone(run_id, error)
+        else:
+            self._left_alone.take(run_id)
 
     def _leave_alone(self, run_id: str, error: Exception) -> None:
-        """Serve the other runs without this one, whose record is damaged; the next scheduler looks at it again."""
+        """Serve the other runs without this one, whose record is damaged."""
         self._runs.pop(run_id, None)
-        self._unreadable.add(run_id)
-        trace = None if isinstance(error, OvernightError) else error
-        _logger.error("run %s cannot be read and is left alone: %s", run_id, error, exc_info=trace)
+        self._left_alone.put(run_id, error, self._now())
 
     def _forget(self, run_id: str, why: str) -> None:
         if self._runs.pop(run_id, None) is not None:
             _logger.info("run %s leaves this scheduler: %s", run_id, why)
-
-
-def _by_run(entries: list[RunEvent]) -> dict[str, list[RunEvent]]:
-    groups: dict[str, list[RunEvent]] = {}
-    for entry in entries:
-        groups.setdefault(entry.run_id, []).append(entry)
-    return groups
 
 
 def _jitter() -> float:

@@ -50,7 +50,12 @@ def _serve(settings: Settings, url: str, stop: threading.Event) -> None:
     client, report = reach(url, settings)
     for warning in report.warnings:
         _logger.warning("%s", warning)
-    store = RedisStore(client, settings.prefix)
+    store = RedisStore(
+        client,
+        settings.prefix,
+        lease_seconds=settings.lease_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
+    )
     scheduler = Scheduler(store, RqTransport(client, settings.prefix), keyring, settings, describe(), stop)
     rarely_collect()
     _logger.info("scheduler %d serves prefix %s", os.getpid(), settings.prefix)

@@ -35,7 +35,6 @@ def read_again(run: ActiveRun, snapshot: RunSnapshot, now: float) -> list[Action
     run.record = snapshot.run
     run.cursor = snapshot.cursor
     run.moved_at = now
-    run.over = None
     run.take_digests(snapshot.digests)
     run.waiting = {flight.batch: Waiting(flight.queue, 0.0) for flight in snapshot.flights if not flight.claimed}
     known = run.known
@@ -47,4 +46,7 @@ def read_again(run: ActiveRun, snapshot: RunSnapshot, now: float) -> list[Action
         cancelling=snapshot.run.phase is RunPhase.CANCELLING,
         paused=snapshot.run.paused,
     )
-    return run.core.handle(state)
+    actions = run.core.handle(state)
+    # The core announces an end that stands once, perhaps among actions that this process dropped to read the run again.
+    run.over = run.core.phase if run.core.phase.is_over else None
+    return actions

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from overnight.config import HEARTBEAT_SECONDS, LEASE_SECONDS
 from overnight.errors import Fenced, Refused, UnknownRun
 from overnight.store.codec import NO_CHARGE, NO_DIGEST
 from overnight.store.keys import UNTOUCHED_SECONDS
@@ -16,14 +17,25 @@ from overnight.store.records import Epoch, EpochHeld, RunEvent, RunRecord, TaskV
 
 
 class MemoryReading:
-    """The `ReadingStore` in memory. `now` is the clock by which leases and lifetimes run out.
+    """The `ReadingStore` in memory. `now` is the clock by which leases and lifetimes run out; where it moves against
+    `monotonic` by more than a heartbeat, leases get a fresh term. Without `monotonic` it never does.
 
     Any number of threads may use one store; each method is one atomic step.
     """
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] | None = None,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
         self.data = MemoryData()
         self._clock = now
+        self._monotonic = monotonic
+        self._lease_seconds = lease_seconds
+        self._heartbeat_seconds = heartbeat_seconds
         self._changed = threading.Condition(threading.RLock())
 
     @contextmanager

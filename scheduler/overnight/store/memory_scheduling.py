@@ -26,6 +26,7 @@ class MemoryScheduling(MemoryReading):
     """The `SchedulingStore` in memory."""
 
     _seen_changes = -1
+    _offset: float | None = None
 
     def take_epoch(self, holder: str, description: str, seconds: float) -> Epoch | EpochHeld:
         """Take the scheduler lease if it is free, run out or `holder`'s own; also the way to renew it."""
@@ -126,10 +127,19 @@ class MemoryScheduling(MemoryReading):
     def reap(self, epoch: Epoch, most: int = 100) -> list[Reaped]:
         """REAP: take back batches whose lease has run out."""
         with self._step() as now:
+            self._forgive_a_moved_clock(epoch, now)
             due = sorted((at, name) for name, at in self.data.leases.items() if at <= now)[:most]
             if due:
                 self._fence(epoch)
             return [reaped for _, name in due for reaped in self._reap(*name)]
+
+    def _forgive_a_moved_clock(self, epoch: Epoch, now: float) -> None:
+        """Give every lease a fresh term if the clock moved against the monotonic one."""
+        offset = now - self._monotonic() if self._monotonic is not None else 0.0
+        if self._offset is not None and abs(offset - self._offset) > self._heartbeat_seconds and self.data.leases:
+            self._fence(epoch)
+            self.data.leases = dict.fromkeys(self.data.leases, now + self._lease_seconds)
+        self._offset = offset
 
     def _reap(self, run_id: str, name: str) -> Iterable[Reaped]:
         self.data.leases.pop((run_id, name))

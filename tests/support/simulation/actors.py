@@ -21,10 +21,12 @@ from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.job import Foreman
 from overnight_worker.post import Post
 from overnight_worker.spool import Spool
+from tests.support.simulation.belt import Belt
 from tests.support.simulation.child import SimChild
+from tests.support.simulation.faults import HEARTBEAT, LEASE
 from tests.support.simulation.seams import SimEvent
-from tests.support.simulation.server import Belt, Line
-from tests.support.simulation.world import HEARTBEAT, LEASE, Actor, World
+from tests.support.simulation.server import Line
+from tests.support.simulation.world import Actor, World
 
 if TYPE_CHECKING:
     from tests.support.simulation.play import Play
@@ -35,7 +37,7 @@ URL = "redis://127.0.0.1:1"
 LEFTOVERS_SECONDS = 10.0
 
 
-def settings_of(directory: Path) -> Settings:
+def settings_of(directory: Path, *, inline_bytes: int) -> Settings:
     """Return the settings of the simulated deployment: everything that waits is ten times quicker."""
     return Settings(
         redis_url=URL,
@@ -43,6 +45,7 @@ def settings_of(directory: Path) -> Settings:
         lease_seconds=LEASE,
         heartbeat_seconds=HEARTBEAT,
         drain_seconds=2.0,
+        inline_bytes=inline_bytes,
     )
 
 
@@ -119,14 +122,12 @@ class WorkerActor:
                 if world.now >= leftovers_at:
                     leftovers_at = world.now + LEFTOVERS_SECONDS
                     foreman.deliver_leftovers()
-                entry = belt.pop(QUEUE)
+                entry = belt.take(QUEUE, max(0.01, heartbeat.due_at - world.now))
             except Unreachable:
                 leftovers_at = 0.0
                 world.sleep(0.3)
                 continue
-            if entry is None:
-                world.park(max(0.01, heartbeat.due_at - world.now))
-            else:
+            if entry is not None:
                 play.oracle.claiming(self.name)
                 foreman.run(entry)
 

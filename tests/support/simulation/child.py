@@ -137,7 +137,7 @@ class SimChild:
     def _perform(self, order: Order) -> tuple[bytes, bool]:
         play, world = self._play, self._play.world
         attempt = tasks.Attempt(play.world.random.getrandbits(64), order.task_id)
-        began, started = world.now, world.wall + world.now
+        began, started = world.now, world.wall_clock()
         tasks.NOW.append(attempt)
         try:
             value = self._attempts._call(order)

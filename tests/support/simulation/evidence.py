@@ -24,10 +24,10 @@ KEYRING = Keyring()
 
 @dataclass(slots=True)
 class Evidence:
-    """The facts of one world. `dependencies` are the graph's edges by task id."""
+    """The facts of one world. `directory` holds the flags, if there are any; `dependencies` are the graph's edges."""
 
     world: World
-    directory: Path
+    directory: Path | None
     dependencies: dict[str, list[str]]
     retries: dict[str, int]
     server: Server = field(init=False)
@@ -38,12 +38,16 @@ class Evidence:
     #: Nonces that were ever accepted, or adopted from flags.
     accepted: set[str] = field(default_factory=set)
     damaged: dict[str, float] = field(default_factory=dict)
+    #: What stood in flags, by task.
+    former: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     #: The last command, given when all is quiet, must mend everything.
     is_final: bool = False
     #: Batches that a server still held which fell back: they carry no mark to look for flags first.
     _fallen_back: set[str] = field(default_factory=set)
     _batch_of: dict[str, str] = field(default_factory=dict)
     _placed_at: dict[str, float] = field(default_factory=dict)
+    #: Instances of workers -> actors.
+    _owners: dict[str, str] = field(default_factory=dict)
     _claimed_at: dict[str, float] = field(default_factory=dict)
     _values: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     _names: dict[tuple[str, int], list[str]] = field(default_factory=dict)
@@ -69,6 +73,8 @@ class Evidence:
 
     def flag(self, task_id: str) -> Flag | None:
         """Return the flag of a task that is to be believed."""
+        if self.directory is None:
+            return None
         try:
             return decode_flag((self.directory / flag_name(task_id)).read_bytes(), task_id, KEYRING)
         except (OSError, BadSeal):
@@ -76,6 +82,8 @@ class Evidence:
 
     def has_header(self, task_id: str) -> bool:
         """Tell whether the head of a task's flag is to be believed, whatever its body."""
+        if self.directory is None:
+            return False
         path = self.directory / flag_name(task_id)
         try:
             header, offset = decode_head(path.read_bytes(), KEYRING)
@@ -88,6 +96,11 @@ class Evidence:
         """Return what made the result that a flag proves: a worker that finds it commits it first."""
         flag = self.flag(task_id)
         return None if flag is None or flag.header.state != DONE else str(loads(flag.body)["nonce"])
+
+    @property
+    def has_forgotten(self) -> bool:
+        """Tell whether what a client was told may have been computed again: the server fell back, and no flag stood."""
+        return self.directory is None and bool(self.server.rollbacks)
 
     def _was_damaged(self, task_id: str) -> bool:
         return task_id in self.damaged or any(self._was_damaged(name) for name in self.dependencies[task_id])

@@ -15,10 +15,10 @@ CHUNK = 10
 
 def _chunk(first: int, number: int, name: str | None, *, faults: bool) -> list[Played]:
     with planted(name):
-        return [_without_frames(played(seed, faults=faults)) for seed in range(first, first + number)]
+        return [without_frames(played(seed, faults=faults)) for seed in range(first, first + number)]
 
 
-def _without_frames(one: Played) -> Played:
+def without_frames(one: Played) -> Played:
     """Let an error cross processes as its text."""
     if one.error is not None and not isinstance(one.error, AssertionError):
         text = "".join(traceback.format_exception(one.error)[-6:])

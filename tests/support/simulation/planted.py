@@ -18,12 +18,14 @@ from overnight.store.memory_reading import MemoryReading
 from overnight.store.memory_scheduling import MemoryScheduling
 from overnight.store.memory_working import MemoryWorking
 from overnight.store.records import Batch, Claim, ClaimRefused, Happening, Reaped, Report
-from overnight.transport.memory import MemoryTransport
 from overnight_worker import report
 from overnight_worker.delivery import Delivery
 from overnight_worker.inputs import Inputs
 from overnight_worker.report import Reporter
 from overnight_worker.session import Session
+from tests.support.simulation.oracle import Oracle
+from tests.support.simulation.server import Server
+from tests.support.simulation.world import World
 
 Plant = Callable[[ExitStack], None]
 
@@ -179,23 +181,28 @@ def _queue_anything(run: MemoryRun, batch: Batch) -> bool:
 
 
 def _counted(stack: ExitStack) -> None:
-    """Batches are numbered by what the server's queues have seen, which falls back with it."""
-    offers = Window.offers
-    numbers = {"next": 0}
-    push = MemoryTransport.push
+    """A batch is known by a number alone, which the server counts and which falls back with it."""
+    begin, offers = Server.__init__, Window.offers
+    servers: list[Server] = []
 
-    def counting(self: MemoryTransport, entries: Any) -> None:
-        push(self, entries)
-        self._pushed = max(getattr(self, "_pushed", 0), *(int(entry.batch, 16) for entry in entries))  # type: ignore[attr-defined]
-        numbers["queues"] = self  # type: ignore[assignment]
+    def noted(self: Server, world: World, oracle: Oracle) -> None:
+        begin(self, world, oracle)
+        servers[:] = [self]
 
-    def counted(self: Window, *arguments: Any) -> Any:
-        queues = numbers.get("queues")
-        first = getattr(queues, "_pushed", 0) + 1
-        return [offer._replace(batch=f"{first + at:032x}") for at, offer in enumerate(offers(self, *arguments))]
+    def numbered(self: Window, *arguments: Any) -> Any:
+        queues: Any = servers[0].queues
+        made = offers(self, *arguments)
+        first = getattr(queues, "counted", 0) + 1
+        queues.counted = first + len(made) - 1
+        return [offer._replace(batch=f"{first + at:032x}") for at, offer in enumerate(made)]
 
-    stack.enter_context(patch.object(MemoryTransport, "push", counting))
-    stack.enter_context(patch.object(Window, "offers", counted))
+    def held(run: MemoryRun, batch: str, _instance: str) -> MemoryBatch | None:
+        found = run.batches.get(batch)
+        return found if found is not None and found.hold is not None else None
+
+    stack.enter_context(patch.object(Server, "__init__", noted))
+    stack.enter_context(patch.object(Window, "offers", numbered))
+    stack.enter_context(patch.object(memory_working, "_held", held))
 
 
 PLANTED: dict[str, Plant] = {

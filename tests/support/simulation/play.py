@@ -6,35 +6,40 @@ import gc
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from overnight.audit import Audit, Findings
-from overnight.cache import FileTaskCache
-from overnight.errors import OvernightError
+from overnight.cache import FileTaskCache, NoTaskCache, TaskCache
 from overnight.graph import TaskGraph
 from overnight.keyring import Keyring
-from overnight.naming import flag_name
 from overnight.service.duties import Duties
 from overnight.store.records import Request
 from overnight.task import Task, TaskDesc, TaskOptions
 from tests.support.simulation import tasks
 from tests.support.simulation.actors import ClientActor, SchedulerActor, WorkerActor, settings_of
 from tests.support.simulation.child import SimChild
+from tests.support.simulation.faults import HEALED_BY_NETS, OF_FLAGS, drawn_rates
+from tests.support.simulation.gremlin import Gremlin
 from tests.support.simulation.oracle import Oracle
 from tests.support.simulation.seams import in_place
 from tests.support.simulation.server import Line, Server
-from tests.support.simulation.world import FAULTS, RATES, TICK, Overrun, Violation, World
+from tests.support.simulation.world import Overrun, Violation, World
 
 STORM_TICKS = 150
 QUIET_TICKS = 900
-#: Without the safety nets nothing is lost that only they would find.
-FAULTS_WITH_NETS = ("event", "entry", "damage", "torn", "restart", "outage")
 DURATIONS = (0.0, 0.01, 0.05, 0.3, 1.0, 4.0)
+#: Short ones go many to a batch.
+SHORT = (0.01, 0.03, 0.06, 0.1)
+SEASONS = (0, 0, 1, 1, 2)
+#: Results lie in the store, or all elsewhere.
+INLINE_BYTES = (1 << 16, 1 << 16, 16)
+#: What makes the server of a world.
+ServerOf = Callable[[World, Oracle], Server]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +58,36 @@ class Played:
 class Play:
     """The actors of one seed on one world."""
 
-    def __init__(self, seed: int, directory: Path, *, faults: bool = True, tracing: bool = False) -> None:
+    def __init__(
+        self, seed: int, directory: Path, *, faults: bool = True, tracing: bool = False, server: ServerOf = Server
+    ) -> None:
         self.world = World(seed, tracing=tracing)
         self.directory = directory
-        self.settings = settings_of(directory)
-        self.flags = directory / "flags"
         draw = self.world.random
         self.nets = draw.random() >= 0.25
+        self.has_flags = draw.random() >= 0.2
+        self.settings = settings_of(directory, inline_bytes=draw.choice(INLINE_BYTES))
+        self.flags = directory / "flags"
         self.dependencies = _graph(draw)
         self.retries = {name: draw.choice((0, 0, 0, 0, 2, 2, 3, -1)) for name in self.dependencies}
-        self.durations = {name: draw.choice(DURATIONS) for name in self.dependencies}
+        durations = draw.choice((DURATIONS, DURATIONS, SHORT))
+        self.durations = {name: draw.choice(durations) for name in self.dependencies}
         tasks.FAILING.clear()
         for name, number in self.retries.items():
             if number < 0:
                 tasks.FAILING[name] = None
             elif number > 2:
                 tasks.FAILING[name] = draw.randint(1, 2)
-        if faults:
-            self.world.rates = {fault: draw.choice(RATES) for fault in FAULTS}
-        if not self.nets:
-            self.world.rates.update(dict.fromkeys(FAULTS_WITH_NETS, 0.0))
-        self.oracle = Oracle(self.world, self.flags, self.dependencies, self.retries)
-        self.server = Server(self.world, self.oracle)
+        rates = drawn_rates(draw) if faults else {}
+        never = (HEALED_BY_NETS if not self.nets else frozenset()) | (OF_FLAGS if not self.has_flags else frozenset())
+        self.world.rates = {fault: rate for fault, rate in rates.items() if fault not in never}
+        #: How often the command is given again before all is quiet.
+        self.seasons = draw.choice(SEASONS) if faults else 0
+        self.oracle = Oracle(self.world, self.flags if self.has_flags else None, self.dependencies, self.retries)
+        self.server = server(self.world, self.oracle)
         self.clients: list[ClientActor] = []
         self.ended: list[ClientActor] = []
+        self.gremlin = Gremlin(self)
 
     # What clients ask for.
 
@@ -89,8 +100,10 @@ class Play:
             graph.add_task(TaskDesc(Task(name), tasks.work, [name, *results], {}, [], [], [], [], options))
         return graph
 
-    def cache(self) -> FileTaskCache:
+    def cache(self) -> TaskCache:
         """Return the cache that a client opens."""
+        if not self.has_flags:
+            return NoTaskCache()
         return FileTaskCache(str(self.flags), keyring=Keyring())
 
     def duration_of(self, name: str) -> float:
@@ -111,60 +124,28 @@ class Play:
         self.workers = [WorkerActor(self, number) for number in range(draw.choice((1, 2, 2, 3)))]
         self.client(0.1)
         if self.world.rates and draw.random() < 0.3:
-            self.client(draw.random() * 10.0)
+            self.client(draw.random() ** 2 * 30.0)
         if self.world.rates:
-            self.world.start("gremlin", self._gremlin)
+            self.world.start("gremlin", self.gremlin.serve)
 
     def client(self, after: float = 0.0) -> None:
         """Let a user give the command."""
         self.clients.append(ClientActor(self, len(self.clients), after, self.ended.append))
 
-    def _gremlin(self) -> None:
-        """Damage flags, and steer the run, now and then."""
-        world = self.world
-        line = Line(self.server, "people")
-        while world.storm:
-            world.sleep(TICK * (0.5 + world.random.random()))
-            if world.strikes("damage"):
-                self.damage()
-            if world.strikes("steer"):
-                with suppress(OvernightError):
-                    self.steer(line, world.random.choice((Request.CANCEL, Request.PAUSE, Request.RETRY)))
-            if len(self.ended) == len(self.clients) and world.random.random() < 0.02:
-                self.client()
-
-    def damage(self) -> None:
-        """Damage, cut or remove a flag."""
-        draw = self.world.random
-        standing = [name for name in self.dependencies if (self.flags / flag_name(name)).exists()]
-        if not standing:
-            return
-        name = draw.choice(standing)
-        path = self.flags / flag_name(name)
-        data = bytearray(path.read_bytes())
-        kind = draw.choice(("removed", "cut", "changed"))
-        self.world.note(None, f"flag of {name} {kind}")
-        if kind == "removed":
-            path.unlink()
-        elif kind == "cut":
-            path.write_bytes(data[: draw.randrange(max(1, len(data)))])
-        elif data:
-            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
-            path.write_bytes(data)
-        self.oracle.damage(name)
-
-    def steer(self, line: Any, request: Request) -> None:
-        """Ask something of the newest run."""
-        runs = line.runs()
-        if runs:
-            self.world.note(None, f"request {request.name}")
-            line.request(runs[0].run_id, request)
-
     def run(self) -> None:
         """Storm, then quiet."""
         self.begin()
-        self.world.run(lambda: self._all_ended() and self.world.random.random() < 0.5, STORM_TICKS)
+        self.world.run(self._is_over, STORM_TICKS)
         self.finish()
+
+    def _is_over(self) -> bool:
+        if not self._all_ended():
+            return False
+        if self.seasons:
+            self.seasons -= 1
+            self.client(self.world.random.random() * 2.0)
+            return False
+        return True
 
     def finish(self) -> None:
         """Let everything come to its end, as it must without faults."""
@@ -177,7 +158,7 @@ class Play:
             self.client()
             if not self.world.run(self._all_ended, QUIET_TICKS):
                 raise Overrun(f"I4: the same command did not end after {QUIET_TICKS} quiet ticks")
-        self.oracle.at_the_end()
+        self.oracle.at_the_end(len(self.clients))
         if self.world.broken is not None:
             raise self.world.broken
 
@@ -219,15 +200,15 @@ def _without_nets(stack: ExitStack) -> None:
 
 
 @contextmanager
-def stage(seed: int, *, faults: bool = True, tracing: bool = False) -> Iterator[Play]:
+def stage(seed: int, *, faults: bool = True, tracing: bool = False, server: ServerOf = Server) -> Iterator[Play]:
     """Put a seed's world in place; leave nothing behind."""
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="overnight-sim-", dir=place))
-    play = Play(seed, directory, faults=faults, tracing=tracing)
+    play = Play(seed, directory, faults=faults, tracing=tracing, server=server)
     try:
         with ExitStack() as stack:
             files = stack.enter_context(in_place(play.world, play.child))
-            files.placed = play.oracle.placed
+            files.placed, files.refused = play.oracle.placed, play.oracle.refused
             if not play.nets:
                 _without_nets(stack)
             yield play
@@ -236,12 +217,12 @@ def stage(seed: int, *, faults: bool = True, tracing: bool = False) -> Iterator[
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def played(seed: int, *, faults: bool = True, tracing: bool = False) -> Played:
+def played(seed: int, *, faults: bool = True, tracing: bool = False, server: ServerOf = Server) -> Played:
     """Play one seed and say what came of it."""
     error: BaseException | None = None
     gc.disable()
     try:
-        with stage(seed, faults=faults, tracing=tracing) as play:
+        with stage(seed, faults=faults, tracing=tracing, server=server) as play:
             try:
                 play.run()
             except (Exception, Violation) as found:

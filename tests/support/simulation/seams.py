@@ -6,6 +6,7 @@ time module is enough. Nothing stays replaced when the world has been left.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import os
@@ -17,9 +18,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from random import Random
 from typing import Any
 
+from overnight.config import Settings
+from overnight.launch import BLOBS, RunOptions
+from overnight.messages import RunContext
 from tests.support.simulation.world import World
 
 _FILE_STEPS = ("link", "rename")
@@ -29,7 +34,6 @@ class SimTime:
     """The time module on a simulated clock."""
 
     strftime = staticmethod(time.strftime)
-    gmtime = staticmethod(time.gmtime)
     localtime = staticmethod(time.localtime)
 
     def __init__(self, world: World) -> None:
@@ -44,7 +48,10 @@ class SimTime:
         return int(self._world.now * 1e9)
 
     def time(self) -> float:
-        return self._world.wall + self._world.now
+        return self._world.wall_clock()
+
+    def gmtime(self, seconds: float | None = None) -> Any:
+        return time.gmtime(self.time() if seconds is None else seconds)
 
     def sleep(self, seconds: float) -> None:
         self._world.sleep(seconds)
@@ -125,11 +132,28 @@ class SimOs:
     def __init__(self, world: World) -> None:
         self._world = world
         self._stamps = itertools.count(1_700_000_000_000_000_000)
-        #: Called with (directory's descriptor, name) when a flag is in place.
+        #: Called with (name, whether it is torn) when a flag is in place.
         self.placed: Any = None
+        #: Called with the name of a flag that cannot be written.
+        self.refused: Any = None
+        self._full_until = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+    def open(self, path: Any, flags: int, *mode: Any, **options: Any) -> int:
+        if flags & os.O_CREAT and self._world.current is not None and self._is_full():
+            if self.refused is not None:
+                self.refused(os.path.basename(path).rpartition(".flag.")[0] + ".flag")  # noqa: PTH119 - may be text
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return os.open(path, flags, *mode, **options)
+
+    def _is_full(self) -> bool:
+        world = self._world
+        if world.strikes("disk"):
+            self._full_until = world.now + world.random.choice((0.0, 0.5, 3.0, 12.0))
+            return True
+        return world.storm and world.now < self._full_until
 
     def fsync(self, _descriptor: int) -> None:
         return
@@ -200,7 +224,36 @@ def _replacements(world: World) -> dict[Any, Any]:
     }
 
 
-_NOT_THREADING = ("overnight.graph", "overnight.base_executor", "overnight.invoke", "overnight.task_log")
+@cache
+def _users(_loaded: int) -> list[tuple[Any, str]]:
+    """Return the names of the product's modules that stand for the machine, with their modules.
+
+    `_loaded` is the number of modules: whenever there are more, one looks again.
+    """
+    users = []
+    for name, module in list(sys.modules.items()):
+        if not name.startswith(("overnight.", "overnight_worker.")):
+            continue
+        for attribute in ("time", "secrets", "random", "threading", "select"):
+            found = module.__dict__.get(attribute)
+            if found in (time, secrets, random, select) or (found is threading and name == "overnight.following"):
+                users.append((module, attribute))
+    return users
+
+
+def _surroundings(options: RunOptions, settings: Settings) -> RunContext:
+    """Return what tasks find around them: nothing of this machine, which they do not look at."""
+    return RunContext(
+        directory="/",
+        umask=0o077,
+        environment={},
+        import_paths=[],
+        log_dir=options.log_dir,
+        verbosity=options.verbosity,
+        status_dir=options.status_dir,
+        blob_dir=str(settings.state_dir / BLOBS),
+        fork_tasks=options.fork_tasks,
+    )
 
 
 @contextmanager
@@ -208,7 +261,9 @@ def in_place(world: World, child: Any) -> Iterator[SimOs]:
     """Put a world in place of the machine for the product's modules that it uses."""
     import overnight.flag_files
     import overnight.flag_writing
+    import overnight.launch
     import overnight_worker.nursery
+    import overnight_worker.spool
 
     stands = _replacements(world)
     files = SimOs(world)
@@ -218,16 +273,13 @@ def in_place(world: World, child: Any) -> Iterator[SimOs]:
         changed.append((module, name, getattr(module, name)))
         setattr(module, name, value)
 
-    for name, module in list(sys.modules.items()):
-        if not name.startswith(("overnight.", "overnight_worker.")):
-            continue
-        for attribute in ("time", "secrets", "random", "threading", "select"):
-            found = module.__dict__.get(attribute)
-            if found in (time, secrets, random, select) or (found is threading and name == "overnight.following"):
-                put(module, attribute, stands[found])
+    for module, attribute in _users(len(sys.modules)):
+        put(module, attribute, stands[getattr(module, attribute)])
+    put(overnight.launch, "context_of", _surroundings)
     put(overnight.flag_writing, "os", files)
     put(overnight.flag_writing, "_syncfs", lambda _descriptor: True)
     put(overnight.flag_files, "os", SimReadingOs(world))
+    put(overnight_worker.spool, "os", files)
     put(overnight_worker.nursery, "ChildProcess", child)
     before = logging.root.manager.disable
     if world.trace is None:

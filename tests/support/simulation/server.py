@@ -7,16 +7,16 @@ lost before or after it was carried out, or carried out twice, as a client that 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from overnight.errors import Unreachable
+from overnight.errors import StoreFull, Unreachable
 from overnight.store.codec import Cursor
 from overnight.store.memory import MemoryStore
 from overnight.store.memory_data import MemoryData
 from overnight.store.records import Happening, RunEvent
 from overnight.transport.memory import MemoryTransport
-from overnight.transport.port import Entry
+from tests.support.simulation.faults import HEARTBEAT, LEASE
 from tests.support.simulation.oracle import Oracle
 from tests.support.simulation.world import World
 
@@ -27,6 +27,8 @@ WRITING = frozenset(
         "register", "heartbeat", "unregister", "claim", "commit", "give_back",
     }
 )  # fmt: skip
+#: What a server without room refuses.
+NEEDS_ROOM = frozenset({"open_run", "put_blobs", "add_tasks", "dispatch"})
 #: What wakes those who wait for events.
 TELLING = WRITING - {"put_blobs", "rewrite_result", "take_epoch", "write_durations", "register", "heartbeat"}
 
@@ -40,22 +42,31 @@ class Server:
         self.data = MemoryData()
         self.queues = MemoryTransport()
         self.down_until = 0.0
+        self.full_until = 0.0
         #: For each restart that lost something: run id -> number of the last event that is still known.
         self.rollbacks: list[dict[str, int]] = []
         self._saved: bytes | None = None
         self._scripts_until_loss = 0
+        self._is_telling = False
         oracle.server = self
+
+    @property
+    def is_down(self) -> bool:
+        """Tell whether nobody can reach the server now."""
+        return self.world.now < self.down_until
 
     def call(self, line: Line, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Carry one call out, or fail."""
         world = self.world
         world.step(name)
         self._maybe_restart()
-        if world.now < self.down_until:
+        if self.is_down:
             world.sleep(0.05)
             raise Unreachable("The server is down.")
         if world.strikes("request"):
             raise Unreachable("The request was lost.")
+        if name in NEEDS_ROOM and self._is_full():
+            raise StoreFull("There is no room.")
         reply = self._carried_out(line, name, arguments, options)
         if name in WRITING and world.strikes("repeat"):
             world.sleep(world.random.choice((0.0, 0.01, 0.1, 1.0)))
@@ -73,10 +84,17 @@ class Server:
             return method(*arguments, **options)
         with self.oracle.script(line.owner, name, arguments) as told:
             reply = told.reply = method(*arguments, **options)
+        self._is_telling = name in TELLING
         self._count_script()
         if name in TELLING:
             self.world.wake_all()
         return reply
+
+    def _is_full(self) -> bool:
+        world = self.world
+        if world.strikes("memory"):
+            self.full_until = world.now + world.random.choice((0.3, 2.0, 8.0))
+        return world.storm and world.now < self.full_until
 
     # Restarts.
 
@@ -86,7 +104,7 @@ class Server:
             kind = world.random.choice(("nothing", "some", "some", "some", "all"))
             if kind == "some":
                 self._saved = pickle.dumps((self.data, self.queues))
-                self._scripts_until_loss = world.random.randint(1, 12)
+                self._scripts_until_loss = world.random.randint(1, world.random.choice((3, 12)))
             else:
                 self.restart(pickle.dumps((MemoryData(), MemoryTransport())) if kind == "all" else None)
         if world.strikes("outage"):
@@ -95,9 +113,10 @@ class Server:
             world.server_skew += world.random.choice((-8.0, -2.0, -0.5, 0.5, 2.0, 8.0))
 
     def _count_script(self) -> None:
+        """Fall back after so many scripts that changed a run: signs of life do not count."""
         if self._saved is None:
             return
-        self._scripts_until_loss -= 1
+        self._scripts_until_loss -= int(self._is_telling)
         if self._scripts_until_loss <= 0 or not self.world.storm:
             self.restart(self._saved)
 
@@ -105,11 +124,13 @@ class Server:
         """Come back with what was saved; None: with everything. Half of all restarts are hidden by the client."""
         world = self.world
         self._saved = None
+        world.cost("")
         world.note(None, f"server restarts, {'losing nothing' if saved is None else 'having lost something'}")
         if saved is not None:
+            lost = self.data.changes
             self.data, self.queues = pickle.loads(saved)
             self.rollbacks.append({run_id: run.sequence for run_id, run in self.data.runs.items()})
-            self.data.changes += 1_000_000
+            self.data.changes = max(lost, self.data.changes) + 1_000_000
             self.oracle.fell_back()
         if world.random.random() < 0.5:
             self.down_until = world.now + world.random.choice((0.2, 0.5, 2.0))
@@ -122,14 +143,21 @@ class Server:
         self.down_until = 0.0
 
 
+def store_on(world: World) -> MemoryStore:
+    """Return a memory store on a world's clocks."""
+    return MemoryStore(world.server_clock, lambda: world.now, lease_seconds=LEASE, heartbeat_seconds=HEARTBEAT)
+
+
 class Line:
     """One actor's connection to the server: every port of the store."""
 
     def __init__(self, server: Server, owner: str) -> None:
         self.server = server
         self.owner = owner
-        self.store = MemoryStore(now=server.world.server_clock)
+        self.store = store_on(server.world)
         self._known_rollbacks: dict[str, int] = {}
+        #: The last event of each run that was lost on its way here, and how often the server had fallen back by then.
+        self._lost: dict[str, tuple[int, int]] = {}
         #: Called when a scheduler begins to wait: everything it heard has been handled.
         self.at_rest: Callable[[], None] | None = None
 
@@ -147,28 +175,60 @@ class Line:
         """Wait as the scheduler does."""
         if self.at_rest is not None:
             self.at_rest()
-        world = self.server.world
-        deadline = world.now + seconds
+        deadline = self.server.world.now + seconds
         while True:
             gaps = [gap for run_id, cursor in cursors.items() for gap in self._gap(run_id, cursor)]
             held = {run_id: self._held_back(run_id, cursor) for run_id, cursor in cursors.items()}
             events, changed = self.server.call(self, "wait", (held, 0), {})
-            events = [event for event in gaps + events if not world.strikes("event")]
-            if events or changed or world.now >= deadline:
+            events = self._heard(gaps + events)
+            if events or changed or self.server.world.now >= deadline:
                 return self._reached(events), changed
-            world.park(deadline - world.now)
+            self._listen(deadline, cursors, self.store._seen_changes)
 
     def follow(self, run_id: str, cursor: str, seconds: float) -> list[RunEvent]:
         """Wait as a client does."""
-        world = self.server.world
-        deadline = world.now + seconds
+        deadline = self.server.world.now + seconds
         while True:
             gaps = list(self._gap(run_id, cursor))
             events = self.server.call(self, "follow", (run_id, self._held_back(run_id, cursor), 0), {})
-            events = [event for event in gaps + events if not world.strikes("event")]
-            if events or world.now >= deadline:
+            events = self._heard(gaps + events)
+            if events or self.server.world.now >= deadline:
                 return self._reached(events)
-            world.park(deadline - world.now)
+            self._listen(deadline, {run_id: cursor}, None)
+
+    def _listen(self, deadline: float, cursors: Mapping[str, str], changes: int | None) -> None:
+        """Wait at the server: nothing goes over the line before there is something to tell, for those who know of so
+        many `changes` of the set of active runs that there are others."""
+        server = self.server
+        while server.world.now < deadline:
+            server.world.park(deadline - server.world.now, listening=True)
+            is_changed = changes not in (None, server.data.changes)
+            if server.is_down or is_changed or any(self._has_news(*one) for one in cursors.items()):
+                return
+
+    def _has_news(self, run_id: str, cursor: str) -> bool:
+        run = self.server.data.runs.get(run_id)
+        return run is None or run.sequence != Cursor.parse(self._held_back(run_id, cursor)).number
+
+    def _heard(self, events: list[RunEvent]) -> list[RunEvent]:
+        """Return the events that arrive: some never do, some twice, some with a later look."""
+        world = self.server.world
+        heard: list[RunEvent] = []
+        for event in events:
+            kind = world.random.choice(("lost", "lost", "doubled", "late")) if world.strikes("event") else ""
+            if kind == "late":
+                break
+            if kind == "lost" and event.what is not Happening.GAP:
+                self._lost[event.run_id] = (Cursor.parse(event.cursor).number, len(self.server.rollbacks))
+            elif kind != "lost":
+                heard += [event] * (2 if kind == "doubled" else 1)
+        return heard
+
+    def _past_lost(self, run_id: str, cursor: str) -> str:
+        """Return the cursor behind what was lost on the way: nobody looks for that again."""
+        number, rollbacks = self._lost.get(run_id, (0, 0))
+        is_behind = number > Cursor.parse(cursor).number and rollbacks == len(self.server.rollbacks)
+        return Cursor(f"{number}-0", number).text if is_behind else cursor
 
     # A server that lost entries numbers new ones from where it fell back to. A real one's carry times besides, by
     # which a follower that was further sees with the first new entry that some are gone.
@@ -179,6 +239,7 @@ class Line:
         return min(numbers) if numbers else None
 
     def _held_back(self, run_id: str, cursor: str) -> str:
+        cursor = self._past_lost(run_id, cursor)
         base, number = self._base(run_id), Cursor.parse(cursor).number
         if base is None or number <= base:
             return cursor
@@ -201,61 +262,3 @@ class Line:
         snapshot = self.server.call(self, "load_run", (run_id,), {})
         self._known_rollbacks[run_id] = len(self.server.rollbacks)
         return snapshot
-
-
-class Belt:
-    """One actor's connection to the queues."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def push(self, entries: Sequence[Entry]) -> None:
-        self._step("push")
-        world = self._server.world
-        for entry in entries:
-            if world.strikes("entry"):
-                self._mislead(entry)
-            else:
-                self._server.queues.push([entry])
-        world.wake_all()
-
-    def _mislead(self, entry: Entry) -> None:
-        """Lose an entry, double it, or deliver it late."""
-        world = self._server.world
-        kind = world.random.choice(("lost", "doubled", "late"))
-        world.note(None, f"queue entry {kind}")
-        if kind == "doubled":
-            self._server.queues.push([entry])
-            self._server.queues.push([entry])
-        if kind == "late":
-
-            def deliver() -> None:
-                self._server.queues.push([entry])
-                world.wake_all()
-
-            world.start("late", deliver, world.random.random() * 6.0)
-
-    def missing(self, entries: Sequence[Entry]) -> list[Entry]:
-        self._step("missing")
-        return self._server.queues.missing(entries)
-
-    def remove(self, entries: Sequence[Entry]) -> None:
-        self._step("remove")
-        self._server.queues.remove(entries)
-
-    def depth(self, queue: str) -> int:
-        self._step("depth")
-        return self._server.queues.depth(queue)
-
-    def pop(self, queue: str) -> Entry | None:
-        """Take an entry, as a worker does; killed right after it, the entry is in no list."""
-        self._step("pop")
-        entry = self._server.queues.pop(queue)
-        if entry is not None and self._server.world.storm:
-            self._server.world.step("popped")
-        return entry
-
-    def _step(self, name: str) -> None:
-        self._server.world.step(name)
-        if self._server.world.now < self._server.down_until:
-            raise Unreachable("The server is down.")

@@ -8,42 +8,18 @@ order of everything.
 from __future__ import annotations
 
 import heapq
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from zlib import crc32
 
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]  # it ships no types
 
-TICK = 0.25
-LEASE = 3.0
-HEARTBEAT = 1.0
-RATES = (0.0, 0.0, 0.01, 0.04, 0.1)
-#: Each fault with the factor that turns a rate per tick into one per opportunity.
-FAULTS = {
-    "kill": 0.08,
-    "pause": 0.4,
-    "request": 0.3,
-    "reply": 0.3,
-    "repeat": 0.3,
-    "restart": 0.06,
-    "outage": 0.04,
-    "entry": 1.0,
-    "event": 2.0,
-    "torn": 1.0,
-    "damage": 1.0,
-    "clock": 0.1,
-    "child": 0.4,
-    "slow": 0.5,
-    "steer": 0.3,
-}
-#: What may cost a lease.
-COSTLY = frozenset({"kill", "request", "restart", "outage", "torn", "clock", "slow"})
-#: Before these steps the longest pauses fall.
-DANGEROUS = frozenset(
-    {"link", "rename", "commit", "heartbeat", "adopt", "invalidate", "dispatch", "claim", "add_tasks", "give_back"}
-)
+from tests.support.simulation.faults import COSTLY, COSTLY_TO_ALL, DANGEROUS, FAULTS, PAUSES, TICK
+
+#: The wall clock at the world's zero.
+EPOCH = 1_700_000_000.0
 
 
 class Killed(BaseException):
@@ -78,35 +54,44 @@ class World:
         self.random = Random(seed)
         self.seed = seed
         self.now = 1000.0
-        self.wall = 1_700_000_000.0
         self.server_skew = 0.0
+        #: How far the wall clock of an actor is off, in seconds.
+        self.wall_skews: dict[str, float] = {}
         self.storm = True
-        self.rates: dict[str, float] = {}
+        self._odds: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
         self.struck: Counter[str] = Counter()
         self.steps = 0
-        self.last_cost = self.now
+        #: Until when an actor has met what may cost a lease; under "" what may cost anybody's.
+        self.costs: dict[str, float] = {}
         self.digest = 0
         self.trace: list[str] | None = [] if tracing else None
         self.broken: BaseException | None = None
-        self.waiting: dict[Actor, None] = {}
         self.actors: list[Actor] = []
+        #: The actor whose code is running.
+        self.current: Actor | None = None
+        self._waiting: dict[Actor, bool] = {}
         self._queue: list[tuple[float, float, int, int, Actor]] = []
         self._count = 0
-        self._by_thread: dict[greenlet, Actor] = {}
+        self._deadline = 0.0
         self._hub = getcurrent()
 
-    # Actors.
-
     @property
-    def current(self) -> Actor | None:
-        """The actor whose code is running."""
-        return self._by_thread.get(getcurrent())
+    def rates(self) -> dict[str, float]:
+        """How often each fault happens, per tick; what is missing never does."""
+        return self._rates
+
+    @rates.setter
+    def rates(self, rates: dict[str, float]) -> None:
+        self._rates = rates
+        self._odds = {fault: rate * FAULTS[fault] for fault, rate in rates.items() if rate}
+
+    # Actors.
 
     def start(self, name: str, body: Callable[[], None], after: float = 0.0) -> Actor:
         """Let a new actor begin after some seconds."""
         actor = Actor(name, body)
         actor.thread = greenlet(lambda: self._run(actor), parent=self._hub)
-        self._by_thread[actor.thread] = actor
         self.actors.append(actor)
         self._schedule(actor, after)
         return actor
@@ -120,15 +105,15 @@ class World:
             self.broken = self.broken or error
         finally:
             actor.ended = True
-            self._by_thread.pop(getcurrent(), None)
 
     def kill(self, actor: Actor) -> None:
         """End an actor where it stands, without a word of its own."""
         if actor.dead or actor.ended:
             return
         self.note(actor, "killed")
+        self.cost(actor.name)
         actor.dead = True
-        self.waiting.pop(actor, None)
+        self._waiting.pop(actor, None)
         if actor is self.current:
             self._bury(actor)
             raise Killed
@@ -148,27 +133,37 @@ class World:
     def sleep(self, seconds: float) -> None:
         """Let the current actor wait."""
         actor = self._living()
+        if self._goes_on(seconds):
+            return
         self._schedule(actor, seconds)
         self._hub.switch()
         if actor.dead:
             raise Killed
 
-    def park(self, seconds: float) -> None:
-        """Wait until woken, or for so long."""
+    def _goes_on(self, seconds: float) -> bool:
+        """Let time pass without another actor's turn, if none comes before."""
+        at = self.now + seconds if seconds > 0.0 else self.now
+        if at > self._deadline or self.broken is not None or (self._queue and self._queue[0][0] <= at):
+            return False
+        self.now = at
+        self.steps += 1
+        return True
+
+    def park(self, seconds: float, *, listening: bool = False) -> None:
+        """Wait until woken, or for so long; who is `listening` is woken by news of the server."""
         actor = self._living()
-        self.waiting[actor] = None
+        self._waiting[actor] = listening
         self.sleep(seconds)
-        self.waiting.pop(actor, None)
+        self._waiting.pop(actor, None)
 
     def wake(self, actor: Actor) -> None:
         """Wake an actor that is parked."""
-        if actor in self.waiting:
-            del self.waiting[actor]
+        if self._waiting.pop(actor, None) is not None:
             self._schedule(actor, 0.0)
 
     def wake_all(self) -> None:
-        """Wake all that are parked: something has changed that all see."""
-        for actor in list(self.waiting):
+        """Wake all that listen: something has changed that all see."""
+        for actor in [actor for actor, listening in self._waiting.items() if listening]:
             self.wake(actor)
 
     def _living(self) -> Actor:
@@ -188,7 +183,9 @@ class World:
             self.now = max(self.now, at)
             self.steps += 1
             actor.thread.parent = self._hub
+            self.current = actor
             actor.thread.switch()
+            self.current = None
             if self.broken is not None:
                 raise self.broken
             return True
@@ -196,10 +193,10 @@ class World:
 
     def run(self, until: Callable[[], bool], ticks: float) -> bool:
         """Go on until a condition holds or time is over; tell which."""
-        deadline = self.now + ticks * TICK
+        self._deadline = self.now + ticks * TICK
         while not until():
-            if self._queue and self._queue[0][0] > deadline:
-                self.now = deadline
+            if self._queue and self._queue[0][0] > self._deadline:
+                self.now = self._deadline
                 return False
             if not self.advance():
                 return until()
@@ -212,12 +209,13 @@ class World:
                 actor.dead = True
                 self._throw(actor)
         self._queue.clear()
-        self._by_thread.clear()
 
     def _throw(self, actor: Actor) -> None:
         if actor.thread:  # it has begun
+            before, self.current = self.current, actor
             actor.thread.parent = getcurrent()
             actor.thread.throw(Killed)
+            self.current = before
 
     # What happens at each step.
 
@@ -230,35 +228,48 @@ class World:
             self.kill(actor)
 
     def _latency(self, point: str) -> float:
-        low = self.random.random() * 0.004
-        if self.storm:
-            rate = self.rates.get("pause", 0.0) * FAULTS["pause"]
-            if rate and self.random.random() < rate * (1.0 if point in DANGEROUS else 0.1):
-                self.struck["pause"] += 1
-                length = LEASE * self.random.choice((0.1, 0.3, 0.8, 1.2, 1.5, 2.5, 4.0))
-                self.last_cost = max(self.last_cost, self.now + length)
-                return length
-        return low
+        odds = self._odds.get("pause") if self.storm else None
+        if odds is not None and self.random.random() < odds * (1.0 if point in DANGEROUS else 0.1):
+            self.struck["pause"] += 1
+            length = self.random.choice(PAUSES)
+            self.cost(self._living().name, length)
+            return length
+        return self.random.random() * 0.004
 
     def strikes(self, fault: str, share: float = 1.0) -> bool:
         """Tell whether a fault happens here."""
-        rate = self.rates.get(fault, 0.0)
-        if not self.storm or not rate or self.random.random() >= rate * FAULTS[fault] * share:
+        odds = self._odds.get(fault)
+        if odds is None or not self.storm or self.random.random() >= odds * share:
             return False
         self.struck[fault] += 1
         self.note(self.current, f"fault: {fault}")
-        if fault in COSTLY:
-            self.last_cost = max(self.last_cost, self.now)
+        if fault in COSTLY_TO_ALL:
+            self.cost("")
+        elif fault in COSTLY and self.current is not None:
+            self.cost(self.current.name)
         return True
+
+    def cost(self, name: str, seconds: float = 0.0) -> None:
+        """Note that an actor, or with "" anybody, may lose a lease from what happens now and lasts so long."""
+        self.costs[name] = max(self.costs.get(name, 0.0), self.now + seconds)
 
     def note(self, actor: Actor | None, what: str) -> None:
         """Add a line to the trace, and to its digest."""
         name = actor.name if actor is not None else "world"
-        line = f"{self.now - 1000:10.4f} {name:12} {what}"
-        self.digest = zlib.crc32(line.encode(), self.digest)
+        self.digest = crc32(f"{name} {what} {self.steps}".encode(), self.digest)
         if self.trace is not None:
-            self.trace.append(line)
+            self.trace.append(f"{self.now - 1000:10.4f} {name:12} {what}")
 
     def server_clock(self) -> float:
         """Return the server's wall clock."""
-        return self.wall + self.now + self.server_skew
+        return EPOCH + self.now + self.server_skew
+
+    def wall_clock(self) -> float:
+        """Return the wall clock of the current actor."""
+        actor = self.current
+        if actor is None:
+            return EPOCH + self.now
+        if self.strikes("wall"):
+            skew = self.random.choice((-86400.0, -3600.0, -2.0, 2.0, 3600.0, 86400.0))
+            self.wall_skews[actor.name] = self.wall_skews.get(actor.name, 0.0) + skew
+        return EPOCH + self.now + self.wall_skews.get(actor.name, 0.0)

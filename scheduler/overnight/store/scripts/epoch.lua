@@ -4,8 +4,9 @@
 -- First write: `pass_when_full`.
 local lease = redis.call('HMGET', SCHEDULER, 'number', 'holder', 'description', 'deadline', 'schema')
 if lease[5] and lease[5] ~= ARGV[4] then return {'schema', lease[5]} end
-local number = tonumber(lease[1] or 0)
-local deadline = tonumber(lease[4] or 0)
+-- What is no number is none of ours: nobody holds such a lease.
+local number = tonumber(lease[1] or 0) or 0
+local deadline = tonumber(lease[4] or 0) or 0
 if lease[2] and lease[2] ~= '' and lease[2] ~= ARGV[1] and deadline > now then
   return {'held', lease[2], lease[3], math.ceil((deadline - now) * 1000)}
 end

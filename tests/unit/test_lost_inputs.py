@@ -1,0 +1,58 @@
+"""A result that is lost takes along what is being computed from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from overnight.audit import Audit
+from overnight.keyring import Keyring
+from overnight.lineage import lineage_digest
+from overnight.messages import SpecChunk, StoredResult
+from overnight.queue_outcomes import QueueOutcomes
+from overnight.results import FLAG
+from overnight.store.memory import MemoryStore
+from overnight.store.records import Acceptance, Addition, Adopted, Batch, Epoch
+from tests.support.stores import Night, digest_of, run_record, success
+
+KEYRING = Keyring()
+
+
+def night_with_a_task_in_flight(flag: Path) -> Night:
+    """A run of t0, adopted from a flag that is gone, and t1, which a worker computes from it."""
+    store = MemoryStore()
+    store.open_run(run_record(total=2), b"context")
+    chunk = SpecChunk(0, ["t0", "t1"], ["f"], [0, 0], [[], [0]], {})
+    located = StoredResult(digest_of("t0"), 7, locator=f"{FLAG}{flag}").sealed("r1", 0, KEYRING)
+    adopted = {0: Adopted(digest_of("t0"), located)}
+    store.add_tasks("r1", Addition(0, 2, chunk.sealed("r1", KEYRING), {1: b"message"}, adopted))
+    store.activate("r1")
+    epoch = store.take_epoch("scheduler", "here", 60.0)
+    assert isinstance(epoch, Epoch)
+    night = Night(store, epoch, "r1")
+    assert night.dispatch(Batch("b1", "default", (1,), (1,), (lineage_digest([digest_of("t0")]),))) == [True]
+    night.claim("b1")
+    return night
+
+
+def fetch(night: Night, _directory: Path) -> None:
+    QueueOutcomes(night.store, "r1", KEYRING).successes({0: "t0"})
+
+
+def audit(night: Night, directory: Path) -> None:
+    Audit(night.store, "r1", KEYRING, str(directory)).run()
+
+
+@pytest.mark.parametrize("find_out", [fetch, audit])
+def test_no_success_is_accepted_that_was_computed_from_a_lost_result(
+    tmp_path: Path, find_out: Callable[[Night, Path], None]
+) -> None:
+    """P4, P5: of whoever finds out first, a client that wants the value or the audit."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    find_out(night, tmp_path)
+    assert night.states()[0] == "p"
+    reply = night.commit("b1", success(1, used=lineage_digest([digest_of("t0")])))
+    assert reply.acceptances == (Acceptance.SUPERSEDED,)
+    assert night.states() == "pp"
