@@ -38,8 +38,8 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLI
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of one flag of a group: in place, or `kept` (a valid one stood there), or `error`. Or it is `void`:
-    not put in place, as one that it was computed from was not, or one of a later run stands there."""
+    """What became of one flag of a group: in place, or `kept` (a valid one stood there), or `error`; or it is `void`,
+    not put in place because one that it was computed from was not."""
 
     kept: bool = False
     void: bool = False
@@ -108,7 +108,7 @@ def publish_flags(
         if existing_valid(name, header.task_id, header.run_id, lineage, keyring, directory=descriptor) is not None:
             return Written(kept=True)
         is_late = is_of_later_run(name, header.task_id, header.run_id, keyring, directory=descriptor)
-        return Written(void=True) if is_late else None
+        return Written(error=BadSeal("the flag of a later run stands there")) if is_late else None
 
     return write_flags(directory, [(name, data) for _, name, data in flags], keep=keep, before=before)
 

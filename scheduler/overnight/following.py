@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from overnight import failpoints
@@ -37,14 +37,20 @@ class Changed:
 class Follower:
     """Follows one run from its beginning. `stop` ends any waiting.
 
-    `in_place`: the whole run has been submitted; a server that knows less of it has lost it in a rollback.
+    `held`: how many tasks the run has been given, once it has been put in place by whoever follows; a server that knows
+    less of it has lost it in a rollback.
     """
 
     def __init__(
-        self, store: ReadingStore, run_id: str, stop: threading.Event | None = None, *, in_place: bool = False
+        self,
+        store: ReadingStore,
+        run_id: str,
+        stop: threading.Event | None = None,
+        *,
+        held: Callable[[], int] | None = None,
     ) -> None:
         self._store = store
-        self._in_place = in_place
+        self._held = held
         self._run_id = run_id
         self._stop = stop or threading.Event()
         self._cursor = "0"
@@ -146,10 +152,10 @@ class Follower:
         return True
 
     def _phase_if_over(self) -> RunPhase | None:
-        phase = self._store.run(self._run_id).phase
-        if self._in_place and phase is RunPhase.SUBMITTING:
+        run = self._store.run(self._run_id)
+        if self._held is not None and (run.phase is RunPhase.SUBMITTING or run.added < self._held()):
             raise UnknownRun(f"The server has lost tasks that had been added to run {self._run_id}.")
-        return phase if phase.is_over else None
+        return run.phase if run.phase.is_over else None
 
     def counts(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state as last heard."""

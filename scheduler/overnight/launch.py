@@ -165,7 +165,7 @@ def put_in_place(
         return Launched(opened.run, submission, attached=True)
     submission = Submission(store, run_id, keyring)
     submission.add(descs, adopted())
-    store.activate(run_id)
+    store.activate(run_id, len(submission.tasks))
     failpoints.reach("client.after_submit")
     return Launched(store.run(run_id), submission, attached)
 

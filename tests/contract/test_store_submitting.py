@@ -6,7 +6,7 @@ import pytest
 
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import Refused
+from overnight.errors import Refused, UnknownRun
 from overnight.store.records import Adopted, ClaimRefused, Happening, Opening, Request, Verdict
 from tests.support.stores import (
     ACCEPTED,
@@ -87,6 +87,17 @@ def test_an_addition_twice_counts_once(store: Store) -> None:
     store.add_tasks("r1", addition(0, 2))
     assert night.states() == "pppp"
     assert store.follow("r1", cursor, 0) == []
+
+
+def test_a_run_of_which_tasks_were_lost_is_not_complete(store: Store) -> None:
+    """P1: a server that fell back between ADD and ACTIVATE does not hold what was added."""
+    store.open_run(run_record(total=4), b"")
+    store.add_tasks("r1", addition(0, 3))
+    with pytest.raises(UnknownRun, match="r1"):
+        store.activate("r1", 4)
+    assert store.run("r1").phase is RunPhase.SUBMITTING
+    store.activate("r1", 3)
+    assert store.run("r1").phase is RunPhase.ACTIVE
 
 
 def test_an_addition_that_leaves_a_hole_is_refused(store: Store) -> None:

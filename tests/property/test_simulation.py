@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from contextlib import ExitStack, suppress
+from itertools import islice
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,7 @@ from overnight.core.events import CancelRequested
 from overnight.core.invariants import check
 from overnight.core.run_state import RunState
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import OvernightError
+from overnight.errors import OvernightError, UnknownRun
 from overnight.following import Follower
 from overnight.store.memory import MemoryStore
 from overnight.store.memory_data import MemoryData
@@ -121,6 +122,18 @@ def test_a_run_that_ends_while_its_states_are_read_is_told_in_full(monkeypatch: 
         over = changed.over
     assert told == dict.fromkeys(range(4), TaskState.FAILED)
     assert over is RunPhase.FAILED
+
+
+def test_whoever_put_a_run_in_place_is_told_that_the_server_has_lost_tasks_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P1, P9: an active run that holds fewer tasks than it was given would end without them."""
+    monkeypatch.setattr(following, "SILENCE_SECONDS", 0.0)
+    store = MemoryStore()
+    night = begin(store, 3)
+    list(islice(Follower(store, night.run_id, held=lambda: 3).changes(0.0), 2))
+    with pytest.raises(UnknownRun):
+        list(islice(Follower(store, night.run_id, held=lambda: 4).changes(0.0), 2))
 
 
 def test_a_run_that_is_cancelled_before_it_holds_a_task_ends() -> None:

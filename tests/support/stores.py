@@ -132,9 +132,14 @@ def begin(store: Store, tasks: int = 4, run_id: str = "r1", adopted: Sequence[in
     assert opened.opening is Opening.CREATED
     store.add_tasks(run_id, addition(0, tasks, adopted))
     store.activate(run_id)
+    return Night(store, epoch_of(store), run_id)
+
+
+def epoch_of(store: Store) -> Epoch:
+    """Take the epoch, which is free."""
     epoch = store.take_epoch("scheduler 1", "host:1", LEASE)
     assert isinstance(epoch, Epoch)
-    return Night(store, epoch, run_id)
+    return epoch
 
 
 __all__ = ["ACCEPTED", "LEASE", "NO_TIME", "SUPERSEDED", "Night", "TaskState", "begin"]

@@ -14,8 +14,8 @@ from overnight.messages import SpecChunk, StoredResult
 from overnight.queue_outcomes import QueueOutcomes
 from overnight.results import FLAG
 from overnight.store.memory import MemoryStore
-from overnight.store.records import Acceptance, Addition, Adopted, Batch, Epoch
-from tests.support.stores import Night, digest_of, run_record, success
+from overnight.store.records import Acceptance, Addition, Adopted, Batch
+from tests.support.stores import Night, digest_of, epoch_of, run_record, success
 
 KEYRING = Keyring()
 
@@ -29,9 +29,7 @@ def night_with_a_task_in_flight(flag: Path) -> Night:
     adopted = {0: Adopted(digest_of("t0"), located)}
     store.add_tasks("r1", Addition(0, 2, chunk.sealed("r1", KEYRING), {1: b"message"}, adopted))
     store.activate("r1")
-    epoch = store.take_epoch("scheduler", "here", 60.0)
-    assert isinstance(epoch, Epoch)
-    night = Night(store, epoch, "r1")
+    night = Night(store, epoch_of(store), "r1")
     assert night.dispatch(Batch("b1", "default", (1,), (1,), (lineage_digest([digest_of("t0")]),))) == [True]
     night.claim("b1")
     return night

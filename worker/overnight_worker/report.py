@@ -31,7 +31,7 @@ from overnight.naming import flag_name, shown
 from overnight.pickling import dump_exception
 from overnight.recording import TaskIdentity, record_header
 from overnight.store.records import Report
-from overnight_worker.batch import ClaimedBatch, Ended, Member
+from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
 from overnight_worker.post import Post
 
 LARGEST_REDIS_RESULT_BYTES = 64 << 20
@@ -58,9 +58,14 @@ class Reporter:
         return None if directory is None or self._flags_unusable or is_url(directory) else directory
 
     def reports(self, batch: ClaimedBatch, ended: Sequence[Member]) -> list[Report]:
-        """Return a report for each ended member, in order. May raise Unreachable while a blob is stored."""
+        """Return a report for each ended member, in order, but for void ones: these go back, as the store knows no
+        lineage of theirs by which to refuse them. May raise Unreachable while a blob is stored."""
         places = self._write_flags(batch, ended)
-        return [self._report(batch, member, places.get(member.position)) for member in ended]
+        for member in ended:
+            if _ended(member).void:
+                member.stage = Stage.RETURNED
+                batch.drop_dependants(member.position)
+        return [self._report(batch, one, places.get(one.position)) for one in ended if not _ended(one).void]
 
     def _report(self, batch: ClaimedBatch, member: Member, place: str | None) -> Report:
         record = self._record(member, _ended(member), place)
@@ -175,7 +180,7 @@ class Reporter:
     def _take_over(self, batch: ClaimedBatch, member: Member, path: str) -> bool:
         """Report the flag that stands in place of this attempt's own result; False if it is gone again.
 
-        What was computed from the own one keeps its lineage and will be superseded; what was to be, goes back.
+        What was computed from the own one, or was to be, goes back.
         """
         try:
             flag = open_flag(path, member.facts.task_id, self._post.keyring)

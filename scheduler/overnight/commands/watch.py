@@ -56,7 +56,9 @@ class Watch:
         self._display = display
         self._interrupts = interrupts
         self._steers = steers
-        self._follower = Follower(self._store, run.run_id, interrupts.wake, in_place=steers)
+        self._follower = Follower(
+            self._store, run.run_id, interrupts.wake, held=(lambda: run.added) if steers else None
+        )
         self._lacks = WorkerWatch(self._store, run.queue, run.python)
         self._pace = Pace()
         #: Since when each running task runs, by this host's monotonic clock: as its worker says, else as heard.

@@ -47,6 +47,6 @@ def read_again(run: ActiveRun, snapshot: RunSnapshot, now: float) -> list[Action
         paused=snapshot.run.paused,
     )
     actions = run.core.handle(state)
-    # The core announces an end that stands once, perhaps among actions that this process dropped to read the run again.
+    # An end that was decided before and still stands is not told again: it may not be on record yet.
     run.over = run.core.phase if run.core.phase.is_over else None
     return actions

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from overnight.core.states import SUCCEEDED, RunPhase, TaskState
-from overnight.errors import Refused
+from overnight.errors import Refused, UnknownRun
 from overnight.store.codec import NO_DIGEST
 from overnight.store.keys import UNTOUCHED_SECONDS
 from overnight.store.memory_data import OPEN, Dispatched, MemoryRun
@@ -75,10 +75,12 @@ class MemorySubmitting(MemoryReading):
         added = run.record.added + addition.count
         run.change(added=added, total=max(run.record.total, added))
 
-    def activate(self, run_id: str) -> None:
+    def activate(self, run_id: str, tasks: int = 0) -> None:
         """Submission is complete; `wait` tells schedulers as of a change of the active runs."""
         with self._step() as now:
             run = self._touched(run_id, now)
+            if run.record.added < tasks:
+                raise UnknownRun(f"The server knows no run {run_id} of so many tasks.")
             if run.phase is RunPhase.SUBMITTING:
                 run.change(phase=RunPhase.ACTIVE)
                 self.data.changes += 1

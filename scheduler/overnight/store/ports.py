@@ -51,8 +51,10 @@ class SubmittingStore(Protocol):
     def add_tasks(self, run_id: str, addition: Addition) -> None:
         """Add tasks; idempotent by `first`. An addition to a run that had ended makes it active again."""
 
-    def activate(self, run_id: str) -> None:
-        """Submission is complete: P1 holds from here on. (Tasks are dispatched from their addition on.)"""
+    def activate(self, run_id: str, tasks: int = 0) -> None:
+        """Submission is complete: P1 holds from here on. (Tasks are dispatched from their addition on.)
+
+        Raises UnknownRun if the server holds less than `tasks` tasks of it: it has lost some that had been added."""
 
     def adopt(self, run_id: str, adopted: Mapping[int, Adopted]) -> list[int]:
         """ADOPT: PENDING tasks become CACHED. Return those that did."""

@@ -80,9 +80,9 @@ class RedisSubmitting(RedisReading):
         for records in _bounded(adopted):
             yield self.server.on_run(scripts.STAGE, run_id, addition.first, 0, *_flat(records))
 
-    def activate(self, run_id: str) -> None:
+    def activate(self, run_id: str, tasks: int = 0) -> None:
         """Submission is complete; `wait` tells schedulers as of a change of the active runs."""
-        check_known(self.server.send(self.server.on_run(scripts.ACTIVATE, run_id)), run_id)
+        check_known(self.server.send(self.server.on_run(scripts.ACTIVATE, run_id, tasks)), run_id)
 
     def adopt(self, run_id: str, adopted: Mapping[int, Adopted]) -> list[int]:
         """ADOPT: PENDING tasks become CACHED. Return those that did, or had with the same digest."""

@@ -1,0 +1,56 @@
+"""What a worker reports of a chain when another result of an earlier member stands already."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from overnight.config import Settings
+from overnight.core.states import TaskState
+from overnight.flag_writing import publish_flags
+from overnight.flags import FlagHeader, encode_flag
+from overnight.keyring import Keyring
+from overnight.lineage import lineage_digest
+from overnight.messages import RunContext, TaskFacts
+from overnight.naming import flag_name
+from overnight.store.memory import MemoryStore
+from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
+from overnight_worker.delivery import Delivery
+from overnight_worker.post import Post
+from overnight_worker.report import Reporter
+from overnight_worker.spool import Spool
+from tests.support.stores import Night, begin
+
+KEYRING = Keyring()
+NO_LINEAGE = lineage_digest([])
+
+
+def digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+def chain(night: Night) -> ClaimedBatch:
+    """The batch of t0 and t1, which depends on it, claimed by w1."""
+    claim = night.start("b", [0, 1], lineages=[NO_LINEAGE, b""])
+    first = Member(0, 0, 1, NO_LINEAGE, TaskFacts("t0", "f", "", (), (), (), ()), b"")
+    second = Member(1, 1, 1, b"", TaskFacts("t1", "f", "", (0,), ("t0",), (0,), ()), b"")
+    return ClaimedBatch(claim, [first, second])
+
+
+def test_what_was_computed_from_a_result_that_does_not_stand_goes_back(tmp_path: Path) -> None:
+    """P4: in one group with the member whose flag another attempt had written; the store compares no inner lineage."""
+    store = MemoryStore()
+    night = begin(store, 2)
+    batch = chain(night)
+    header = FlagHeader("t0", run_id="r1", dependency_records=())
+    publish_flags(tmp_path, [(header, flag_name("t0"), encode_flag(header, b"stands", KEYRING))], KEYRING)
+    post = Post(store, KEYRING, Settings(), ("default",), "worker", instance="w1")
+    context = RunContext("/", 0o077, {}, [], None, 0, str(tmp_path), None)
+    delivery = Delivery(post, batch, Reporter(post, "r1", context), Spool(tmp_path / "spool", "w1", KEYRING))
+    for member, body in zip(batch.members, (b"own", b"of own"), strict=True):
+        member.stage, member.ended = Stage.ENDED, Ended(body, digest=digest(body))
+        delivery.add(member)
+    delivery.flush()
+    assert store.read_digests("r1", [0]) == [digest(b"stands")]
+    assert TaskState(store.states("r1")[2]) is TaskState.RUNNING
+    assert batch.members[1].stage is Stage.RETURNED
