@@ -80,6 +80,7 @@ class Foreman:
             return
         claim = self._claim(entry)
         if claim is not None:
+            self._post.say_it_works()
             self._work_on(claim, known.context, known.reporter)
 
     def _claim(self, entry: Entry) -> Claim | None:
