@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from overnight import failpoints
 from overnight.core.states import TERMINAL, RunPhase, TaskState
 from overnight.errors import UnknownRun, Unreachable
 from overnight.store.ports import ReadingStore
-from overnight.store.records import Happening, RunEvent
+from overnight.store.records import Happening, Request, RunEvent
 
 _logger = logging.getLogger(__name__)
 
@@ -63,6 +63,11 @@ class Follower:
     def state(self, task: int) -> TaskState:
         """Return the state of a task as last heard."""
         return TaskState(self._states[task]) if task < len(self._states) else TaskState.PENDING
+
+    def forget(self, tasks: Iterable[int]) -> None:
+        """Tell the end of these tasks once more, should it be the same as before: they run again."""
+        for task in tasks:
+            self._note(task, TaskState.PENDING)
 
     def changes(self, patience: float = 1.0) -> Iterator[Changed]:
         """Yield what changes, at least every `patience` seconds (then possibly nothing), until the run is over.
@@ -123,6 +128,8 @@ class Follower:
             case Happening.CLAIMED:
                 told = [(task, TaskState.RUNNING) for task in event.tasks]
             case Happening.RETURNED | Happening.REAPED | Happening.INVALIDATED:
+                told = [(task, TaskState.PENDING) for task in event.tasks]
+            case Happening.REQUESTED if event.request is Request.RETRY:
                 told = [(task, TaskState.PENDING) for task in event.tasks]
             case Happening.ADDED:
                 told = [(task, TaskState.CACHED) for task in event.tasks]

@@ -262,6 +262,7 @@ class QueueRun:
         found.update(self._outcomes.successes({n: task_id for n, task_id in ids.items() if n not in failed}))
         for number in due:
             del self._told[number]
+        self._follower.forget(due.keys() - found.keys())
         return [
             Settled(desc, found[number].attempt, found[number].outcome, found[number].load)
             for number, desc in due.items()
