@@ -38,6 +38,7 @@ from overnight.launch import (
 from overnight.preparation import Preparation
 from overnight.queue_journal import QueueJournal
 from overnight.queue_outcomes import Fetched, QueueOutcomes
+from overnight.queue_stopping import drain
 from overnight.recovered import recovered_results
 from overnight.store.records import Request
 from overnight.submission import Submission
@@ -109,17 +110,10 @@ class QueueRun:
         if self._joining.outside:
             raise self._joining.blocked()
 
-    def drain(self, seconds: float) -> None:
-        """Let nothing new start, and wait for running tasks, at most so long; a second interrupt ends the waiting."""
-        if self._over is not None:
-            return
-        deadline = time.monotonic() + seconds
-        with suppress(UnknownRun, Unreachable):
-            self._store.request(self._run_id, Request.PAUSE)
-            follower = Follower(self._store, self._run_id)
-            for _ in follower.changes(0.1):
-                if time.monotonic() >= deadline or not follower.counts().get(TaskState.RUNNING):
-                    return
+    def drain(self) -> None:
+        """Let nothing new start, and give what runs the time that an interrupt leaves it (QX7)."""
+        if self._over is None:
+            drain(self._store, self._run_id)
 
     def leave(self) -> None:
         """Cancel the run unless it is over, and wait until nothing of it runs."""
