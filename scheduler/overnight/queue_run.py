@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -240,7 +240,7 @@ class QueueRun:
     # Pairs.
 
     def _until_over(self) -> Iterator[tuple[Task, Any]]:
-        self._over = None
+        self._over, self._runs_again = None, False
         for changed in self._follower.changes(PATIENCE_SECONDS):
             self._deployment.check()
             with suppress(Unreachable):
@@ -259,6 +259,7 @@ class QueueRun:
 
     def _fetch(self) -> list[Settled]:
         """Return the tasks that have ended and may be yielded now, dependencies first."""
+        self._run_again(self._outcomes.overtaken(self._overtaken()))
         due = self._due()
         ids = {number: desc.task.task_id for number, desc in due.items()}
         failed = {number: task_id for number, task_id in ids.items() if self._told[number] is TaskState.FAILED}
@@ -266,14 +267,22 @@ class QueueRun:
         found.update(self._outcomes.successes({n: task_id for n, task_id in ids.items() if n not in failed}))
         for number in due:
             del self._told[number]
-        lost = due.keys() - found.keys()
-        self._follower.forget(lost)
-        self._runs_again = bool(lost)
+        self._run_again(due.keys() - found.keys())
         return [
             Settled(desc, found[number].attempt, found[number].outcome, found[number].load)
             for number, desc in due.items()
             if number in found
         ]
+
+    def _run_again(self, tasks: Collection[int]) -> None:
+        self._follower.forget(tasks)
+        self._runs_again = self._runs_again or bool(tasks)
+
+    def _overtaken(self) -> list[int]:
+        """Return what is told to have failed and was yielded as done: it ran again, as its inputs had been lost."""
+        tasks, told = self._submission.tasks, self._told.items()
+        failed = [number for number, state in told if state is TaskState.FAILED and number < len(tasks)]
+        return [number for number in failed if self._journal.is_done(tasks[number])]
 
     def _due(self) -> dict[int, TaskDesc]:
         """Return the told tasks of this graph whose dependencies have been, or are then, yielded, by rank."""

@@ -38,6 +38,7 @@ from overnight_worker.batch_job import BatchJob
 from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.job import Foreman
 from overnight_worker.post import Post
+from overnight_worker.quarantine import Quarantine
 from overnight_worker.spool import Spool
 
 #: How long RQ shows a worker that has stopped without saying so.
@@ -59,6 +60,7 @@ class Supervisor(BaseWorker):
         self._post = post
         self._foreman = foreman
         self._heartbeat = heartbeat
+        self._quarantine = Quarantine(post, heartbeat)
         self._spool = spool
         self._shown_at = float("-inf")
         self._leftovers_at = 0.0
@@ -151,6 +153,7 @@ class Supervisor(BaseWorker):
         moment = time.monotonic()
         if moment >= self._heartbeat.due_at:
             self._heartbeat.beat()
+            self._quarantine.look()
         if moment - self._shown_at < SHOWN_SECONDS / 3:
             return
         self._shown_at = moment
@@ -204,8 +207,12 @@ class Supervisor(BaseWorker):
                 self.run_maintenance_tasks()
             if self._post.stopping.level:
                 raise StopRequested
+            queues = [queue for queue in self._ordered_queues if not self._quarantine.bars(queue_name_of(queue.name))]
+            if not queues:
+                time.sleep(self.dequeue_timeout)
+                return None
             taken = self.queue_class.dequeue_any(
-                self._ordered_queues,
+                queues,
                 timeout,
                 connection=self.connection,
                 job_class=self.job_class,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,7 +124,7 @@ def serve(
         keyring=keyring,
         settings=settings,
         queues=tuple(queues),
-        name=name or f"{socket.gethostname()}:{os.getpid()}",
+        name=name or f"{settings.host_name}:{os.getpid()}",
         isolate_tasks=isolate_tasks,
         tasks_per_child=tasks_per_child,
         memory_limit_bytes=memory_limit_bytes,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import secrets
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -72,7 +71,6 @@ class Post:
     queues: Sequence[str]
     name: str
     instance: str = field(default_factory=lambda: secrets.token_hex(16))
-    host: str = field(default_factory=socket.gethostname)
     python: str = field(default_factory=platform.python_version)
     protocol: int = PROTOCOL
     started_at: float = field(default_factory=time.time)
@@ -81,6 +79,11 @@ class Post:
     tasks_per_child: int = 100_000
     memory_limit_bytes: int | None = None
     process_limit: int = PROCESS_LIMIT
+
+    @property
+    def host(self) -> str:
+        """What this worker calls its host."""
+        return self.settings.host_name
 
     @property
     def drain_seconds_left(self) -> float:
