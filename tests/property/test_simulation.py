@@ -28,7 +28,7 @@ from overnight.transport.memory import MemoryTransport
 from tests.support.simulation.faults import FAULTS
 from tests.support.simulation.gremlin import REQUESTS
 from tests.support.simulation.many import seeds
-from tests.support.simulation.planted import planted
+from tests.support.simulation.planted import PLANTED, planted
 from tests.support.simulation.play import played, stage
 from tests.support.simulation.server import Line
 from tests.support.stores import Night, begin, success
@@ -51,19 +51,25 @@ KEPT = {
 }
 #: A seed that finds each planted bug.
 FOUND_BY = {
-    "any-failure": 17,
-    "claim-of-anything": 45,
-    "continue-trusts-done": 38,
-    "dispatch-of-anything": 268,
-    "events-only": 12,
-    "flag-after-commit": 4,
-    "give-back-of-started": 2,
-    "no-audit": 25,
-    "no-epoch": 28,
-    "no-look-first": 45,
-    "no-queue-repair": 9,
-    "reap-of-a-snapshot": 16,
-    "torn-flag-accepted": 7,
+    "any-failure": 3,
+    "any-lineage": 14463,
+    "any-member": 4857,
+    "claim-not-repeatable": 567,
+    "claim-of-anything": 13,
+    "continue-ignores-lineage": 1868,
+    "continue-trusts-done": 211,
+    "counted-ids": 16353,
+    "dispatch-of-anything": 1180,
+    "events-only": 33,
+    "flag-after-commit": 3,
+    "flag-overwritten": 29,
+    "give-back-of-started": 3,
+    "no-audit": 211,
+    "no-epoch": 102,
+    "no-look-first": 3,
+    "no-queue-repair": 17,
+    "reap-of-a-snapshot": 3,
+    "torn-flag-accepted": 60,
 }
 
 
@@ -81,6 +87,7 @@ def test_a_run_without_faults_ends_as_it_should(seed: int) -> None:
     assert not calm.struck
 
 
+@pytest.mark.timeout(900)
 def test_runs_come_to_their_end_whatever_strikes() -> None:
     """P1 to P5, P9, P11."""
     struck: Counter[str] = Counter()
@@ -96,6 +103,11 @@ def test_runs_come_to_their_end_whatever_strikes() -> None:
 @pytest.mark.parametrize("seed", KEPT)
 def test_seeds_that_found_a_defect_find_none(seed: int) -> None:
     assert played(seed).error is None, KEPT[seed]
+
+
+def test_each_planted_bug_has_a_seed() -> None:
+    assert set(FOUND_BY) == set(PLANTED)
+    assert max(FOUND_BY.values()) <= 20_000
 
 
 @pytest.mark.parametrize("name", FOUND_BY)
@@ -253,4 +265,4 @@ Machine.TestCase.settings = settings(
     max_examples=EXAMPLES, stateful_step_count=12, deadline=None, derandomize=True,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-TestMachine = Machine.TestCase
+TestMachine = pytest.mark.timeout(900)(Machine.TestCase)
