@@ -64,11 +64,6 @@ class Follower:
         """Return the state of a task as last heard."""
         return TaskState(self._states[task]) if task < len(self._states) else TaskState.PENDING
 
-    def forget(self, tasks: Iterable[int]) -> None:
-        """Tell the end of these tasks once more, should it be the same as before: they run again."""
-        for task in tasks:
-            self._note(task, TaskState.PENDING)
-
     def changes(self, patience: float = 1.0) -> Iterator[Changed]:
         """Yield what changes, at least every `patience` seconds (then possibly nothing), until the run is over.
 
@@ -163,6 +158,12 @@ class Follower:
         if self._held is not None and (run.phase is RunPhase.SUBMITTING or run.added < self._held()):
             raise UnknownRun(f"The server has lost tasks that had been added to run {self._run_id}.")
         return run.phase if run.phase.is_over else None
+
+    def forget(self, tasks: Iterable[int]) -> None:
+        """Take these tasks for unfinished: whoever found their results lost waits for them to end again, of which
+        nothing would be told if the word of their invalidation were lost."""
+        for task in tasks:
+            self._note(task, TaskState.PENDING)
 
     def counts(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state as last heard."""

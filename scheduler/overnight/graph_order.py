@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from graphlib import TopologicalSorter
 
 from overnight.errors import CyclicGraph
 from overnight.graph_node import TaskNode, Waiting
-from overnight.task import Task
+from overnight.task import Task, TaskDesc
 
 Nodes = Mapping[str, TaskNode]
 
@@ -81,3 +82,16 @@ def _in_running_order(nodes: Nodes, cycle: list[str]) -> list[str]:
 
 def _dependencies_within(nodes: Nodes, task_id: str) -> Iterator[str]:
     return (dep.task_id for dep in nodes[task_id].remaining if dep.task_id in nodes)
+
+
+def dependencies_first(descs: Sequence[TaskDesc]) -> list[Task]:
+    """Return the tasks in their given order if that will do, as it mostly does; sorted otherwise."""
+    to_come = {desc.task for desc in descs}
+    for desc in descs:
+        if not to_come.isdisjoint(desc.deps):
+            break
+        to_come.discard(desc.task)
+    else:
+        return [desc.task for desc in descs]
+    edges = {desc.task: desc.deps for desc in descs}
+    return [task for task in TopologicalSorter(edges).static_order() if task in edges]

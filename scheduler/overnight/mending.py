@@ -22,6 +22,7 @@ from overnight.structure import Structure
 
 #: A task that failed so often for want of an input stays failed: there may be no place that its worker can read.
 MOST_REPAIRS: Final = 3
+_FAILED: Final = bytes((TaskState.FAILED,))
 _INPUT_LOST: Final = f"{InputLost.__module__}.{InputLost.__qualname__}"
 
 
@@ -40,17 +41,18 @@ class Mending:
         self._repairs: Counter[int] = Counter()
 
     def compute_again(self, lost: Iterable[int], *, retries: bool = False) -> list[int]:
-        """Invalidate what of `lost` is on record as finished, with all that depends on it; return all of these.
+        """Invalidate what of `lost` is on record as finished, with all that is computed from it; return these.
 
-        Those in flight too: what they compute from is gone. `retries`: what failed for want of it runs again too.
+        `retries`: what failed for want of it runs again too.
         """
         codes = self._codes()
+        finished = _finished(codes)
         structure = self._structure()
-        again = structure.with_descendants(_finished(codes).intersection(lost))
+        gone = [task for task in lost if task in finished]
         if retries:
-            self._retry(self._wanting([task for task in again if codes[task] == TaskState.FAILED]))
-        self._store.invalidate(self._run_id, again)
-        return again
+            below = structure.with_descendants(gone)
+            self._retry(self._wanting([task for task in below if codes[task : task + 1] == _FAILED]))
+        return self._invalidate(structure, gone)
 
     def run_again(self, failed: Sequence[int]) -> list[int]:
         """Of these failed tasks let run again those that lack an input which is lost; return them."""
@@ -62,7 +64,13 @@ class Mending:
         lost = self._lost(set().union(*needs.values()), structure, finished)
         again = [task for task in wanting if not lost.isdisjoint(needs[task])]
         self._retry(again)
-        self._store.invalidate(self._run_id, structure.with_descendants(lost & finished))
+        self._invalidate(structure, sorted(lost & finished))
+        return again
+
+    def run_once_more(self, failed: Sequence[int]) -> list[int]:
+        """Let these failed tasks run again, but for those that did too often already; return them."""
+        again = [task for task in failed if self._repairs[task] < MOST_REPAIRS]
+        self._retry(again)
         return again
 
     def _retry(self, tasks: list[int]) -> None:
@@ -70,6 +78,12 @@ class Mending:
         if tasks:
             self._repairs.update(tasks)
             self._store.request(self._run_id, Request.RETRY, tasks)
+
+    def _invalidate(self, structure: Structure, gone: Sequence[int]) -> list[int]:
+        """Those in flight too: what they compute from is gone, and no success of theirs is accepted any more."""
+        again = structure.with_descendants(gone) if gone else []
+        self._store.invalidate(self._run_id, again)
+        return again
 
     def _wanting(self, failed: Sequence[int]) -> list[int]:
         """Return those that failed for want of an input, and not too often."""

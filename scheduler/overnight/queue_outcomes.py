@@ -7,7 +7,7 @@ rebuilt in this process is a failure of that task alone (B18).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -77,6 +77,10 @@ class QueueOutcomes:
             error = self._exception(view.task, view.error)
             fetched[view.task] = Fetched(_ended(error, ok=False), view.attempt)
         return fetched
+
+    def overtaken(self, tasks: Sequence[int]) -> list[int]:
+        """Let tasks run again that have failed now, after a success of theirs was given out; return those that do."""
+        return self._mending.run_once_more(tasks)
 
     def _fetched(self, stored: StoredResult | ResultLost | None, task_id: str) -> Fetched:
         if stored is None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from graphlib import TopologicalSorter
 from typing import Any, TypeVar
 
 from overnight.arguments import substitute_known
@@ -24,6 +23,7 @@ from overnight.deployment import Deployment
 from overnight.errors import RunCancelled, UnknownRun, Unreachable
 from overnight.following import FIRST_PAUSE, LONGEST_PAUSE, Follower
 from overnight.graph import Task, TaskDesc
+from overnight.graph_order import dependencies_first
 from overnight.joining import Joining
 from overnight.journal import Settled
 from overnight.launch import (
@@ -73,6 +73,8 @@ class QueueRun:
         self._own_runs: list[str] = []
         self._told: dict[int, TaskState] = {}
         self._over: RunPhase | None = None
+        #: What had ended was found lost at the last look: it ends once more, perhaps before anybody looks again.
+        self._runs_again = False
 
     def launch(self, preparation: Preparation) -> None:
         """Put the run in place, or attach to it. Raises what `launch.launch` does."""
@@ -101,11 +103,13 @@ class QueueRun:
                 yield from self._until_over()
                 if self._over is RunPhase.CANCELLED:
                     raise RunCancelled(self._run_id)
-                if self._take_additions() or not self._endure(self._is_still_over):
+                if self._take_additions() or self._runs_again or not self._endure(self._is_still_over):
                     continue
                 if self._endure(self._audit.run).over:
                     break
             except UnknownRun:
+                if self._journal.blame.keys() >= self._descs.keys():
+                    break  # all that there was has failed or was skipped
                 self._launch_again()
         if self._joining.outside:
             raise self._joining.blocked()
@@ -224,13 +228,13 @@ class QueueRun:
 
     def _order(self, descs: Sequence[TaskDesc]) -> None:
         """Rank tasks so that each comes after its dependencies."""
-        for task in _dependencies_first(descs):
+        for task in dependencies_first(descs):
             self._rank[task] = len(self._rank)
 
     # Pairs.
 
     def _until_over(self) -> Iterator[tuple[Task, Any]]:
-        self._over = None
+        self._over, self._runs_again = None, False
         for changed in self._follower.changes(PATIENCE_SECONDS):
             self._deployment.check()
             with suppress(Unreachable):
@@ -249,6 +253,7 @@ class QueueRun:
 
     def _fetch(self) -> list[Settled]:
         """Return the tasks that have ended and may be yielded now, dependencies first."""
+        self._run_again(self._outcomes.overtaken(self._overtaken()))
         due = self._due()
         ids = {number: desc.task.task_id for number, desc in due.items()}
         failed = {number: task_id for number, task_id in ids.items() if self._told[number] is TaskState.FAILED}
@@ -256,12 +261,22 @@ class QueueRun:
         found.update(self._outcomes.successes({n: task_id for n, task_id in ids.items() if n not in failed}))
         for number in due:
             del self._told[number]
-        self._follower.forget(due.keys() - found.keys())
+        self._run_again(due.keys() - found.keys())
         return [
             Settled(desc, found[number].attempt, found[number].outcome, found[number].load)
             for number, desc in due.items()
             if number in found
         ]
+
+    def _run_again(self, tasks: Collection[int]) -> None:
+        self._follower.forget(tasks)
+        self._runs_again = self._runs_again or bool(tasks)
+
+    def _overtaken(self) -> list[int]:
+        """Return what is told to have failed and was yielded as done: it ran again, as its inputs had been lost."""
+        tasks, told = self._submission.tasks, self._told.items()
+        failed = [number for number, state in told if state is TaskState.FAILED and number < len(tasks)]
+        return [number for number in failed if self._journal.is_done(tasks[number])]
 
     def _due(self) -> dict[int, TaskDesc]:
         """Return the told tasks of this graph whose dependencies have been, or are then, yielded, by rank."""
@@ -277,16 +292,3 @@ class QueueRun:
                 due[number] = desc
                 chosen.add(desc.task)
         return due
-
-
-def _dependencies_first(descs: Sequence[TaskDesc]) -> list[Task]:
-    """Return the tasks in their given order if that will do, as it mostly does; sorted otherwise."""
-    to_come = {desc.task for desc in descs}
-    for desc in descs:
-        if not to_come.isdisjoint(desc.deps):
-            break
-        to_come.discard(desc.task)
-    else:
-        return [desc.task for desc in descs]
-    edges = {desc.task: desc.deps for desc in descs}
-    return [task for task in TopologicalSorter(edges).static_order() if task in edges]

@@ -30,8 +30,7 @@ class Ended:
 
     `died`: the process ended with the task. `kept` says where a flag of the same lineage lies that stands for the
     attempt. Where one was found when the own one was to be put there, `handed_on` is the digest that later members of
-    the batch were computed from. `void`: it was computed from one that does not stand, gets no flag and is not
-    reported.
+    the batch were computed from. `void`: it was computed from one that does not stand, and goes back.
     """
 
     body: bytes = b""

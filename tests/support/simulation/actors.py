@@ -94,6 +94,8 @@ class WorkerActor:
         self.actor = self._play.world.start(self.name, self._serve, after)
         self.children: list[SimChild] = []
         self.spool: Spool | None = None
+        #: What made the results that its children gave it, by task: the next child of a batch gets them from it.
+        self.nonces: dict[str, str] = {}
         self.actor.on_death.append(self._died)
 
     def _died(self) -> None:

@@ -47,7 +47,6 @@ class SimChild:
         self._reader = FrameReader(self._incoming)  # type: ignore[arg-type]  # reads as a socket does
         self._exit: int | None = None
         self._stopped_by_us = False
-        self.nonces: dict[str, str] = {}
         self._actor = play.world.start(f"child of {owner.name}", self._serve)
         owner.children.append(self)
 
@@ -145,7 +144,7 @@ class SimChild:
             value = error
         finally:
             tasks.NOW.remove(attempt)
-        play.oracle.started(self._owner.name, self._attempts._run_id, order.task_id, attempt, self.nonces)
+        play.oracle.started(self._owner.name, self._attempts._run_id, order.task_id, attempt, self._owner.nonces)
         world.sleep(play.duration_of(order.task_id))
         if world.strikes("child"):
             play.oracle.child_killed(order.task_id)
@@ -157,7 +156,7 @@ class SimChild:
         message, ok, body = packed_outcome(order.position, order.task_id, outcome)
         if ok:
             self._attempts.keep(order, body)
-            self.nonces[order.task_id] = attempt.nonce
+            self._owner.nonces[order.task_id] = attempt.nonce
         play.oracle.performed(order.task_id, body if ok else None, digest_of(body))
         return message, ok
 

@@ -57,25 +57,31 @@ class Oracle(ClientOracle):
                 self._added(run)
         if name == "reap":
             for reaped in told.reply:
-                self._reaped(reaped, holders.get((reaped.run_id, reaped.batch), ""))
+                self._reaped(reaped, *holders.get((reaped.run_id, reaped.batch), ("", 0.0)))
         if name == "claim" and isinstance(told.reply, Claim):
             self._batch_of[owner] = told.reply.batch
             self._owners[arguments[2]] = owner
         if name in _OF_THE_LEADER:
             self._check_leader(name, arguments[0])
 
-    def _holders(self) -> dict[tuple[str, str], str]:
-        """Return who holds each batch."""
+    def _holders(self) -> dict[tuple[str, str], tuple[str, float]]:
+        """Return who holds each batch, and until when."""
+        ahead = self.world.server_clock() - self.world.now
         batches = [(run_id, name, one) for run_id, run in self._runs().items() for name, one in run.batches.items()]
-        return {(run_id, name): one.hold.instance for run_id, name, one in batches if one.hold is not None}
+        leases = self.server.data.leases
+        return {
+            (run_id, name): (one.hold.instance, leases.get((run_id, name), 0.0) - ahead)
+            for run_id, name, one in batches
+            if one.hold is not None
+        }
 
-    def _reaped(self, reaped: Reaped, holder: str) -> None:
+    def _reaped(self, reaped: Reaped, holder: str, ran_out: float) -> None:
         """I7: a lease runs out only for who was kept from renewing it, and its first task is charged for that."""
         if not reaped.tasks:
             return
         self.losses[self._name(self._runs()[reaped.run_id], reaped.tasks[0])] += 1
         hindered = max(self.world.costs.get(name, 0.0) for name in ("", self._owners.get(holder, "")))
-        if self.world.now - hindered > 4 * LEASE:
+        if ran_out - hindered > 4 * LEASE:
             self._fail("I7", f"batch {reaped.batch[:6]} lost its lease for no reason")
 
     def _check_leader(self, name: str, epoch: Epoch) -> None:

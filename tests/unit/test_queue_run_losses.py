@@ -1,0 +1,108 @@
+"""A queue run as its client sees it when the server, or a result, is lost just then."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from overnight.cache import NoTaskCache
+from overnight.config import Settings
+from overnight.core.states import RunPhase, TaskState
+from overnight.graph import TaskGraph
+from overnight.keyring import Keyring
+from overnight.lineage import lineage_digest
+from overnight.messages import StoredResult
+from overnight.pickling import dumps
+from overnight.queue_executor import QueueExecutor
+from overnight.results import FLAG
+from overnight.store.memory import MemoryStore
+from overnight.store.records import Batch, Report, RunRecord, Verdict
+from overnight.task import Task, TaskDesc, TaskOptions
+from tests.support.simulation.actors import URL, SimDeployment
+from tests.support.stores import Night, epoch_of
+
+NO_LINEAGE = lineage_digest([])
+
+
+class WorkedOn(MemoryStore):
+    """A store in which a scheduler and a worker do at once what is to be done with the only task of a run."""
+
+    def activate(self, run_id: str, tasks: int = 0) -> None:
+        super().activate(run_id, tasks)
+        self.night = Night(self, epoch_of(self), run_id)
+        self.work()
+
+    def work(self) -> None:
+        raise NotImplementedError
+
+    def commit_first(self, name: str, attempt: int, report: Report) -> None:
+        """Run the task and record what came of it."""
+        assert self.night.dispatch(Batch(name, "default", (0,), (attempt,), (NO_LINEAGE,))) == [True]
+        self.night.claim(name)
+        self.night.commit(name, report)
+
+
+def pairs_of(store: MemoryStore, directory: Path) -> tuple[list[tuple[Task, Any]], Any]:
+    """Execute a graph of one task on a store; return its pairs and the summary."""
+    graph = TaskGraph()
+    graph.add_task(TaskDesc(Task("t0"), len, [()], {}, [], [], [], [], TaskOptions()))
+    executor = QueueExecutor(
+        task_cache=NoTaskCache(), redis_url=URL, workers=0, task_log_dir=str(directory), keep_going=True
+    )
+    executor._deployment = SimDeployment(store, Settings(redis_url=URL, state_dir=directory))  # type: ignore[assignment]
+    return list(executor.execute(graph)), executor.summary
+
+
+class FailsAndIsForgotten(WorkedOn):
+    """The task fails; when the client looks again whether its run is over, the server has lost it."""
+
+    looks_at_the_end = 0
+
+    def work(self) -> None:
+        self.commit_first("b1", 1, Report(0, False, b"error", b"", NO_LINEAGE, b"{}", 0.0))
+        self.night.settle(Verdict(0, TaskState.FAILED))
+        assert self.night.end(RunPhase.FAILED)
+
+    def run(self, run_id: str) -> RunRecord:
+        found = super().run(run_id)
+        self.looks_at_the_end += found.phase.is_over
+        if self.looks_at_the_end == 3:  # after that of the launch and that of the follower
+            del self.data.runs[run_id]
+        return super().run(run_id)
+
+
+def test_a_run_that_is_forgotten_when_all_of_it_has_failed_is_over(tmp_path: Path) -> None:
+    """P11: there is nothing to put in place again; a run without tasks would never end."""
+    store = FailsAndIsForgotten()
+    pairs, summary = pairs_of(store, tmp_path)
+    assert [task.task_id for task, _ in pairs] == ["t0"]
+    assert list(summary.failed) == ["t0"]
+    assert store.data.runs == {}
+
+
+class EndsAgainAtOnce(WorkedOn):
+    """The result of the task lies where nothing is; no sooner is it invalidated than the task has ended again."""
+
+    def work(self) -> None:
+        self._succeed("b1", 1, dumps("lost"), f"{FLAG}/nowhere")
+
+    def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
+        gone = super().invalidate(run_id, tasks)
+        self._succeed("b2", 2, dumps("found"), None)
+        return gone
+
+    def _succeed(self, name: str, attempt: int, body: bytes, locator: str | None) -> None:
+        digest = hashlib.sha256(body).digest()
+        stored = StoredResult(digest, len(body), body=None if locator else body, locator=locator)
+        record = stored.sealed(self.night.run_id, 0, Keyring())
+        self.commit_first(name, attempt, Report(0, True, record, digest, NO_LINEAGE, b"{}", 0.0))
+        assert self.night.end(RunPhase.SUCCEEDED)
+
+
+def test_a_task_whose_result_was_lost_is_yielded_though_its_run_has_ended_again_by_then(tmp_path: Path) -> None:
+    """P11: the run was over before and is over when the client looks whether it is."""
+    pairs, summary = pairs_of(EndsAgainAtOnce(), tmp_path)
+    assert [(task.task_id, value) for task, value in pairs] == [("t0", "found")]
+    assert summary.ok
