@@ -57,6 +57,18 @@ def test_an_epoch_that_ran_out_is_taken_over_with_the_next_number(store: Store) 
     assert isinstance(store.take_epoch("one", "", LEASE), EpochHeld)
 
 
+def test_an_epoch_from_before_the_clock_was_moved_back_runs_out_after_a_few_terms(store: Store) -> None:
+    """P7, P14: its holder is dead, or renews it long before."""
+    first = store.take_epoch("one", "", 24 * 3600)
+    held = store.take_epoch("two", "", 2.0)
+    assert isinstance(held, EpochHeld)
+    assert held.seconds <= 8.1
+    held = store.take_epoch("two", "", 20.0)
+    assert isinstance(held, EpochHeld)
+    assert held.seconds <= 8.1
+    assert store.take_epoch("one", "", 24 * 3600) == first
+
+
 def test_an_epoch_given_up_is_free_at_once(store: Store) -> None:
     store.take_epoch("one", "", LEASE)
     store.leave_epoch(Epoch(0, "one"))

@@ -12,17 +12,21 @@ import pytest
 import redis
 
 from overnight.config import Settings
+from overnight.core.events import Charge, TaskRules
 from overnight.core.states import RunPhase, TaskState
+from overnight.errors import OvernightError
 from overnight.keyring import read_keyring
 from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
+from overnight.service import left_alone
+from overnight.service.left_alone import LeftAlone
 from overnight.service.loop import Scheduler
 from overnight.state_dir import wait_until
-from overnight.store.keys import RUN_KEYS
+from overnight.store.keys import RUN_KEYS, SHARED_KEYS
 from overnight.store.records import Addition, Adopted, Batch, Claim, Epoch, Request, Verdict
 from overnight.store.redis import RedisStore
 from overnight.transport.memory import MemoryTransport
-from tests.support.rubbish import Damage, of_run, of_shared
+from tests.support.rubbish import JUNK, Damage, of_run, of_shared
 from tests.support.servers import connect
 from tests.support.stores import digest_of, failure, run_record, success, worker_record
 
@@ -37,8 +41,6 @@ def put_in_place(store: RedisStore, run_id: str, queue: str) -> None:
     record = run_record(run_id, key=run_id, place=f"/{run_id}", total=TASKS)
     store.open_run(record, b"context")
     rules = {"retries": 5, "retry_delay": 0.0, "priority": 0, "queue": queue, "resources": ()}
-    from overnight.core.events import TaskRules
-
     ids = [f"task {number}" for number in range(TASKS)]
     dependencies = [[] if task < TASKS - 1 else [TASKS - 2] for task in range(TASKS)]
     each = {task: TaskRules(**rules) for task in range(TASKS)}  # type: ignore[arg-type]
@@ -59,8 +61,6 @@ def play_on(store: RedisStore, epoch: Epoch, run_id: str) -> None:
         assert isinstance(store.claim(run_id, f"{run_id}-{task}", "w1", 1, seconds), Claim)
     store.commit(run_id, f"{run_id}-0", "w1", [success(0, used=nothing)], 60.0)
     store.commit(run_id, f"{run_id}-1", "w1", [failure(1)], 60.0)
-    from overnight.core.events import Charge
-
     store.settle(epoch, run_id, [Verdict(1, TaskState.PENDING, Charge(1, 0, 1.0))])
     store.settle(epoch, run_id, [Verdict(TASKS - 2, TaskState.FAILED, error=b"error")])
     store.settle(epoch, run_id, [Verdict(TASKS - 1, TaskState.SKIPPED, cause=TASKS - 2)])
@@ -142,8 +142,6 @@ def damage_all(client: redis.Redis, runs: dict[str, Damage]) -> None:
 
 def touch_all(store: RedisStore, runs: dict[str, Damage]) -> None:
     """Let the scheduler hear of each run, and have something to do for it."""
-    from overnight.errors import OvernightError
-
     for run_id in runs:
         for touch in (
             lambda run_id=run_id: store.commit(run_id, f"{run_id}-2", "w1", [success(2, used=lineage_digest([]))], 1),
@@ -168,3 +166,48 @@ def test_rubbish_among_what_runs_share_stops_nobody(redis_url: str, caplog: pyte
             assert thread.is_alive(), caplog.text[-3000:]
             assert ended, caplog.text[-3000:]
             assert store.workers() == []
+
+
+def test_a_damaged_run_that_is_mended_goes_on(
+    redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at again, by the same scheduler, and told of once however often it is found damaged."""
+    monkeypatch.setattr(left_alone, "LOOK_AGAIN_SECONDS", 0.1)
+    looks: list[str] = []
+    put = LeftAlone.put
+
+    def counted(self: LeftAlone, run_id: str, error: Exception, now: float) -> None:
+        looks.append(run_id)
+        put(self, run_id, error, now)
+
+    monkeypatch.setattr(LeftAlone, "put", counted)
+    with connect(redis_url) as client:
+        store = RedisStore(client, "test")
+        put_in_place(store, "r1", "default")
+        client.hset("{test}:run:r1:meta", "phase", JUNK)
+        with scheduler(redis_url) as (_, transport):
+            assert wait_until(lambda: len(looks) > 3, SECONDS)
+            client.hset("{test}:run:r1:meta", "phase", "active")
+            assert wait_until(lambda: work_off(store, transport, "r1", "default"), SECONDS), caplog.text[-3000:]
+    assert sum("left alone" in record.msg for record in caplog.records) == 1
+
+
+def test_a_shared_key_of_another_type_is_told_once_and_waited_out(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It belongs to no run; a person has to take it away. The scheduler goes on by itself then."""
+    caplog.set_level(logging.WARNING)
+    with connect(redis_url) as client:
+        store = RedisStore(client, "test")
+        for key in SHARED_KEYS:
+            client.set(f"{{test}}:{key.name}", "junk")
+        with scheduler(redis_url) as (thread, transport):
+            assert wait_until(lambda: "WRONGTYPE" in caplog.text or not thread.is_alive(), SECONDS)
+            assert thread.is_alive(), caplog.text[-3000:]
+            client.delete(*(f"{{test}}:{key.name}" for key in SHARED_KEYS))
+            put_in_place(store, "sound", "sound")
+            ended = wait_until(lambda: work_off(store, transport, "sound", "sound") or not thread.is_alive(), SECONDS)
+            assert thread.is_alive(), caplog.text[-3000:]
+            assert ended, caplog.text[-3000:]
+    told = [record for record in caplog.records if "cannot be used" in record.msg]
+    assert 1 <= len(told) <= len(SHARED_KEYS)

@@ -8,7 +8,6 @@ again: nothing in this process's memory is needed to go on.
 from __future__ import annotations
 
 import logging
-import random
 import secrets
 import threading
 import time
@@ -23,7 +22,7 @@ from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun
 from overnight.service.duties import Duties
 from overnight.service.identity import is_provably_dead
-from overnight.service.intake import by_run, events_of
+from overnight.service.intake import by_run, events_of, jitter
 from overnight.service.learned import LearnedDurations
 from overnight.service.left_alone import DAMAGED, LeftAlone
 from overnight.service.perform import Diverged, Performer
@@ -63,6 +62,7 @@ class Scheduler:
         self._left_alone = LeftAlone()
         self._learned = LearnedDurations()
         self._leader = ""
+        self._outage = ""
         self._turn = 0
 
     def run(self) -> None:
@@ -75,8 +75,13 @@ class Scheduler:
             except Fenced:
                 _logger.warning("another scheduler took over: standing by")
             except Unreachable as error:
-                _logger.warning("Redis cannot be used, trying again: %s", error)
+                self._say_outage(str(error))
                 self._stop.wait(OUTAGE_PAUSE)
+
+    def _say_outage(self, text: str) -> None:
+        if text != self._outage:
+            self._outage = text
+            _logger.warning("Redis cannot be used, trying again: %s", text)
 
     def _take_epoch(self) -> Performer | None:
         taken = self._store.take_epoch(self._holder, self._describe, self._settings.lease_seconds)
@@ -120,6 +125,7 @@ class Scheduler:
             self._read_again(performer, run_id)
         self._offer(performer, duties)
         self._finish(performer)
+        self._outage = ""
         cursors = {run_id: run.cursor for run_id, run in self._runs.items()}
         entries, changed = self._store.wait(cursors, duties.seconds_to_wait(self._now(), LONGEST_WAIT))
         for run_id, group in by_run(entries).items():
@@ -161,7 +167,7 @@ class Scheduler:
             if entry.what is Happening.ADDED:
                 actions += self._add(run, entry)
             duties.saw(run, entry)
-            for event in events_of(run, entry, now, _jitter):
+            for event in events_of(run, entry, now, jitter):
                 actions += run.core.handle(event)
         return actions
 
@@ -289,7 +295,3 @@ class Scheduler:
     def _forget(self, run_id: str, why: str) -> None:
         if self._runs.pop(run_id, None) is not None:
             _logger.info("run %s leaves this scheduler: %s", run_id, why)
-
-
-def _jitter() -> float:
-    return random.uniform(0.5, 1.5)  # noqa: S311  # spreads retries; nothing is guarded by it

@@ -170,12 +170,11 @@ class RedisReading:
         found = [worker for record in announced for worker in readable(unpacked_worker, record)]
         return sorted(found, key=lambda worker: (worker.host, worker.started_at, worker.instance))
 
-    @of_known_form
     def scheduler(self) -> EpochHeld | None:
         """Return who holds the right to dispatch, None if no scheduler does."""
         lease = ("HMGET", self.server.keys.shared("scheduler"), "holder", "description", "deadline")
         time_read, (holder, description, deadline) = self.server.send_all([("TIME",), lease])
-        left = float(deadline or 0) - float(seconds_text(time_read))
+        left = sum(readable(float, deadline or 0)) - float(seconds_text(time_read))
         return EpochHeld(as_text(holder), as_text(description or b""), left) if holder and left > 0 else None
 
     def follow(self, run_id: str, cursor: str, seconds: float) -> list[RunEvent]:
@@ -267,7 +266,7 @@ def as_text(text: bytes) -> str:
 
 def readable(unpacked: Callable[[Any], _Value], text: Any) -> Iterator[_Value]:
     """Yield the value of a text, unless it is none that overnight writes."""
-    with suppress(DamagedRun):
+    with suppress(DamagedRun, ValueError):
         if isinstance(text, DamagedRun):
             raise text
         yield unpacked(text)

@@ -18,7 +18,8 @@ import redis
 from overnight.store.redis import RedisStore
 from overnight.store.redis_server import Command, Server
 from overnight.store.scripts import SCRIPTS, Script
-from tests.support.simulation.faults import HEARTBEAT, LEASE
+from tests.support.simulation.faults import LEASE
+from tests.support.simulation.server import MOVED
 
 PREFIX = "differential"
 CLOCK = f"{{{PREFIX}}}:clock"
@@ -81,6 +82,6 @@ def load_scripts(client: redis.Redis) -> None:
 
 def clocked_store(client: redis.Redis, clock: Callable[[], float], monotonic: Callable[[], float]) -> RedisStore:
     """Return a store on a server that knows the scripts."""
-    store = RedisStore(client, PREFIX, monotonic, lease_seconds=LEASE, heartbeat_seconds=HEARTBEAT)
+    store = RedisStore(client, PREFIX, monotonic, lease_seconds=LEASE, heartbeat_seconds=MOVED)
     store.server = ClockedServer(client, clock)
     return store
