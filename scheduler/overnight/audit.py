@@ -10,26 +10,19 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from overnight.core.states import SUCCEEDED, TaskState
 from overnight.errors import BadSeal
 from overnight.flag_files import open_flag
 from overnight.keyring import Keyring
+from overnight.mending import Mending, MendingStore
 from overnight.messages import StoredResult
 from overnight.naming import flag_name, shown
 from overnight.results import ResultLost, Results
 from overnight.run_flags import RunFlags
-from overnight.store.ports import ReadingStore, SubmittingStore
-from overnight.store.records import Request
 from overnight.structure import Structure
 
-_FAILED = bytes((TaskState.FAILED,))
 _logger = logging.getLogger(__name__)
-
-
-class AuditStore(ReadingStore, SubmittingStore, Protocol):
-    """What an audit reads and, where something is missing, repairs."""
 
 
 @dataclass(slots=True)
@@ -50,12 +43,11 @@ class Findings:
 class Audit:
     """Audits one run. It may be called while the run goes on: what is proven is not looked at again.
 
-    `retries`: what failed below a lost result, perhaps for want of it, runs again too. Who has given failures out does
-    without.
+    `retries`: what failed for want of a lost result runs again too. Who has given failures out does without.
     """
 
     def __init__(
-        self, store: AuditStore, run_id: str, keyring: Keyring, status_dir: str | None, *, retries: bool = False
+        self, store: MendingStore, run_id: str, keyring: Keyring, status_dir: str | None, *, retries: bool = False
     ) -> None:
         self._store = store
         self._retries = retries
@@ -64,6 +56,7 @@ class Audit:
         self._directory = Path(status_dir) if status_dir and "://" not in status_dir else None
         self._flags: RunFlags | None = None
         self._results = Results(store, run_id, keyring)
+        self._mending = Mending(store, run_id, keyring)
         self._structure = Structure(run_id, (), keyring)
         self._proven: set[int] = set()
 
@@ -83,21 +76,13 @@ class Audit:
         if self._flags is not None:
             self._flags.write_failures([task for task, code in enumerate(codes) if code == TaskState.FAILED])
         if findings.lost:
-            # Those in flight too: what they compute from is gone.
-            again = self._structure.with_descendants(findings.lost)
-            self._retry(again, codes)
+            again = self._mending.compute_again(findings.lost, retries=self._retries)
             self._proven.difference_update(again)
-            findings.invalidated = self._store.invalidate(self._run_id, again)
+            findings.invalidated = sorted(set(finished).intersection(again))
             number = len(findings.invalidated)
             _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, number)
         findings.over = self._store.run(self._run_id).phase.is_over
         return findings
-
-    def _retry(self, tasks: list[int], codes: bytes) -> None:
-        """Let run again what failed; before results are invalidated, so that an audit cut off here does it again."""
-        failed = [task for task in tasks if codes[task : task + 1] == _FAILED] if self._retries else []
-        if failed:
-            self._store.request(self._run_id, Request.RETRY, failed)
 
     def _look_at(self, task: int, stored: StoredResult | ResultLost | None, findings: Findings) -> None:
         if not isinstance(stored, StoredResult):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from overnight.errors import UsageError
@@ -23,6 +24,7 @@ CONNECT_SECONDS = 12.0
 INLINE_BYTES = 64 * 1024
 DRAIN_SECONDS = 30.0
 TASK_LOG_BYTES = 1 << 30
+QUARANTINE_SECONDS = 3600.0
 #: More worker processes than this on one machine are a slip of the finger.
 MOST_JOBS = 1024
 
@@ -38,13 +40,20 @@ VARIABLES = {
     "inline_bytes": "OVERNIGHT_INLINE_BYTES",
     "drain_seconds": "OVERNIGHT_DRAIN_SECONDS",
     "task_log_bytes": "OVERNIGHT_TASK_LOG_BYTES",
+    "host_name": "OVERNIGHT_HOST_NAME",
+    "quarantine_seconds": "OVERNIGHT_QUARANTINE_SECONDS",
 }
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What every process of a deployment agrees on. `redis_url` None means the embedded server of `state_dir`."""
+    """What every process of a deployment agrees on. `redis_url` None means the embedded server of `state_dir`.
+
+    `host_name` is what a worker calls its host: where containers have names of their own, that of the machine below
+    them can be given, so that people, and the quarantine of hosts, know what belongs together.
+    """
 
     redis_url: str | None = None
     state_dir: Path = Path(DEFAULT_STATE_DIR)
@@ -56,6 +65,8 @@ class Settings:
     inline_bytes: int = INLINE_BYTES
     drain_seconds: float = DRAIN_SECONDS
     task_log_bytes: int = TASK_LOG_BYTES
+    host_name: str = field(default_factory=socket.gethostname)
+    quarantine_seconds: float = QUARANTINE_SECONDS
 
     def with_values(self, *, redis_url: str | None = None, state_dir: str | Path | None = None) -> Settings:
         """Return these settings with what was given on a command line in place of the environment's."""
@@ -111,6 +122,10 @@ def _parse(name: str, text: str) -> object:
     if name == "prefix":
         if not _PREFIX.fullmatch(text):
             raise ValueError("expected 1 to 64 letters, digits, '_', '.' or '-'")
+        return text
+    if name == "host_name":
+        if not _HOST_NAME.fullmatch(text):
+            raise ValueError("expected 1 to 253 letters, digits, '_', '.', ':' or '-'")
         return text
     try:
         number = int(text) if name.endswith("_bytes") else float(text)

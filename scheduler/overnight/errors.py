@@ -187,6 +187,10 @@ def _rebuild_died(message: str, signal: str | None, exit_code: int | None, worke
     return TaskDied(message, signal=signal, exit_code=exit_code, worker=worker)
 
 
+class InputLost(TaskError):
+    """The result of a dependency is not where it was recorded, or is damaged, as the task's worker sees it."""
+
+
 class TaskTimedOut(TaskError, TimeoutError):
     """An attempt ran longer than the task's `timeout`."""
 

@@ -86,7 +86,7 @@ def is_of_later_run(
 ) -> bool:
     """Tell whether the flag that stands at `path` is of a run that began after `run_id`, as their ids tell.
 
-    A worker that was frozen through the end of its own run changes nothing of the one that came after it.
+    A worker that was frozen through the end of its own run changes nothing of the one after it (decision 0017).
     """
     try:
         other = read_header(path, task_id, keyring, directory=directory).header.run_id

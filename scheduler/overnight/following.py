@@ -16,7 +16,7 @@ from overnight import failpoints
 from overnight.core.states import TERMINAL, RunPhase, TaskState
 from overnight.errors import UnknownRun, Unreachable
 from overnight.store.ports import ReadingStore
-from overnight.store.records import Happening, RunEvent
+from overnight.store.records import Happening, Request, RunEvent
 
 _logger = logging.getLogger(__name__)
 
@@ -125,6 +125,8 @@ class Follower:
             case Happening.CLAIMED:
                 told = [(task, TaskState.RUNNING) for task in event.tasks]
             case Happening.RETURNED | Happening.REAPED | Happening.INVALIDATED:
+                told = [(task, TaskState.PENDING) for task in event.tasks]
+            case Happening.REQUESTED if event.request is Request.RETRY:
                 told = [(task, TaskState.PENDING) for task in event.tasks]
             case Happening.ADDED:
                 told = [(task, TaskState.CACHED) for task in event.tasks]

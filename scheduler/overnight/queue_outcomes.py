@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from overnight.core.states import SUCCEEDED, TaskState
 from overnight.error_text import ErrorText
 from overnight.errors import FAULTS_OF_OBJECTS, BadSeal, RemoteTaskError, ResultNotPicklable
 from overnight.invoke import Outcome
 from overnight.keyring import Keyring
 from overnight.launch import LaunchStore
+from overnight.mending import Mending
 from overnight.messages import StoredError, StoredResult
 from overnight.naming import shown
 from overnight.outcome_message import rebuilt_exception
 from overnight.pickling import loads
 from overnight.results import ResultLost, Results
-from overnight.structure import Structure
 
 _logger = logging.getLogger(__name__)
 
@@ -45,6 +44,7 @@ class QueueOutcomes:
         self._run_id = run_id
         self._keyring = keyring
         self._results = Results(store, run_id, keyring)
+        self._mending = Mending(store, run_id, keyring)
 
     def successes(self, tasks: Mapping[int, str]) -> dict[int, Fetched]:
         """Return the results of tasks on record as done. Those that are lost are left out, and will run again."""
@@ -60,17 +60,27 @@ class QueueOutcomes:
                 _logger.warning("run %s: %s", self._run_id, error)
                 lost.append(number)
         if lost:
-            for number in self._computed_again(lost):
+            for number in self._mending.compute_again(lost, retries=True):
                 fetched.pop(number, None)
         return fetched
 
     def failures(self, tasks: Mapping[int, str]) -> dict[int, Fetched]:
-        """Return the errors of failed tasks."""
+        """Return the errors of failed tasks. Those that failed for want of a lost input are left out and run again."""
         fetched: dict[int, Fetched] = {}
-        for view in self._store.tasks(self._run_id, list(tasks)) if tasks else ():
+        again = set(self._mending.run_again(list(tasks)))
+        if again:
+            _logger.warning(
+                "run %s: %d tasks lacked an input that is lost; it is computed again", self._run_id, len(again)
+            )
+        failed = [number for number in tasks if number not in again]
+        for view in self._store.tasks(self._run_id, failed) if failed else ():
             error = self._exception(view.task, view.error)
             fetched[view.task] = Fetched(_ended(error, ok=False), view.attempt)
         return fetched
+
+    def overtaken(self, tasks: Sequence[int]) -> list[int]:
+        """Let tasks run again that have failed now, after a success of theirs was given out; return those that do."""
+        return self._mending.run_once_more(tasks)
 
     def _fetched(self, stored: StoredResult | ResultLost | None, task_id: str) -> Fetched:
         if stored is None:
@@ -87,15 +97,6 @@ class QueueOutcomes:
 
     def _load(self, stored: StoredResult, task_id: str) -> Any:
         return loads(self._results.body(stored, task_id))
-
-    def _computed_again(self, lost: Sequence[int]) -> list[int]:
-        """Invalidate what is still on record as done, with all that is computed from it; return these."""
-        codes = self._store.states(self._run_id)[::2]
-        structure = Structure(self._run_id, self._store.specs(self._run_id), self._keyring)
-        finished = {task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED}
-        again = structure.with_descendants(finished.intersection(lost))
-        self._store.invalidate(self._run_id, again)
-        return again
 
     def _exception(self, number: int, record: bytes | None) -> BaseException:
         if record is None:

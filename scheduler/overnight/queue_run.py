@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ from overnight.launch import (
 from overnight.preparation import Preparation
 from overnight.queue_journal import QueueJournal
 from overnight.queue_outcomes import Fetched, QueueOutcomes
+from overnight.queue_stopping import drain
 from overnight.recovered import recovered_results
 from overnight.store.records import Request
 from overnight.submission import Submission
@@ -113,17 +114,10 @@ class QueueRun:
         if self._joining.outside:
             raise self._joining.blocked()
 
-    def drain(self, seconds: float) -> None:
-        """Let nothing new start, and wait for running tasks, at most so long; a second interrupt ends the waiting."""
-        if self._over is not None:
-            return
-        deadline = time.monotonic() + seconds
-        with suppress(UnknownRun, Unreachable):
-            self._store.request(self._run_id, Request.PAUSE)
-            follower = Follower(self._store, self._run_id)
-            for _ in follower.changes(0.1):
-                if time.monotonic() >= deadline or not follower.counts().get(TaskState.RUNNING):
-                    return
+    def drain(self) -> None:
+        """Let nothing new start, and give what runs the time that an interrupt leaves it (QX7)."""
+        if self._over is None:
+            drain(self._store, self._run_id)
 
     def leave(self) -> None:
         """Cancel the run unless it is over, and wait until nothing of it runs."""
@@ -240,7 +234,7 @@ class QueueRun:
     # Pairs.
 
     def _until_over(self) -> Iterator[tuple[Task, Any]]:
-        self._over = None
+        self._over, self._runs_again = None, False
         for changed in self._follower.changes(PATIENCE_SECONDS):
             self._deployment.check()
             with suppress(Unreachable):
@@ -259,6 +253,7 @@ class QueueRun:
 
     def _fetch(self) -> list[Settled]:
         """Return the tasks that have ended and may be yielded now, dependencies first."""
+        self._run_again(self._outcomes.overtaken(self._overtaken()))
         due = self._due()
         ids = {number: desc.task.task_id for number, desc in due.items()}
         failed = {number: task_id for number, task_id in ids.items() if self._told[number] is TaskState.FAILED}
@@ -266,14 +261,22 @@ class QueueRun:
         found.update(self._outcomes.successes({n: task_id for n, task_id in ids.items() if n not in failed}))
         for number in due:
             del self._told[number]
-        lost = due.keys() - found.keys()
-        self._follower.forget(lost)
-        self._runs_again = bool(lost)
+        self._run_again(due.keys() - found.keys())
         return [
             Settled(desc, found[number].attempt, found[number].outcome, found[number].load)
             for number, desc in due.items()
             if number in found
         ]
+
+    def _run_again(self, tasks: Collection[int]) -> None:
+        self._follower.forget(tasks)
+        self._runs_again = self._runs_again or bool(tasks)
+
+    def _overtaken(self) -> list[int]:
+        """Return what is told to have failed and was yielded as done: it ran again, as its inputs had been lost."""
+        tasks, told = self._submission.tasks, self._told.items()
+        failed = [number for number, state in told if state is TaskState.FAILED and number < len(tasks)]
+        return [number for number in failed if self._journal.is_done(tasks[number])]
 
     def _due(self) -> dict[int, TaskDesc]:
         """Return the told tasks of this graph whose dependencies have been, or are then, yielded, by rank."""

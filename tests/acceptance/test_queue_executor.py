@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,26 @@ def test_a_result_that_is_lost_before_it_was_yielded_is_computed_again(site: Sit
         [blob] = (site.state_dir / "blobs").iterdir()
         blob.unlink()
         assert collected(pairs) == {"large": b"x" * LARGE}
+    assert tasks.noted(ledger) == ["made", "made"]
+
+
+def test_a_task_that_lacks_a_lost_input_runs_again_with_it(site: Site, tmp_path: Path, cache: TaskCache) -> None:
+    """P12, C16: the input had been yielded and is not yielded again; its dependant does not fail for want of it."""
+    ledger, gate = tmp_path / "ledger", tmp_path / "gate"
+    os.mkfifo(gate)
+    graph = TaskGraph()
+    large = graph.create_task("large", make_large, args=[str(ledger)])
+    opened = graph.create_task("opened", tasks.give_after_gate, args=[str(gate), 1])
+    size = graph.create_task("size", len, args=[large], deps=[opened])
+    graph.create_task("sum", sum, args=[[size, opened]])
+    with queue_executor(site, tmp_path, cache) as executor:
+        pairs = executor.execute(graph)
+        assert next(pairs)[0] == large
+        for place in (site.state_dir / "blobs", tmp_path / "status"):
+            for path in place.glob("*") if place.exists() else ():
+                path.write_bytes(path.read_bytes()[:-1] + b"?")
+        tasks.open_gate(gate)
+        assert collected(pairs) == {"opened": 1, "size": LARGE, "sum": LARGE + 1}
     assert tasks.noted(ledger) == ["made", "made"]
 
 

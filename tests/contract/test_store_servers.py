@@ -136,7 +136,7 @@ def test_an_ended_run_expires_and_leaves_nothing(server_store: RedisStore) -> No
     night = begin(server_store, 1, adopted=[0], keep_seconds=100.0)
     server_store.put_blobs("r1", {"a": b"x"})
     night.end(RunPhase.SUCCEEDED)
-    client, keys = server_store.server.client, server_store.server.keys.for_run_script("r1")[10:]
+    client, keys = server_store.server.client, server_store.server.keys.for_run_script("r1")[len(SHARED_KEYS) :]
     lives = [client.ttl(key) for key in keys if client.exists(key)]
     assert len(lives) >= 7
     assert all(90 < life <= 100 for life in lives)
@@ -160,7 +160,7 @@ def test_a_run_longer_than_its_first_lifetime_keeps_its_keys(server_store: Redis
 def test_runs_whose_client_vanished_are_forgotten_with_the_next_submission(server_store: RedisStore) -> None:
     begin(server_store)
     client, keys = server_store.server.client, server_store.server.keys
-    client.delete(*keys.for_run_script("r1")[10:])
+    client.delete(*keys.for_run_script("r1")[len(SHARED_KEYS) :])
     client.zadd(keys.shared("runs"), {"r1": 1})
     assert server_store.open_run(run_record("r2"), b"").run.run_id == "r2"
     assert client.smembers(keys.shared("runs:active")) == {b"r2"}
@@ -172,6 +172,7 @@ def test_every_key_is_declared_with_its_type(server_store: RedisStore) -> None:
     server_store.put_blobs("r1", {"a": b"x"})
     server_store.register(worker_record(), LEASE)
     server_store.write_durations({"f": (1.0, 1)})
+    server_store.accuse("sick", "r1", 3, LEASE)
     night.start("b", [0, 1, 2])
     night.commit("b", success(0), failure(1))
     night.settle(Verdict(1, TaskState.PENDING, Charge(1)), Verdict(1, TaskState.SKIPPED, cause=0))

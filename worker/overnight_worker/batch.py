@@ -28,9 +28,9 @@ class Stage(Enum):
 class Ended:
     """How an attempt ended. `body` is the serialised result of a success; `error` describes a failure.
 
-    `kept` says where a flag of the same lineage lies that stands for the attempt. Where one was found when the own one
-    was to be put there, `handed_on` is the digest that later members of the batch were computed from. `void`: it was
-    computed from one that does not stand, gets no flag and is not reported.
+    `died`: the process ended with the task. `kept` says where a flag of the same lineage lies that stands for the
+    attempt. Where one was found when the own one was to be put there, `handed_on` is the digest that later members of
+    the batch were computed from. `void`: it was computed from one that does not stand, and goes back.
     """
 
     body: bytes = b""
@@ -43,6 +43,7 @@ class Ended:
     kept: str | None = None
     handed_on: bytes = b""
     void: bool = False
+    died: bool = False
 
     @property
     def ok(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from overnight.errors import BadSeal, TaskError
+from overnight.errors import BadSeal, InputLost, TaskError
 from overnight.flag_files import existing_valid
 from overnight.messages import StoredResult, opened_blob
 from overnight.naming import flag_name, shown
@@ -105,15 +105,15 @@ def _body(
 ) -> bytes | TaskError:
     name = _name_of(batch, task)
     if stored is None:
-        return TaskError(f"The result of {shown(name)!r} is not on the server any more.")
+        return InputLost(f"The result of {shown(name)!r} is not on the server any more.")
     if isinstance(stored, ResultLost):
-        return TaskError(str(stored))
+        return InputLost(str(stored))
     if stored.digest != batch.digests.get(task):
-        return TaskError(f"The result of {shown(name)!r} is not the one on record.")
+        return InputLost(f"The result of {shown(name)!r} is not the one on record.")
     try:
         return results.body(stored, name)
     except ResultLost as error:
-        return TaskError(str(error))
+        return InputLost(str(error))
 
 
 def needed_by(member: Member, found: dict[str, bytes | TaskError]) -> Ended | None:

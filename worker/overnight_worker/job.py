@@ -16,7 +16,7 @@ from overnight import failpoints
 from overnight.errors import BadSeal, DamagedRun, ForeignRecord, OvernightError, UnknownRun, Unreachable, UsageError
 from overnight.messages import RunContext, TaskFacts, TaskMessage
 from overnight.naming import shown
-from overnight.store.records import Claim, ClaimRefused, RunRecord
+from overnight.store.records import QUARANTINED, Claim, ClaimRefused, RunRecord
 from overnight.transport.port import Entry, Transport
 from overnight.wire import PROTOCOL, PYTHON_MINOR
 from overnight_worker.batch import ClaimedBatch, Member, Stage
@@ -76,9 +76,11 @@ class Foreman:
             return
         if known.context is None or known.reporter is None:
             self._put_back(entry)
+            time.sleep(UNFIT_PAUSE_SECONDS)
             return
         claim = self._claim(entry)
         if claim is not None:
+            self._post.say_it_works()
             self._work_on(claim, known.context, known.reporter)
 
     def _claim(self, entry: Entry) -> Claim | None:
@@ -98,6 +100,11 @@ class Foreman:
                 _logger.warning("claim of batch %s waits: %s", entry.batch, error)
                 time.sleep(0.5)
                 continue
+            if isinstance(claim, ClaimRefused) and claim.reason == QUARANTINED:
+                # Before the next entry is taken, the store is asked which queues to leave alone.
+                self._heartbeat.due_at = 0.0
+                self._put_back(entry)
+                return None
             if isinstance(claim, ClaimRefused):
                 _logger.debug("batch %s: %s", entry.batch, claim.reason)
                 return None
@@ -180,7 +187,6 @@ class Foreman:
             self._transport.push([entry])
         except OvernightError as error:
             _logger.warning("batch %s is left: %s", entry.batch, error)
-        time.sleep(UNFIT_PAUSE_SECONDS)
 
     # What earlier workers left.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import secrets
-import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -72,7 +72,6 @@ class Post:
     queues: Sequence[str]
     name: str
     instance: str = field(default_factory=lambda: secrets.token_hex(16))
-    host: str = field(default_factory=socket.gethostname)
     python: str = field(default_factory=platform.python_version)
     protocol: int = PROTOCOL
     started_at: float = field(default_factory=time.time)
@@ -81,6 +80,20 @@ class Post:
     tasks_per_child: int = 100_000
     memory_limit_bytes: int | None = None
     process_limit: int = PROCESS_LIMIT
+    word: int | None = None
+
+    @property
+    def host(self) -> str:
+        """What this worker calls its host."""
+        return self.settings.host_name
+
+    def say_it_works(self) -> None:
+        """Tell the parent of several supervisors, if there is one, that this one has taken a batch."""
+        if self.word is not None:
+            with suppress(BrokenPipeError):
+                os.write(self.word, b"w")
+            os.close(self.word)
+            self.word = None
 
     @property
     def drain_seconds_left(self) -> float:

@@ -79,6 +79,7 @@ class Reporter:
             facts=self._facts(member, ended),
             seconds=ended.seconds,
             hopeless=ended.hopeless,
+            died=ended.died,
         )
 
     def _record(self, member: Member, ended: Ended, place: str | None) -> bytes:

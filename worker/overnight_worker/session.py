@@ -16,7 +16,7 @@ import select
 import time
 
 from overnight import failpoints
-from overnight.errors import DamagedRun, UnknownRun, Unreachable
+from overnight.errors import DamagedRun, TaskDied, UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
 from overnight_worker.answers import cause_of, ended_of, write_to_task_log
@@ -192,7 +192,9 @@ class Session:
     def _charge(self, member: Member, death: Death, since: float | None, verdict: Verdict | None) -> None:
         """Record the death of the child, or its kill at a limit, as the failure of the task it ran."""
         death = verdict.on(death) if verdict is not None else death
-        ended = failure(cause_of(member, death, self._post.name, verdict))
+        cause = cause_of(member, death, self._post.name, verdict)
+        ended = failure(cause)
+        ended.died = isinstance(cause, TaskDied)
         ended.peak_memory = death.peak_memory
         if since is not None:
             ended.seconds = time.monotonic() - since

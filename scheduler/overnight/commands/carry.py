@@ -109,7 +109,7 @@ class Carried:
 
     def _tell(self, run_id: str, ended: RunPhase) -> int:
         ids = [task.task_id for task in self._work.graph.tasks]
-        ending = read_ending(self._deployment, run_id, ids)
+        ending = read_ending(self._deployment, run_id, ids, every_failure=self._as_json)
         self._print(ending)
         if ended is RunPhase.SUCCEEDED:
             return 0

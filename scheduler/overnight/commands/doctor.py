@@ -13,7 +13,7 @@ from overnight.commands.options import json_option, server_options, settings_of,
 
 if TYPE_CHECKING:
     from overnight.config import Settings
-    from overnight.store.records import EpochHeld, WorkerRecord
+    from overnight.store.records import EpochHeld, Quarantine, WorkerRecord
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 
@@ -140,6 +140,8 @@ def _server(settings: Settings) -> Iterator[Finding]:
     store = RedisStore(client, settings.prefix)
     yield _scheduler(store.scheduler())
     yield from _workers(store.workers())
+    for quarantine in store.quarantines():
+        yield _quarantine(quarantine)
     client.close()
 
 
@@ -150,6 +152,19 @@ def _scheduler(held: EpochHeld | None) -> Finding:
     if held is None:
         return Finding("scheduler", WARNING, "there is none; runs wait until one is started: overnight scheduler")
     return Finding("scheduler", OK, f"{shown(held.description.split(' ')[0])} dispatches")
+
+
+def _quarantine(found: Quarantine) -> Finding:
+    """Tell of a host that takes no work."""
+    from overnight.commands.screen import duration
+    from overnight.naming import shown
+
+    host, left = shown(found.host), duration(found.seconds)
+    text = (
+        f"{host} takes no work for {left} more: {len(found.tasks)} tasks died on it that then succeeded elsewhere. "
+        f"Look at its memory and disks, then: overnight workers --release {host}"
+    )
+    return Finding("host in quarantine", WARNING, text)
 
 
 def _workers(workers: Sequence[WorkerRecord]) -> Iterator[Finding]:

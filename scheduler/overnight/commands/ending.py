@@ -37,7 +37,7 @@ class FailedTask:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A run as it stands, for people and programs. `failed` holds the first few; `counts` all."""
+    """A run as it stands, for people and programs. `failed` may hold the first few alone; `counts` counts all."""
 
     run: RunRecord
     counts: Mapping[TaskState, int]
@@ -99,12 +99,16 @@ def _failed_lines(failed: FailedTask, *, verbose: bool) -> list[str]:
     return lines + ([f"    log: {shown(failed.log)}"] if failed.log else [])
 
 
-def read_ending(deployment: Deployment, run_id: str, task_ids: Sequence[str], most_failed: int = MOST_FAILED) -> Ending:
-    """Read how a run stands. Raises UnknownRun, Unreachable."""
+def read_ending(deployment: Deployment, run_id: str, task_ids: Sequence[str], *, every_failure: bool) -> Ending:
+    """Read how a run stands: with every failure for programs, or the first few for people.
+
+    Raises UnknownRun, Unreachable.
+    """
     store = deployment.store
     run = store.run(run_id)
     codes = store.states(run_id)[::2]
-    failed = [task for task, code in enumerate(codes) if code == TaskState.FAILED][:most_failed]
+    failed = [task for task, code in enumerate(codes) if code == TaskState.FAILED]
+    failed = failed if every_failure else failed[:MOST_FAILED]
     counts = {state: codes.count(state) for state in TaskState if state in codes}
     tasks = [failed_task(deployment, run, view, task_ids[view.task]) for view in store.tasks(run_id, failed)]
     return Ending(run, counts, tasks, store.now())

@@ -77,7 +77,7 @@ def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json
     if isinstance(ended, Left):
         say(f"The run goes on. Watch it again: overnight follow {run.run_id}; stop it: overnight cancel {run.run_id}")
         return interrupts.exit_status
-    ending = read_ending(deployment, run.run_id, ids)
+    ending = read_ending(deployment, run.run_id, ids, every_failure=as_json)
     if as_json:
         say(json.dumps(ending.as_json()))
     else:

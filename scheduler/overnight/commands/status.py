@@ -50,12 +50,12 @@ def command(
 
 def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool) -> None:
     from overnight.commands.activity import as_fact, held_tasks, lines
-    from overnight.commands.ending import MOST_FAILED, read_ending
+    from overnight.commands.ending import read_ending
     from overnight.commands.screen import say
 
     store = client.deployment.store
     ids = client.task_ids(run.run_id)
-    ending = read_ending(client.deployment, run.run_id, ids, len(ids) if as_json else MOST_FAILED)
+    ending = read_ending(client.deployment, run.run_id, ids, every_failure=as_json)
     held = held_tasks(run.run_id, store.states(run.run_id)[::2], store.workers())
     if as_json:
         running = [as_fact(each, ids[each.task], ending.now) for each in held]

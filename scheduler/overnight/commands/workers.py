@@ -1,4 +1,4 @@
-"""`overnight workers`."""
+"""`overnight workers`, and `overnight workers --release HOST`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+import click
 
 from overnight.commands.options import json_option, open_to_read, server_options, settings_of, verb
 
@@ -16,23 +18,35 @@ if TYPE_CHECKING:
 _BRINGS_ITS_OWN = "On this private server 'overnight run' brings its own, which end some time after it."
 
 
-@verb("workers", "overnight workers -u redis://host:6379/0")
+@verb("workers", "overnight workers -u redis://host:6379/0", "overnight workers --release node7")
 @server_options
 @json_option
-def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
-    """List the workers that are there, and what each is doing."""
+@click.option("--release", "released", metavar="HOST", help="End the quarantine of a host: it takes work again.")
+def command(*, redis_url: str | None, state_dir: str | None, as_json: bool, released: str | None) -> None:
+    """List the workers that are there, what each is doing, and the hosts that take no work.
+
+    A host on which tasks died that then succeeded elsewhere is in quarantine for a while: other hosts do its work.
+    """
     from overnight.client import Client
+    from overnight.commands.quarantine import as_fact, lines, release
     from overnight.commands.screen import say, table
 
     settings = settings_of(redis_url, state_dir)
     with open_to_read(settings) as deployment:
+        if released is not None:
+            release(deployment.store, released)
+            return
         client = Client.of(deployment)
         workers, now = deployment.store.workers(), deployment.store.now()
         ids = {worker.instance: _task_id(client, worker) for worker in workers}
         claimed = _claimed(client, workers)
+        kept_apart = {one.host: as_fact(client, one) for one in deployment.store.quarantines()}
     if as_json:
-        say(json.dumps([{**asdict(worker), "task_id": ids[worker.instance]} for worker in workers]))
+        facts = [{**asdict(worker), "quarantine": kept_apart.get(worker.host)} for worker in workers]
+        say(json.dumps([{**fact, "task_id": ids[fact["instance"]]} for fact in facts]))
         return
+    for line in lines(kept_apart):
+        say(line)
     if not workers:
         is_private = settings.redis_url is None
         say(f"There are no workers. {_BRINGS_ITS_OWN if is_private else 'Start some: overnight worker -j 4'}")

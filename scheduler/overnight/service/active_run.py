@@ -15,6 +15,7 @@ from overnight.core.actions import Action
 from overnight.core.events import NewTask, TaskRules, TasksAdded, TasksAdopted
 from overnight.core.run_state import RunState
 from overnight.core.states import RunPhase, TaskState
+from overnight.core.suspicion import Suspicions
 from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
 from overnight.service.learned import LearnedDurations
@@ -54,6 +55,7 @@ class ActiveRun:
         self._returned_at: deque[float] = deque(maxlen=MOST_RETURNS)
         self.queues: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
+        self.suspicions = Suspicions()
         self._learned = learned
         self._dependencies: list[array[int]] = []
         self._digests = bytearray()

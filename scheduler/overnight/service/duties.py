@@ -16,8 +16,9 @@ from overnight.errors import Fenced
 from overnight.service.active_run import ActiveRun
 from overnight.service.learned import LearnedDurations
 from overnight.service.perform import Performer
+from overnight.service.suspects import Suspects
 from overnight.store.ports import SchedulingStore
-from overnight.store.records import EpochHeld, WorkerRecord
+from overnight.store.records import EpochHeld, RunEvent, WorkerRecord
 
 _logger = logging.getLogger("overnight.scheduler")
 
@@ -57,6 +58,7 @@ class Duties:
         self._look_for_entries = _Due(ENTRY_PATIENCE / 2)
         self._save_durations = _Due(DURATIONS_SECONDS)
         self._workers: list[WorkerRecord] = []
+        self._suspects = Suspects(store, settings.quarantine_seconds, self._host_of)
         self._wakes: list[tuple[float, str]] = []
         self._held_until = 0.0
 
@@ -87,10 +89,17 @@ class Duties:
         """Return how many workers serve a queue."""
         return sum(1 for worker in self._workers if queue in worker.queues and not worker.draining)
 
-    def saw(self, instance: str) -> None:
+    def saw(self, run: ActiveRun, entry: RunEvent) -> None:
         """A worker did something: one that is not known yet makes the list of workers due."""
-        if all(worker.instance != instance for worker in self._workers):
+        if entry.worker and all(worker.instance != entry.worker for worker in self._workers):
             self._look_for_workers.next_at = 0.0
+        self._suspects.hear(run, entry)
+
+    def _host_of(self, instance: str) -> str | None:
+        """Return the host of a worker, looking again for one that is not known."""
+        if all(worker.instance != instance for worker in self._workers):
+            self._meet_workers()
+        return next((worker.host for worker in self._workers if worker.instance == instance), None)
 
     def wake(self, run_id: str, at: float | None) -> None:
         """Remember that a run wants to be woken at a time."""

@@ -166,8 +166,7 @@ class Scheduler:
                 return None
             if entry.what is Happening.ADDED:
                 actions += self._add(run, entry)
-            if entry.worker:
-                duties.saw(entry.worker)
+            duties.saw(run, entry)
             for event in events_of(run, entry, now, jitter):
                 actions += run.core.handle(event)
         return actions

@@ -23,7 +23,7 @@ from overnight.store.records import Batch, Committed, Happening, Report, Request
 _CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at"})
 _STATIC = tuple(field.name for field in fields(RunRecord) if field.name not in _CHANGING)
 _COMMITTED: Final = struct.Struct(">IBd32s")
-_OK, _HOPELESS = 1, 2
+_OK, _HOPELESS, _DIED = 1, 2, 4
 _MOST_DIGITS: Final = 18
 #: What JSON may hold of a field, by the field's annotation.
 _JSON_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
@@ -198,7 +198,7 @@ def without_head(facts: bytes | None) -> bytes | None:
 
 def packed_report(report: Report) -> bytes:
     """Return a report as events carry it: 45 bytes."""
-    flags = (_OK if report.ok else 0) | (_HOPELESS if report.hopeless else 0)
+    flags = (_OK if report.ok else 0) | (_HOPELESS if report.hopeless else 0) | (_DIED if report.died else 0)
     seconds = math.nan if report.seconds is None else report.seconds
     return _COMMITTED.pack(report.task, flags, seconds, report.digest if report.ok else b"")
 
@@ -211,6 +211,7 @@ def _unpacked_reports(packed: bytes) -> tuple[Committed, ...]:
             digest if flags & _OK else b"",
             None if math.isnan(seconds) else seconds,
             bool(flags & _HOPELESS),
+            bool(flags & _DIED),
         )
         for task, flags, seconds, digest in _COMMITTED.iter_unpack(packed)
     )

@@ -49,6 +49,11 @@ SHARED_KEYS: Final = (
     Key("workers", "zset", "worker instance -> second at which its registration ends"),
     Key("workers:records", "hash", "worker instance -> 'seen_at JSON'"),
     Key("durations", "hash", "function name -> JSON [seconds, observations]"),
+    Key(
+        "quarantine",
+        "hash",
+        "host -> JSON: until (second; 0: not in quarantine), evidence ('run task' -> second)",
+    ),
 )
 #: What each run has.
 RUN_KEYS: Final = (

@@ -159,6 +159,14 @@ class SchedulerLease:
 
 
 @dataclass(slots=True)
+class Held:
+    """What is held against a host: until when it is in quarantine (0: it is not), and since when for each task."""
+
+    until: float = 0.0
+    evidence: dict[tuple[str, int], float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class MemoryData:
     """All that a server would hold."""
 
@@ -171,6 +179,7 @@ class MemoryData:
     scheduler: SchedulerLease = field(default_factory=SchedulerLease)
     workers: dict[str, tuple[float, WorkerRecord]] = field(default_factory=dict)
     durations: dict[str, tuple[float, int]] = field(default_factory=dict)
+    quarantine: dict[str, Held] = field(default_factory=dict)
 
     def expire(self, now: float) -> None:
         """Forget the runs whose time is over."""

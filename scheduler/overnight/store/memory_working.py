@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from overnight.core.states import RunPhase, TaskState
 from overnight.store.memory_data import OPEN, Accepted, Hold, MemoryBatch, MemoryRun, members
-from overnight.store.memory_reading import MemoryReading
+from overnight.store.memory_quarantine import MemoryQuarantine
 from overnight.store.records import (
+    QUARANTINED,
     Acceptance,
     Claim,
     ClaimRefused,
@@ -22,7 +23,7 @@ from overnight.store.records import (
 _STOPPING = (RunPhase.CANCELLING, RunPhase.CANCELLED)
 
 
-class MemoryWorking(MemoryReading):
+class MemoryWorking(MemoryQuarantine):
     """The `WorkingStore` in memory, but for `put_blobs`, which clients use as well."""
 
     def register(self, worker: WorkerRecord, seconds: float) -> None:
@@ -66,6 +67,8 @@ class MemoryWorking(MemoryReading):
                 self.data.drop_batch(run, batch)
                 run.tell(Happening.RETURNED, batch=batch, tasks=tuple(back))
                 return ClaimRefused(reason)
+            if found.batch.queue in self._barred(instance, now):
+                return ClaimRefused(QUARANTINED)
             mine = [task for task in members(found) if run.is_under(task, batch, TaskState.QUEUED)]
             if not mine:
                 self.data.drop_batch(run, batch)
@@ -200,7 +203,7 @@ class _Commit:
             run.put(task, TaskState.TRIED)
             run.errors[task] = report.record
         digest = report.digest if report.ok else b""
-        self.committed.append(Committed(task, report.ok, digest, report.seconds, report.hopeless))
+        self.committed.append(Committed(task, report.ok, digest, report.seconds, report.hopeless, report.died))
 
     def _mark(self, task: int, mark: str) -> None:
         place = self.places.get(task)

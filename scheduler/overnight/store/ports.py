@@ -23,6 +23,7 @@ from overnight.store.records import (
     EpochHeld,
     LeaseReply,
     Opened,
+    Quarantine,
     Reaped,
     Report,
     Request,
@@ -69,6 +70,9 @@ class SubmittingStore(Protocol):
     def request(self, run_id: str, request: Request, tasks: Sequence[int] = ()) -> None:
         """Record a request on the run and tell its followers: CANCEL and PAUSE take effect in CLAIM, COMMIT and
         HEARTBEAT at once."""
+
+    def release(self, host: str) -> bool:
+        """RELEASE: end the quarantine of a host and forget what was held against it. False if nothing was."""
 
 
 class SchedulingStore(Protocol):
@@ -128,6 +132,10 @@ class SchedulingStore(Protocol):
     def write_durations(self, durations: Mapping[str, tuple[float, int]]) -> None:
         """Store learned durations."""
 
+    def accuse(self, host: str, run_id: str, task: int, seconds: float) -> tuple[int, float]:
+        """ACCUSE: hold against a host that a task died there and succeeded elsewhere. With enough of them it is in
+        quarantine for `seconds`. Return how many tasks are held against it, and how long its quarantine still lasts."""
+
 
 class WorkingStore(Protocol):
     """What a worker needs."""
@@ -143,6 +151,10 @@ class WorkingStore(Protocol):
 
     def unregister(self, instance: str) -> None:
         """Forget the worker."""
+
+    def barred(self, instance: str) -> list[str]:
+        """Return the queues from which this registered worker takes nothing: its host is in quarantine, and a worker
+        of its kind on another host serves them."""
 
     def claim(self, run_id: str, batch: str, instance: str, sequence: int, seconds: float) -> Claim | ClaimRefused:
         """CLAIM: take the batch under a lease of `seconds`. The same instance and sequence number get the same
@@ -202,3 +214,6 @@ class ReadingStore(Protocol):
 
     def workers(self) -> list[WorkerRecord]:
         """Return the workers whose registration is alive."""
+
+    def quarantines(self) -> list[Quarantine]:
+        """Return the hosts in quarantine."""

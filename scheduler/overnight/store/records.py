@@ -164,9 +164,16 @@ class Claim:
     lease_seconds: float
 
 
+#: Why CLAIM refuses a worker whose host is in quarantine.
+QUARANTINED = "quarantined"
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimRefused:
-    """The batch is held by another worker, finished, withdrawn or unknown: nothing to do. `reason` says which."""
+    """The batch is held by another worker, finished, withdrawn or unknown: nothing to do. `reason` says which.
+
+    `QUARANTINED`: the batch waits for a worker elsewhere.
+    """
 
     reason: str
 
@@ -176,7 +183,8 @@ class Report:
     """One attempt's outcome for COMMIT.
 
     `record` is a sealed `StoredResult` (ok) or `StoredError`; `digest` the result's (ok) or empty; `lineage` the
-    lineage digest of the dependency results used; `facts` JSON text for people.
+    lineage digest of the dependency results used; `facts` JSON text for people. `died`: the task's process ended with
+    it.
     """
 
     task: int
@@ -187,6 +195,7 @@ class Report:
     facts: bytes
     seconds: float | None
     hopeless: bool = False
+    died: bool = False
 
 
 class Acceptance(Enum):
@@ -239,6 +248,18 @@ class WorkerRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A host that takes no more work, for `seconds` more, because of these tasks (run id, task).
+
+    They died there and succeeded elsewhere.
+    """
+
+    host: str
+    seconds: float
+    tasks: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Reaped:
     """A lease that ran out: the batch and its tasks that went back to PENDING, in batch order."""
 
@@ -273,6 +294,7 @@ class Committed:
     digest: bytes
     seconds: float | None
     hopeless: bool
+    died: bool = False
 
 
 @dataclass(frozen=True, slots=True)

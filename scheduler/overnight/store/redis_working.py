@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from overnight.store import scripts
 from overnight.store.codec import as_mapping, chunks, of_known_form, packed_report, packed_worker, unpacked_run
 from overnight.store.records import Acceptance, Claim, ClaimRefused, CommitReply, LeaseReply, Report, WorkerRecord
-from overnight.store.redis_reading import RedisReading
+from overnight.store.redis_quarantine import RedisQuarantine
 from overnight.store.redis_server import check_known
 from overnight.store.scripts import MOST_TASKS
 
 
-class RedisWorking(RedisReading):
+class RedisWorking(RedisQuarantine):
     """The `WorkingStore` on a server, but for `put_blobs`, which clients use as well."""
 
     def register(self, worker: WorkerRecord, seconds: float) -> None:

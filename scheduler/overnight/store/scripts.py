@@ -60,6 +60,9 @@ CLAIM = _script("claim")
 COMMIT = _script("commit")
 HEARTBEAT = _script("heartbeat")
 GIVE_BACK = _script("give_back")
+BARRED = _script("barred")
+ACCUSE = _script("accuse")
+RELEASE = _script("release")
 
 #: All scripts, as they are loaded after each connection to another server.
 SCRIPTS = tuple(value for value in list(globals().values()) if isinstance(value, Script))

@@ -109,9 +109,7 @@ class WorkerActor:
         play, world = self._play, self._play.world
         stopping: Any = SimStopping()
         store: Any = Line(play.server, self.name)
-        post = Post(
-            store, Keyring(), play.settings, (QUEUE,), self.name, host="host", started_at=world.now, stopping=stopping
-        )
+        post = Post(store, Keyring(), play.settings, (QUEUE,), self.name, started_at=world.now, stopping=stopping)
         belt = Belt(play.server)
         heartbeat = Heartbeat(post)
         self.spool = Spool(play.settings.state_dir / "spool", post.instance, post.keyring)

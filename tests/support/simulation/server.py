@@ -31,6 +31,8 @@ WRITING = frozenset(
 MOVED = 1.1 * HEARTBEAT
 #: What a server without room refuses.
 NEEDS_ROOM = frozenset({"open_run", "put_blobs", "add_tasks", "dispatch"})
+#: How often a scheduler waits before it is looked at although it has heard nothing.
+IDLE_WAITS = 4
 #: What wakes those who wait for events.
 TELLING = WRITING - {"put_blobs", "rewrite_result", "take_epoch", "write_durations", "register", "heartbeat"}
 
@@ -160,7 +162,9 @@ class Line:
         self._known_rollbacks: dict[str, int] = {}
         #: The last event of each run that was lost on its way here, and how often the server had fallen back by then.
         self._lost: dict[str, tuple[int, int]] = {}
-        #: Called when a scheduler begins to wait: everything it heard has been handled.
+        self._has_heard = True
+        self._waits = 0
+        #: Called when a scheduler begins to wait: everything it heard has been handled. Seldom where that was nothing.
         self.at_rest: Callable[[], None] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -175,7 +179,8 @@ class Line:
 
     def wait(self, cursors: Any, seconds: float) -> tuple[list[RunEvent], bool]:
         """Wait as the scheduler does."""
-        if self.at_rest is not None:
+        self._waits += 1
+        if self.at_rest is not None and (self._has_heard or self._waits % IDLE_WAITS == 0):
             self.at_rest()
         deadline = self.server.world.now + seconds
         while True:
@@ -183,7 +188,8 @@ class Line:
             held = {run_id: self._held_back(run_id, cursor) for run_id, cursor in cursors.items()}
             events, changed = self.server.call(self, "wait", (held, 0), {})
             events = self._heard(gaps + events)
-            if events or changed or self.server.world.now >= deadline:
+            self._has_heard = bool(events) or changed
+            if self._has_heard or self.server.world.now >= deadline:
                 return self._reached(events), changed
             self._listen(deadline, cursors, self.store._seen_changes)
 

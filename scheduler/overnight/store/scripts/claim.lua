@@ -1,6 +1,6 @@
 -- CLAIM: a worker takes a batch under a lease and gets those of its tasks that are still queued for it. The same
 -- instance and sequence number get the same answer again. On a run that is paused or being cancelled the batch goes
--- back instead.
+-- back instead. A worker whose host is in quarantine is refused, and the batch stays queued.
 -- ARGV  run id, batch, instance, sequence, lease in seconds
 -- Reply {'unknown'} | {'refused', reason} | {'claimed', meta, batch JSON, tasks, cells, in-flight entries, messages,
 --       context}
@@ -38,6 +38,13 @@ if stopped and not holder then
   tell('returned', 'b', batch, 't', table.concat(back, ','))
   keep_lifetimes({HOLDS, LEASES, EVENTS})
   return {'refused', stopped}
+end
+
+if not holder then
+  local queue = cjson.decode(record).queue
+  for _, barred in ipairs(barred_queues(instance)) do
+    if barred == queue then return {'refused', 'quarantined'} end
+  end
 end
 
 local mine, cells, entries, marks = hand_out(holder and 'x' or 'q')

@@ -1,7 +1,7 @@
 -- What every script shares. The loader puts this file before each of them.
 --
--- KEYS[1..10]  what all runs share, in the order of keys.SHARED_KEYS
--- KEYS[11..26] the keys of one run, in the order of keys.RUN_KEYS; absent where a script touches no run
+-- KEYS[1..11]  what all runs share, in the order of keys.SHARED_KEYS
+-- KEYS[12..27] the keys of one run, in the order of keys.RUN_KEYS; absent where a script touches no run
 -- ARGV[1]      the run's id, where a script touches a run
 --
 -- A script reads and checks everything first and writes then, so that an error leaves nothing half done. Each may be
@@ -9,9 +9,10 @@
 -- go through when memory is full begins with `pass_when_full`, one that must be refused begins with a write that grows.
 local RUNS, ACTIVE, GRAPHS, PLACES, CONTROL = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local LEASES, SCHEDULER, WORKERS, WORKER_RECORDS, DURATIONS = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local META, CONTEXT, SPECS, MESSAGES, BLOBS = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
-local STATES, DIGESTS, RESULTS, ERRORS, FACTS = KEYS[16], KEYS[17], KEYS[18], KEYS[19], KEYS[20]
-local CHARGES, CAUSES, INFLIGHT, BATCHES, HOLDS, EVENTS = KEYS[21], KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26]
+local QUARANTINE = KEYS[11]
+local META, CONTEXT, SPECS, MESSAGES, BLOBS = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
+local STATES, DIGESTS, RESULTS, ERRORS, FACTS = KEYS[17], KEYS[18], KEYS[19], KEYS[20], KEYS[21]
+local CHARGES, CAUSES, INFLIGHT, BATCHES, HOLDS, EVENTS = KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26], KEYS[27]
 
 local UNTOUCHED_SECONDS = 2592000
 local RENEWAL_SECONDS = 3600
@@ -19,7 +20,7 @@ local IS_OPEN = {p = true, q = true, x = true, t = true}
 local IS_OVER = {succeeded = true, failed = true, cancelled = true}
 local NO_DIGEST = string.rep('\0', 32)
 local IS_SHARED = {}
-for i = 1, 10 do IS_SHARED[KEYS[i]] = true end
+for i = 1, 11 do IS_SHARED[KEYS[i]] = true end
 
 -- The server's clock in seconds.
 local time = redis.call('TIME')
@@ -174,3 +175,39 @@ local function reopen(run_id)
   enter_active(run_id)
 end
 
+-- What is held against a host; nil for none, or for a record that is damaged.
+local function quarantine_of(text)
+  local is_json, entry = pcall(cjson.decode, text or '')
+  if is_json and type(entry) == 'table' and type(entry['until']) == 'number' and type(entry.evidence) == 'table' then
+    return entry
+  end
+  return nil
+end
+
+-- The queues from which a worker takes nothing: its host is in quarantine, and a worker of its kind (Python minor,
+-- protocol) on another host, which is not, serves them. So a queue is never left without a worker.
+local function barred_queues(instance)
+  if redis.call('EXISTS', QUARANTINE) == 0 then return {} end
+  local function worker(name)
+    local text = redis.call('HGET', WORKER_RECORDS, name)
+    return text and cjson.decode(string.sub(text, string.find(text, ' ', 1, true) + 1))
+  end
+  local function is_quarantined(host)
+    local entry = quarantine_of(redis.call('HGET', QUARANTINE, host))
+    return entry ~= nil and entry['until'] > now
+  end
+  local function kind(record) return tostring(string.match(record.python, '^%d+%.%d+')) .. ' ' .. record.protocol end
+  local own = worker(instance)
+  if not own or not is_quarantined(own.host) then return {} end
+  local served, barred = {}, {}
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '(' .. seconds_text(now), '+inf')) do
+    local other = worker(name)
+    if other and not other.draining and kind(other) == kind(own) and not is_quarantined(other.host) then
+      for _, queue in ipairs(other.queues) do served[queue] = true end
+    end
+  end
+  for _, queue in ipairs(own.queues) do
+    if served[queue] then barred[#barred + 1] = queue end
+  end
+  return barred
+end

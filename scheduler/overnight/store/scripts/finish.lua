@@ -18,7 +18,7 @@ if redis.call('HGET', PLACES, record.place) == run_id then redis.call('HDEL', PL
 redis.call('HSET', META, 'phase', ARGV[4], 'paused', '0', 'ended_at', seconds_text(now))
 tell('ended', 'p', ARGV[4])
 local keep = math.max(math.ceil(tonumber(meta[3])), 1)
-for i = 11, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
+for i = 12, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
 redis.call('ZADD', RUNS, seconds_text(now + keep), run_id)
 if redis.call('TTL', RUNS) < keep then redis.call('EXPIRE', RUNS, math.max(keep, UNTOUCHED_SECONDS)) end
 redis.call('SREM', ACTIVE, run_id)

@@ -1,0 +1,123 @@
+"""Have computed again what is lost of a run, and with it what failed for want of that.
+
+A worker that finds the result of a dependency missing or damaged fails the dependant (`InputLost`): what one worker
+does not see, others may. A client that does not see it either takes it for lost: the result and all that was computed
+from it are invalidated, and the dependant is retried. Every client that sees a run to its end does so through here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+from overnight.core.states import SUCCEEDED, TaskState
+from overnight.errors import BadSeal, InputLost
+from overnight.keyring import Keyring
+from overnight.messages import StoredError, StoredResult
+from overnight.results import ResultLost, Results
+from overnight.store.ports import ReadingStore, SubmittingStore
+from overnight.store.records import Request, TaskView
+from overnight.structure import Structure
+
+#: A task that failed so often for want of an input stays failed: there may be no place that its worker can read.
+MOST_REPAIRS: Final = 3
+_FAILED: Final = bytes((TaskState.FAILED,))
+_INPUT_LOST: Final = f"{InputLost.__module__}.{InputLost.__qualname__}"
+
+
+class MendingStore(ReadingStore, SubmittingStore, Protocol):
+    """What is read and, where something is missing, repaired."""
+
+
+class Mending:
+    """Repairs one run. Methods raise UnknownRun and Unreachable, and may be repeated."""
+
+    def __init__(self, store: MendingStore, run_id: str, keyring: Keyring) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._keyring = keyring
+        self._results = Results(store, run_id, keyring)
+        self._repairs: Counter[int] = Counter()
+
+    def compute_again(self, lost: Iterable[int], *, retries: bool = False) -> list[int]:
+        """Invalidate what of `lost` is on record as finished, with all that is computed from it; return these.
+
+        `retries`: what failed for want of it runs again too.
+        """
+        codes = self._codes()
+        finished = _finished(codes)
+        structure = self._structure()
+        gone = [task for task in lost if task in finished]
+        if retries:
+            below = structure.with_descendants(gone)
+            self._retry(self._wanting([task for task in below if codes[task : task + 1] == _FAILED]))
+        return self._invalidate(structure, gone)
+
+    def run_again(self, failed: Sequence[int]) -> list[int]:
+        """Of these failed tasks let run again those that lack an input which is lost; return them."""
+        wanting = self._wanting(failed)
+        if not wanting:
+            return []
+        structure, finished = self._structure(), _finished(self._codes())
+        needs = {task: set(structure.dependencies(task)) for task in wanting}
+        lost = self._lost(set().union(*needs.values()), structure, finished)
+        again = [task for task in wanting if not lost.isdisjoint(needs[task])]
+        self._retry(again)
+        self._invalidate(structure, sorted(lost & finished))
+        return again
+
+    def run_once_more(self, failed: Sequence[int]) -> list[int]:
+        """Let these failed tasks run again, but for those that did too often already; return them."""
+        again = [task for task in failed if self._repairs[task] < MOST_REPAIRS]
+        self._retry(again)
+        return again
+
+    def _retry(self, tasks: list[int]) -> None:
+        """Retry before results are invalidated, so that a repair which is cut off here is done again."""
+        if tasks:
+            self._repairs.update(tasks)
+            self._store.request(self._run_id, Request.RETRY, tasks)
+
+    def _invalidate(self, structure: Structure, gone: Sequence[int]) -> list[int]:
+        """Those in flight too: what they compute from is gone, and no success of theirs is accepted any more."""
+        again = structure.with_descendants(gone) if gone else []
+        self._store.invalidate(self._run_id, again)
+        return again
+
+    def _wanting(self, failed: Sequence[int]) -> list[int]:
+        """Return those that failed for want of an input, and not too often."""
+        due = [task for task in failed if self._repairs[task] < MOST_REPAIRS]
+        views = self._store.tasks(self._run_id, due) if due else []
+        return [view.task for view in views if self._lacks_input(view)]
+
+    def _lacks_input(self, view: TaskView) -> bool:
+        try:
+            error = view.error and StoredError.opened(view.error, self._run_id, view.task, self._keyring)
+        except BadSeal:
+            return False
+        return isinstance(error, StoredError) and error.type_name == _INPUT_LOST
+
+    def _lost(self, tasks: set[int], structure: Structure, finished: set[int]) -> set[int]:
+        """Return those that have no result, or one that cannot be read from here either."""
+        stored = self._results.stored(sorted(tasks & finished))
+        return {task for task in tasks if not self._is_there(stored.get(task), structure.task_id(task))}
+
+    def _is_there(self, stored: StoredResult | ResultLost | None, task_id: str) -> bool:
+        if not isinstance(stored, StoredResult):
+            return False
+        try:
+            self._results.body(stored, task_id)
+        except ResultLost:
+            return False
+        return True
+
+    def _codes(self) -> bytes:
+        return self._store.states(self._run_id)[::2]
+
+    def _structure(self) -> Structure:
+        return Structure(self._run_id, self._store.specs(self._run_id), self._keyring)
+
+
+def _finished(codes: bytes) -> set[int]:
+    return {task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED}
