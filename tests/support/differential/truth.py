@@ -18,7 +18,8 @@ OF_RUN = (
 )  # fmt: skip
 #: What is written once, with an addition.
 FIXED = ("context", "specs", "messages", "blobs")
-SHARED = ("runs", "runs:active", "runs:graphs", "runs:places", "leases", "scheduler", "workers", "workers:records")
+SHARED = ("runs", "runs:active", "runs:graphs", "runs:places", "leases", "scheduler", "workers", "workers:records",
+          "quarantine")  # fmt: skip
 _STRINGS = frozenset({"states", "digests", "context"})
 _READ_SHARED = {
     "runs": ("ZRANGE", 0, -1),
@@ -130,7 +131,13 @@ def stored_shared(read: Truth) -> Truth:
             float(lease.get(b"deadline", 0)),
         ),
         "workers": {name: (at, records.get(name)) for name, at in _scores(read["workers"]).items()},
+        "quarantine": {host: _held(text) for host, text in as_mapping(read["quarantine"]).items()},
     }
+
+
+def _held(text: bytes) -> tuple[float, dict[str, float]]:
+    entry = json.loads(text)
+    return float(entry["until"]), dict(entry["evidence"])
 
 
 def _scores(flat: Sequence[bytes]) -> dict[bytes, float]:
@@ -148,6 +155,10 @@ def kept_shared(data: MemoryData) -> Truth:
         "leases": {f"{run_id} {batch}".encode(): at for (run_id, batch), at in data.leases.items()},
         "scheduler": (lease.number, lease.holder, lease.description, lease.deadline),
         "workers": {instance.encode(): worker for instance, worker in data.workers.items()},
+        "quarantine": {
+            host.encode(): (held.until, {f"{run_id} {task}": at for (run_id, task), at in held.evidence.items()})
+            for host, held in data.quarantine.items()
+        },
     }
 
 

@@ -190,13 +190,15 @@ local function barred_queues(instance)
   if redis.call('EXISTS', QUARANTINE) == 0 then return {} end
   local function worker(name)
     local text = redis.call('HGET', WORKER_RECORDS, name)
-    return text and cjson.decode(string.sub(text, string.find(text, ' ', 1, true) + 1))
+    local is_json, record = pcall(cjson.decode, text and string.match(text, '^[^ ]* (.*)$') or '')
+    local is_record = is_json and type(record) == 'table' and type(record.queues) == 'table'
+    return is_record and type(record.host) == 'string' and type(record.python) == 'string' and record or nil
   end
   local function is_quarantined(host)
     local entry = quarantine_of(redis.call('HGET', QUARANTINE, host))
     return entry ~= nil and entry['until'] > now
   end
-  local function kind(record) return tostring(string.match(record.python, '^%d+%.%d+')) .. ' ' .. record.protocol end
+  local function kind(record) return tostring(string.match(record.python, '^%d+%.%d+')) .. ' ' .. tostring(record.protocol) end
   local own = worker(instance)
   if not own or not is_quarantined(own.host) then return {} end
   local served, barred = {}, {}
