@@ -192,3 +192,13 @@ def test_rubbish_among_the_workers_keeps_none_from_claiming(server_store: RedisS
     night.dispatch(batch_of("b", [0]))
     assert server_store.barred("junk0") == []
     assert isinstance(server_store.claim("r1", "b", "w1", 1, LEASE), Claim)
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"[]", b"7", b"{}", b'{"until":0,"evidence":{"x":"y"}}',
+                                  b'{"until":0,"evidence":[[]]}', b'{"until":"x","evidence":{}}'])  # fmt: skip
+def test_rubbish_in_the_place_of_evidence_is_none(server_store: RedisStore, junk: bytes) -> None:
+    """A2."""
+    server_store.server.client.hset("{test}:quarantine", "sick", junk)
+    server_store.server.client.hset("{test}:quarantine", "other", junk)
+    assert server_store.accuse("sick", "r1", 7, HOUR) == (1, 0.0)
+    assert server_store.quarantines() == []

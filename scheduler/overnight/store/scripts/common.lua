@@ -178,10 +178,12 @@ end
 -- What is held against a host; nil for none, or for a record that is damaged.
 local function quarantine_of(text)
   local is_json, entry = pcall(cjson.decode, text or '')
-  if is_json and type(entry) == 'table' and type(entry['until']) == 'number' and type(entry.evidence) == 'table' then
-    return entry
+  local is_entry = is_json and type(entry) == 'table' and type(entry['until']) == 'number'
+  if not is_entry or type(entry.evidence) ~= 'table' then return nil end
+  for _, at in pairs(entry.evidence) do
+    if type(at) ~= 'number' then return nil end
   end
-  return nil
+  return entry
 end
 
 -- The queues from which a worker takes nothing: its host is in quarantine, and a worker of its kind (Python minor,
