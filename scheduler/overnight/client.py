@@ -13,7 +13,7 @@ from overnight.cache import NO_TASK_CACHE, FileTaskCache, NoTaskCache, TaskCache
 from overnight.config import read_settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
-from overnight.errors import UnknownRun, nearest
+from overnight.errors import BadSeal, UnknownRun, UnreadableRun, nearest, remedy
 from overnight.following import Changed, Follower
 from overnight.graph import TaskGraph, missing_dependencies
 from overnight.inspection import decide
@@ -116,9 +116,12 @@ class Client:
         return list(self.structure(run).ids())
 
     def structure(self, run: str = LAST) -> Structure:
-        """Return ids, functions and dependencies of a run's tasks."""
+        """Return ids, functions and dependencies of a run's tasks. Raises UnreadableRun if they cannot be believed."""
         run_id = self.resolve(run)
-        return Structure(run_id, self._store.specs(run_id), self.deployment.keyring)
+        try:
+            return Structure(run_id, self._store.specs(run_id), self.deployment.keyring)
+        except BadSeal as error:
+            raise UnreadableRun(f"Run {run_id} cannot be read here: {error} {remedy(error)}") from error
 
     def follow(self, run: str = LAST) -> Iterator[Changed]:
         """Yield what changes in a run from its beginning until it is over, at least about every second."""

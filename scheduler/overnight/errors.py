@@ -120,6 +120,10 @@ class UnknownRun(Refused, KeyError):
         return Exception.__str__(self)
 
 
+class UnreadableRun(Refused):
+    """What the server holds of a run cannot be believed by this process: its key, or its version, is another one."""
+
+
 class RunCancelled(Refused):
     """The run was cancelled from elsewhere; `run_id` names it."""
 
@@ -148,8 +152,24 @@ class BadSeal(OvernightError):
     """A stored record is damaged, of another format, of another place, or not signed by a known key."""
 
 
+class UnknownKey(BadSeal):
+    """A sealed record is signed by a key that this process does not have, or not signed where it has one."""
+
+
 class ForeignRecord(BadSeal):
     """A sealed record is whole but of another protocol version or Python minor version; both sides are named."""
+
+
+def remedy(error: Exception) -> str:
+    """Return the sentence that says what to do about a run that `error` keeps from being read."""
+    if isinstance(error, UnknownKey):
+        return (
+            "Give clients, schedulers and workers the same OVERNIGHT_SECRET_KEY or OVERNIGHT_SECRET_KEY_FILE "
+            "and restart them."
+        )
+    if isinstance(error, ForeignRecord):
+        return "Use the version of overnight and Python that the run was started with."
+    return "Cancel the run and start it again; what is recorded as finished is kept."
 
 
 # Failures that overnight produces as a task's result.

@@ -69,7 +69,6 @@ class QueueRun:
         self._descs = {desc.task: desc for desc in journal.descs}
         self._rank: dict[Task, int] = {}
         self._joining = Joining(journal.graph, journal, journal.additions)
-        self._watch = WorkerWatch(deployment.store, options.queue)
         self._own_runs: list[str] = []
         self._told: dict[int, TaskState] = {}
         self._over: RunPhase | None = None
@@ -146,6 +145,7 @@ class QueueRun:
         self._submission: Submission = launched.submission
         self._follower = Follower(self._store, run_id, in_place=True)
         self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir)
+        self._watch = WorkerWatch(self._store, run_id, self._options.queue)
         self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
         self._told.clear()
         self._over = None

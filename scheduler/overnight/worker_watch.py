@@ -1,4 +1,7 @@
-"""Say once in a while what a run that waits lacks: a scheduler, or a worker that serves its queue (BEHAVIOUR QX2)."""
+"""Say once in a while what a run that waits lacks: a scheduler, or a worker that serves its queue (BEHAVIOUR QX2).
+
+What the scheduler itself says of the run, because it cannot read it, is told as soon as it is seen.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,20 @@ _logger = logging.getLogger(__name__)
 FIRST_WARNING_SECONDS = 10.0
 NEXT_WARNING_SECONDS = 60.0
 LOOK_SECONDS = 5.0
+FIRST_LOOK_SECONDS = 1.0
 
 
 class WorkerWatch:
     """Looks from time to time at the scheduler and the workers of a queue; a run without either only waits."""
 
-    def __init__(self, store: ReadingStore, queue: str, python: str | None = None) -> None:
+    def __init__(self, store: ReadingStore, run_id: str, queue: str, python: str | None = None) -> None:
         self._store = store
+        self._run_id = run_id
         self._queue = queue
         self._python = python
+        self._note = ""
         now = time.monotonic()
-        self._look_at = now + LOOK_SECONDS
+        self._look_at = now + FIRST_LOOK_SECONDS
         self._warn_at = now + FIRST_WARNING_SECONDS
 
     def look(self) -> str | None:
@@ -34,6 +40,9 @@ class WorkerWatch:
         if now < min(self._look_at, self._warn_at):
             return None
         self._look_at = now + LOOK_SECONDS
+        note, self._note = self._note, self._store.run(self._run_id).note
+        if self._note:
+            return self._say(self._note) if self._note != note else None
         lack = self._lack()
         if lack is None:
             self._warn_at = now + FIRST_WARNING_SECONDS
@@ -41,8 +50,11 @@ class WorkerWatch:
         if now < self._warn_at:
             return None
         self._warn_at = now + NEXT_WARNING_SECONDS
-        _logger.warning("%s", lack)
-        return lack
+        return self._say(lack)
+
+    def _say(self, sentence: str) -> str:
+        _logger.warning("%s", shown(sentence))
+        return sentence
 
     def _lack(self) -> str | None:
         """Return what is missing, or None if there is a scheduler and some worker fits."""

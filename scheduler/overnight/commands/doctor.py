@@ -13,7 +13,7 @@ from overnight.commands.options import json_option, server_options, settings_of,
 
 if TYPE_CHECKING:
     from overnight.config import Settings
-    from overnight.store.records import EpochHeld, WorkerRecord
+    from overnight.store.records import EpochHeld, RunRecord, WorkerRecord
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 
@@ -140,7 +140,17 @@ def _server(settings: Settings) -> Iterator[Finding]:
     store = RedisStore(client, settings.prefix)
     yield _scheduler(store.scheduler())
     yield from _workers(store.workers())
+    yield from _runs(store.runs())
     client.close()
+
+
+def _runs(runs: Sequence[RunRecord]) -> Iterator[Finding]:
+    """Yield the runs that the scheduler leaves alone, with what it says of each."""
+    from overnight.naming import shown
+
+    for run in runs:
+        if run.note and not run.phase.is_over:
+            yield Finding(f"run {run.run_id}", WARNING, shown(run.note))
 
 
 def _scheduler(held: EpochHeld | None) -> Finding:

@@ -56,6 +56,7 @@ class Ending:
             "name": self.run.name,
             "phase": self.run.phase.value,
             "paused": self.run.paused,
+            "note": self.run.note,
             "total": self.run.total,
             "counts": {state.name.lower(): number for state, number in self.counts.items()},
             "seconds": round(self.seconds, 3),

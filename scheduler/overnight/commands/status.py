@@ -80,10 +80,12 @@ def _heading(ending: Ending) -> list[str]:
         pace += f", about {duration((run.total - ended) / rate)} left"
     waiting = counts.get(TaskState.PENDING, 0)
     states = ", ".join(text for text in (counts_text(counts), f"{waiting} pending" if waiting else "") if text)
+    said = [f"  {shown(run.note)}"] if run.note and not run.phase.is_over else []
     return [
         f"Run {run.run_id} ({shown(run.name)}): {phase}",
         f"  started {moment(run.created_at)} by {shown(run.owner)}, {duration(ending.seconds)}{pace}",
         f"  {ended} of {run.total} tasks ended: {states or 'none yet'}",
+        *said,
     ]
 
 

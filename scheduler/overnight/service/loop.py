@@ -17,7 +17,7 @@ from overnight import failpoints
 from overnight.config import Settings
 from overnight.core.actions import Action
 from overnight.core.events import SlotsOffered, Woken
-from overnight.errors import BadSeal, DamagedRun, Fenced, OvernightError, StoreFull, UnknownRun, Unreachable
+from overnight.errors import Fenced, StoreFull, UnknownRun, Unreachable
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun
@@ -25,6 +25,7 @@ from overnight.service.duties import Duties
 from overnight.service.identity import is_provably_dead
 from overnight.service.intake import events_of
 from overnight.service.learned import LearnedDurations
+from overnight.service.left_alone import DAMAGED, LeftAlone
 from overnight.service.perform import Diverged, Performer
 from overnight.service.recover import read_again, take_over
 from overnight.service.window import Window
@@ -36,8 +37,6 @@ _logger = logging.getLogger("overnight.scheduler")
 
 LONGEST_WAIT = 1.0
 OUTAGE_PAUSE = 0.2
-#: What reading a damaged run raises. One such run must not keep the scheduler from all others.
-_DAMAGED = (BadSeal, DamagedRun, ValueError, LookupError)
 FULL_PAUSE = 1.0
 
 
@@ -61,7 +60,7 @@ class Scheduler:
         self._stop = stop
         self._holder = secrets.token_hex(16)
         self._runs: dict[str, ActiveRun] = {}
-        self._unreadable: set[str] = set()
+        self._left_alone = LeftAlone(store, describe)
         self._learned = LearnedDurations()
         self._leader = ""
         self._turn = 0
@@ -132,6 +131,7 @@ class Scheduler:
                 self._perform(performer, duties, run, run.core.handle(Woken(self._now())))
         if changed:
             self._meet_new_runs(performer)
+        self._left_alone.end_cancelled(performer.epoch, self._now())
 
     def _take_in(self, performer: Performer, duties: Duties, run: ActiveRun, entries: list[RunEvent]) -> None:
         """Feed one run's entries to its core and carry out what it wants; where they do not tell all, read again."""
@@ -139,7 +139,7 @@ class Scheduler:
             actions = self._heard(duties, run, entries)
         except UnknownRun:
             self._forget(run.run_id, "Redis no longer knows it")
-        except _DAMAGED:
+        except DAMAGED:
             self._read_again(performer, run.run_id)
         else:
             if actions is None:
@@ -239,10 +239,11 @@ class Scheduler:
         Of an `inherited` run this instance does not know whether the server lost part of it: workers look for flags.
         """
         active = self._store.active_runs()
+        self._left_alone.keep_only(active)
         for run_id in [run_id for run_id in self._runs if run_id not in set(active)]:
             self._forget(run_id, "it is over")
         for run_id in active:
-            if run_id not in self._runs and run_id not in self._unreadable:
+            if run_id not in self._runs and run_id not in self._left_alone:
                 self._read_again(performer, run_id, inherited=inherited)
 
     def _read_again(self, performer: Performer, run_id: str, *, inherited: bool = False) -> None:
@@ -263,6 +264,8 @@ class Scheduler:
                 for sealed in snapshot.specs:
                     run.add(SpecChunk.opened(sealed, run_id, self._keyring))
                 actions = read_again(run, snapshot, self._now())
+            if snapshot.run.note:
+                self._store.note(performer.epoch, run_id, "")
             work = performer.perform(run, actions, self._now())
             self._duties.wake(run_id, work.wake_at)
             if work.phase is not None:
@@ -271,15 +274,9 @@ class Scheduler:
             self._forget(run_id, "Redis no longer knows it")
         except (Diverged, StoreFull) as error:
             _logger.warning("run %s: will be read again: %s", run_id, error)
-        except _DAMAGED as error:
-            self._leave_alone(run_id, error)
-
-    def _leave_alone(self, run_id: str, error: Exception) -> None:
-        """Serve the other runs without this one, whose record is damaged; the next scheduler looks at it again."""
-        self._runs.pop(run_id, None)
-        self._unreadable.add(run_id)
-        trace = None if isinstance(error, OvernightError) else error
-        _logger.error("run %s cannot be read and is left alone: %s", run_id, error, exc_info=trace)
+        except DAMAGED as error:
+            self._runs.pop(run_id, None)
+            self._left_alone.add(performer.epoch, run_id, error)
 
     def _forget(self, run_id: str, why: str) -> None:
         if self._runs.pop(run_id, None) is not None:

@@ -16,7 +16,7 @@ from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
 from overnight.store.records import Batch, Committed, Happening, Report, Request, RunEvent, RunRecord, WorkerRecord
 
-_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at"})
+_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at", "note"})
 _STATIC = tuple(field.name for field in fields(RunRecord) if field.name not in _CHANGING)
 _COMMITTED: Final = struct.Struct(">IBd32s")
 _OK, _HOPELESS = 1, 2
@@ -60,6 +60,7 @@ def unpacked_run(meta: Mapping[bytes, bytes]) -> RunRecord:
         added=added,
         created_at=float(meta[b"created_at"]),
         ended_at=None if ended_at is None else float(ended_at),
+        note=meta.get(b"note", b"").decode("utf-8", "replace"),
     )
 
 
