@@ -17,7 +17,8 @@ from overnight.errors import BadSeal, UnknownRun, UnreadableRun, nearest, remedy
 from overnight.following import Changed, Follower
 from overnight.graph import TaskGraph, missing_dependencies
 from overnight.inspection import decide
-from overnight.launch import RunOptions, launch
+from overnight.launch import launch
+from overnight.run_key import RunOptions
 from overnight.store.records import Request, RunRecord
 from overnight.structure import Structure
 

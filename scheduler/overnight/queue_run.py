@@ -28,9 +28,7 @@ from overnight.joining import Joining
 from overnight.journal import Settled
 from overnight.launch import (
     Launched,
-    RunOptions,
     check_resources,
-    graph_key,
     launch,
     put_in_place,
     submission_of,
@@ -40,6 +38,7 @@ from overnight.queue_journal import QueueJournal
 from overnight.queue_outcomes import Fetched, QueueOutcomes
 from overnight.queue_stopping import drain
 from overnight.recovered import recovered_results
+from overnight.run_key import RunOptions, graph_key
 from overnight.store.records import Request
 from overnight.submission import Submission
 from overnight.worker_watch import WorkerWatch

@@ -66,6 +66,10 @@ class WorkerWatch:
                 f"No worker serves queue {shown(self._queue)}; the run waits. "
                 f"Start one with: overnight worker -q {shown(self._queue)}"
             )
+        refusing = [worker for worker in serving if self._run_id in worker.note]
+        if len(refusing) == len(serving):
+            where, why = shown(refusing[0].host), shown(refusing[0].note)
+            return f"No worker of queue {shown(self._queue)} takes the run's tasks: the one on {where} {why}"
         if self._python is None or any(_fits(worker, self._python) for worker in serving):
             return None
         found = ", ".join(sorted({f"Python {worker.python}, protocol {worker.protocol}" for worker in serving}))

@@ -62,6 +62,14 @@ def test_without_a_scheduler_the_command_that_starts_one_is_named(monkeypatch: p
     assert "overnight scheduler" in (told(WORKER, monkeypatch=monkeypatch, scheduler=False) or "")
 
 
+def test_what_keeps_every_worker_from_the_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P17: a worker that cannot open the run says so with its heartbeat; one that can is enough."""
+    refusing = replace(WORKER, note="does not fit run r1: no key")
+    assert "does not fit run r1: no key" in (told(refusing, monkeypatch=monkeypatch) or "")
+    assert told(refusing, replace(WORKER, instance="w2"), monkeypatch=monkeypatch) is None
+    assert told(replace(WORKER, note="does not fit run r2: no key"), monkeypatch=monkeypatch) is None
+
+
 def test_what_the_scheduler_says_of_the_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(WORKER, monkeypatch=monkeypatch, note="cannot read it") == "cannot read it"
 

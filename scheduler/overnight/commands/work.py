@@ -24,9 +24,9 @@ from overnight.errors import Unreachable, UsageError
 from overnight.files import is_url
 from overnight.graph import TaskGraph, missing_dependencies
 from overnight.inspection import Decisions, decide
-from overnight.launch import RunOptions
 from overnight.logging import ensure_log_dir
 from overnight.naming import cut_task_id, shown
+from overnight.run_key import RunOptions
 from overnight.state_dir import make_private, prepare_state_dir, see_out_of_reach
 from overnight.task import Task, TaskDesc
 
@@ -118,6 +118,7 @@ class Work:
             log_dir=self.log_dir,
             verbosity=self.request.verbosity,
             fail_fast=not self.request.keep_going,
+            force=self.request.force,
             keep_seconds=self.settings.keep_seconds,
         )
 
