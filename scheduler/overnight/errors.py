@@ -30,6 +30,10 @@ class UsageError(OvernightError, ValueError):
     exit_status = 2
 
 
+class UnusableDirectory(UsageError, OSError):
+    """A directory that was given cannot be made, or nothing can be written there."""
+
+
 class GraphError(OvernightError, ValueError):
     """The graph cannot be built or run as it stands."""
 

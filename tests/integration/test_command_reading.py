@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,3 +214,12 @@ def test_workers_names_the_task_that_each_runs(place: Desk) -> None:
         assert held in told
     os.close(gate)
     assert place.run("follow").status == 0
+
+
+def test_a_log_that_could_not_be_written_is_not_taken_for_silence(place: Desk) -> None:
+    logs = place.directory / "logs-that-go"
+    assert place.run("run", f"{GRAPHS}:raises", "-k", "-f", "--task-log-dir", str(logs)).status == 1
+    shutil.rmtree(logs)
+    found = place.run("logs", "last", "bystander")
+    assert found.status == 5
+    assert f"its directory {logs} cannot be written to" in found.sentence

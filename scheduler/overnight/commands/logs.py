@@ -58,6 +58,7 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str) ->
     look = shlex.join(["overnight", "status", run.run_id, task_id])
     about = f"Task {shown(task_id)!r}"
     if host == socket.gethostname():
+        _see_that_it_could_log(run, about)
         click.echo(f"{about} wrote nothing to its log.", err=True)
     elif host is not None:
         raise Refused(f"{about} ran on host {shown(str(host))}; what it wrote is there, in {shown(place)}.")
@@ -66,6 +67,23 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str) ->
     else:
         state = view.state.name.lower()
         raise Refused(f"{about} has written no log so far; it is {state}. This tells of it: {look}")
+
+
+def _see_that_it_could_log(run: RunRecord, about: str) -> None:
+    """Raise Refused if nothing can be written to the log directory: then no log says nothing of what was logged."""
+    from overnight.errors import Refused
+    from overnight.files import is_url, see_writable
+    from overnight.naming import shown
+
+    directory = run.log_dir or ""
+    try:
+        if not is_url(directory):
+            see_writable(directory)
+    except OSError as error:
+        raise Refused(
+            f"{about} has no log: its directory {shown(directory)} cannot be written to ({error.strerror}). "
+            "Run it again with another --task-log-dir."
+        ) from error
 
 
 def _read(place: str) -> str:
