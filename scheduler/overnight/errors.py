@@ -124,6 +124,12 @@ class UnknownRun(Refused, KeyError):
         return Exception.__str__(self)
 
 
+class UnknownRunName(UnknownRun):
+    """What was typed for a run names none, or more than one."""
+
+    exit_status = 2
+
+
 class UnreadableRun(Refused):
     """What the server holds of a run cannot be believed by this process: its key, or its version, is another one."""
 

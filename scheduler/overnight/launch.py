@@ -28,6 +28,7 @@ from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase
 from overnight.errors import Refused, UsageError
 from overnight.graph import TaskGraph
+from overnight.hints import hint
 from overnight.inspection import Decisions, decide
 from overnight.keyring import Keyring
 from overnight.messages import RunContext, StoredResult
@@ -110,7 +111,7 @@ def put_in_place(
         opened = store.open_run(record, context_of(options, settings).sealed(record.run_id, keyring))
         is_ending = opened.run.phase is RunPhase.CANCELLING and same_command(opened.run.key, key)
         if opened.opening is Opening.BUSY and not is_ending:
-            raise _in_use(opened.run, options)
+            raise _in_use(opened.run, options, settings)
         if not is_ending:
             break
         _wait_for_end(store, opened.run.run_id)
@@ -230,7 +231,7 @@ def stored_inline(value: Any) -> StoredResult:
     return StoredResult(hashlib.sha256(body).digest(), len(body), body=body)
 
 
-def _in_use(run: RunRecord, options: RunOptions) -> Refused:
+def _in_use(run: RunRecord, options: RunOptions, settings: Settings) -> Refused:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
     if options.status_dir is None:
         what, else_ = "This command", ""
@@ -238,7 +239,7 @@ def _in_use(run: RunRecord, options: RunOptions) -> Refused:
         what, else_ = f"The status directory {shown(options.status_dir)}", ", or give another directory with -d"
     return Refused(
         f"{what} is in use by run {run.run_id} ({shown(run.name)}) since {since}: wait for it "
-        f"(overnight follow {run.run_id}) or stop it (overnight cancel {run.run_id}){else_}."
+        f"({hint(settings, 'follow', run.run_id)}) or stop it ({hint(settings, 'cancel', run.run_id)}){else_}."
     )
 
 

@@ -144,7 +144,7 @@ class QueueRun:
         self._submission: Submission = launched.submission
         self._follower = Follower(self._store, run_id, in_place=True)
         self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir)
-        self._watch = WorkerWatch(self._store, run_id, self._options.queue)
+        self._watch = WorkerWatch(self._store, run_id, self._options.queue, deployment.settings)
         self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
         self._told.clear()
         self._over = None

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from overnight.config import Settings
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Epoch, WorkerRecord
 from overnight.wire import PROTOCOL
 from overnight.worker_watch import FIRST_LOOK_SECONDS, WorkerWatch
 from tests.support.stores import run_record
 
+SETTINGS = Settings().with_values(redis_url="redis://me:pass@db:6379/0", state_dir="a b")
 WORKER = WorkerRecord("w", "host", 1, ["default"], "3.11.7", PROTOCOL, started_at=0.0)
 
 
@@ -25,7 +27,7 @@ def told(*workers: WorkerRecord, monkeypatch: pytest.MonkeyPatch, scheduler: boo
         store.note(epoch, "r1", note)
     for worker in workers:
         store.register(worker, 60.0)
-    watch = WorkerWatch(store, "r1", "default", "3.11")
+    watch = WorkerWatch(store, "r1", "default", SETTINGS, "3.11")
     monkeypatch.setattr("time.monotonic", lambda: 1e9)
     return watch.look()
 
@@ -39,7 +41,7 @@ def test_without_a_worker_the_command_that_starts_one_is_named(monkeypatch: pyte
     """QX2."""
     sentence = told(monkeypatch=monkeypatch)
     assert sentence is not None
-    assert "overnight worker -q default" in sentence
+    assert "overnight worker -q default -u 'redis://me:***@db:6379/0' --state-dir 'a b'" in sentence
 
 
 def test_a_worker_of_another_queue_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +84,7 @@ def test_what_the_scheduler_says_is_told_at_the_first_look_and_once(monkeypatch:
     epoch = store.take_epoch("s", "host:1", 60.0)
     assert isinstance(epoch, Epoch)
     store.note(epoch, "r1", "cannot read it")
-    watch = WorkerWatch(store, "r1", "default")
+    watch = WorkerWatch(store, "r1", "default", SETTINGS)
     said = []
     for now in (1000.0 + FIRST_LOOK_SECONDS, 1010.0, 1100.0):  # the clock reads it
         said.append(watch.look())

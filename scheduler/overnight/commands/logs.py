@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +23,11 @@ def command(*, run: str, task: str, redis_url: str | None, state_dir: str | None
     """Print the log of a task: what it logged and printed, in all its attempts."""
     from overnight.client import Client
     from overnight.errors import Refused
+    from overnight.hints import hint
     from overnight.naming import cut_task_id, log_name
 
-    with open_to_read(settings_of(redis_url, state_dir)) as deployment:
+    settings = settings_of(redis_url, state_dir)
+    with open_to_read(settings) as deployment:
         client = Client.of(deployment)
         record = found_run(client, run)
         number = index_of(client, record.run_id, task)
@@ -37,15 +38,15 @@ def command(*, run: str, task: str, redis_url: str | None, state_dir: str | None
     try:
         text = _read(place)
     except FileNotFoundError:
-        _tell_of_no_log(record, view, task, place)
+        _tell_of_no_log(record, view, task, place, look=hint(settings, "status", record.run_id, task))
         return
     sys.stdout.write(_harmless(text) if sys.stdout.isatty() else text)
 
 
-def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str) -> None:
+def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str, *, look: str) -> None:
     """Say on standard error that a task that ran here wrote nothing. Raises Refused for one of which that is unknown.
 
-    A log is made by the first line that is written to it.
+    A log is made by the first line that is written to it. `look` is the command that tells of the task.
     """
     import socket
 
@@ -55,7 +56,6 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str) ->
 
     facts = json.loads(view.facts) if view.facts else {}
     host = facts.get("host")
-    look = shlex.join(["overnight", "status", run.run_id, task_id])
     about = f"Task {shown(task_id)!r}"
     if host == socket.gethostname():
         _see_that_it_could_log(run, about)

@@ -57,7 +57,7 @@ class Watch:
         self._interrupts = interrupts
         self._steers = steers
         self._follower = Follower(self._store, run.run_id, interrupts.wake, in_place=steers)
-        self._lacks = WorkerWatch(self._store, run.run_id, run.queue, run.python)
+        self._lacks = WorkerWatch(self._store, run.run_id, run.queue, deployment.settings, run.python)
         self._pace = Pace()
         #: Since when each running task runs, by this host's monotonic clock: as its worker says, else as heard.
         self._since: dict[int, float] = {}
