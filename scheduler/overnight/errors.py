@@ -56,6 +56,10 @@ class UnknownTask(GraphError):
     """A task was named that the graph does not hold."""
 
 
+class UnknownTaskName(UsageError, UnknownTask):
+    """What was typed for a task names none of the graph."""
+
+
 class CyclicGraph(GraphError):
     """The dependencies form a cycle; `cycle` holds its task ids in order."""
 
