@@ -22,11 +22,12 @@ from overnight.deployment import Deployment
 from overnight.errors import UsageError
 from overnight.graph import Task, TaskGraph
 from overnight.journal import Journal
-from overnight.launch import RunOptions, check_resources
+from overnight.launch import check_resources
 from overnight.preparation import Preparation
 from overnight.queue_journal import QueueJournal
 from overnight.queue_run import QueueRun
 from overnight.queue_stopping import say_what_continues
+from overnight.run_key import RunOptions
 from overnight.store.connection import hidden
 
 _logger = logging.getLogger(__name__)
@@ -112,4 +113,5 @@ class QueueExecutor(TaskGraphExecutorBase):
             verbosity=known.verbose,
             fork_tasks=known.fork_tasks,
             resource_limits=known.resource_limits,
+            force=self.force,
         )

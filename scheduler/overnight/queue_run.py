@@ -28,9 +28,7 @@ from overnight.joining import Joining
 from overnight.journal import Settled
 from overnight.launch import (
     Launched,
-    RunOptions,
     check_resources,
-    graph_key,
     launch,
     put_in_place,
     submission_of,
@@ -40,6 +38,7 @@ from overnight.queue_journal import QueueJournal
 from overnight.queue_outcomes import Fetched, QueueOutcomes
 from overnight.queue_stopping import drain
 from overnight.recovered import recovered_results
+from overnight.run_key import RunOptions, graph_key
 from overnight.store.records import Request
 from overnight.submission import Submission
 from overnight.worker_watch import WorkerWatch
@@ -69,7 +68,6 @@ class QueueRun:
         self._descs = {desc.task: desc for desc in journal.descs}
         self._rank: dict[Task, int] = {}
         self._joining = Joining(journal.graph, journal, journal.additions)
-        self._watch = WorkerWatch(deployment.store, options.queue)
         self._own_runs: list[str] = []
         self._told: dict[int, TaskState] = {}
         self._over: RunPhase | None = None
@@ -150,6 +148,7 @@ class QueueRun:
         self._submission: Submission = launched.submission
         self._follower = Follower(self._store, run_id, held=lambda: len(self._submission.tasks))
         self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir)
+        self._watch = WorkerWatch(self._store, run_id, self._options.queue, deployment.settings)
         self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
         self._told.clear()
         self._over = None

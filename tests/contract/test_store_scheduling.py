@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from overnight.core.events import Charge, Flight
@@ -88,6 +90,7 @@ def test_every_write_of_a_fenced_scheduler_is_refused(night: Night) -> None:
             lambda e: night.store.withdraw(e, "r1", ["b2"]),
             lambda e: night.store.settle(e, "r1", [Verdict(3, TaskState.FAILED)]),
             lambda e: night.store.finish(e, "r1", RunPhase.FAILED),
+            lambda e: night.store.note(e, "r1", "a word"),
             night.store.reap,
         ):
             with pytest.raises(Fenced):
@@ -101,10 +104,22 @@ def test_an_unknown_run_is_named_to_the_scheduler(night: Night) -> None:
         lambda: night.store.withdraw(night.epoch, "nope", ["b"]),
         lambda: night.store.settle(night.epoch, "nope", [Verdict(0, TaskState.FAILED)]),
         lambda: night.store.finish(night.epoch, "nope", RunPhase.FAILED),
+        lambda: night.store.note(night.epoch, "nope", "a word"),
         lambda: night.store.read_specs("nope", 0),
     ):
         with pytest.raises(UnknownRun, match="nope"):
             ask()
+
+
+def test_what_a_scheduler_has_to_say_of_a_run_stays_with_it_until_it_is_taken_back(night: Night) -> None:
+    before = night.store.run("r1")
+    assert before.note == ""
+    for _ in range(2):
+        night.store.note(night.epoch, "r1", "no key é")
+        assert night.store.run("r1") == night.store.load_run("r1").run == replace(before, note="no key é")
+    for _ in range(2):
+        night.store.note(night.epoch, "r1", "")
+        assert night.store.run("r1") == before
 
 
 def test_a_dispatched_batch_is_queued_and_a_repeat_is_accepted(night: Night) -> None:

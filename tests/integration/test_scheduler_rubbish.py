@@ -176,9 +176,9 @@ def test_a_damaged_run_that_is_mended_goes_on(
     looks: list[str] = []
     put = LeftAlone.put
 
-    def counted(self: LeftAlone, run_id: str, error: Exception, now: float) -> None:
+    def counted(self: LeftAlone, epoch: Epoch, run_id: str, error: Exception, now: float) -> None:
         looks.append(run_id)
-        put(self, run_id, error, now)
+        put(self, epoch, run_id, error, now)
 
     monkeypatch.setattr(LeftAlone, "put", counted)
     with connect(redis_url) as client:

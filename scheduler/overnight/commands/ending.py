@@ -13,6 +13,7 @@ from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
 from overnight.errors import BadSeal
 from overnight.files import is_url
+from overnight.hints import hint
 from overnight.messages import StoredError
 from overnight.naming import log_name, shown
 from overnight.own_frames import place_of
@@ -43,6 +44,8 @@ class Ending:
     counts: Mapping[TaskState, int]
     failed: Sequence[FailedTask]
     now: float
+    #: The command that tells of all failed tasks.
+    tells_all: str
 
     @property
     def seconds(self) -> float:
@@ -56,6 +59,7 @@ class Ending:
             "name": self.run.name,
             "phase": self.run.phase.value,
             "paused": self.run.paused,
+            "note": self.run.note,
             "total": self.run.total,
             "counts": {state.name.lower(): number for state, number in self.counts.items()},
             "seconds": round(self.seconds, 3),
@@ -83,7 +87,7 @@ class Ending:
             lines += _failed_lines(failed, verbose=verbose)
         more = self.counts.get(TaskState.FAILED, 0) - len(self.failed)
         if more > 0:
-            lines.append(f"  and {more} more failed tasks: overnight status {self.run.run_id} --json")
+            lines.append(f"  and {more} more failed tasks: {self.tells_all}")
         return lines
 
 
@@ -111,7 +115,8 @@ def read_ending(deployment: Deployment, run_id: str, task_ids: Sequence[str], *,
     failed = failed if every_failure else failed[:MOST_FAILED]
     counts = {state: codes.count(state) for state in TaskState if state in codes}
     tasks = [failed_task(deployment, run, view, task_ids[view.task]) for view in store.tasks(run_id, failed)]
-    return Ending(run, counts, tasks, store.now())
+    tells_all = hint(deployment.settings, "status", run_id, "--json")
+    return Ending(run, counts, tasks, store.now(), tells_all)
 
 
 def failed_task(deployment: Deployment, run: RunRecord, view: TaskView, task_id: str) -> FailedTask:

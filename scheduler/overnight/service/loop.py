@@ -59,7 +59,7 @@ class Scheduler:
         self._stop = stop
         self._holder = secrets.token_hex(16)
         self._runs: dict[str, ActiveRun] = {}
-        self._left_alone = LeftAlone()
+        self._left_alone = LeftAlone(store, describe)
         self._learned = LearnedDurations()
         self._leader = ""
         self._outage = ""
@@ -137,6 +137,7 @@ class Scheduler:
                 self._perform(performer, duties, run, run.core.handle(Woken(self._now())))
         if changed or self._left_alone.is_due(self._now()):
             self._meet_new_runs(performer)
+        self._left_alone.end_cancelled(performer.epoch, self._now())
 
     def _take_in(self, performer: Performer, duties: Duties, run: ActiveRun, entries: list[RunEvent]) -> None:
         """Feed one run's entries to its core and carry out what it wants; where they do not tell all, read again."""
@@ -195,7 +196,7 @@ class Scheduler:
         except UnknownRun:
             self._forget(run.run_id, "Redis no longer knows it")
         except DAMAGED as error:
-            self._leave_alone(run.run_id, error)
+            self._leave_alone(performer, run.run_id, error)
         else:
             duties.wake(run.run_id, work.wake_at)
 
@@ -235,7 +236,7 @@ class Scheduler:
                 self._forget(run.run_id, "Redis no longer knows it")
                 continue
             except DAMAGED as error:
-                self._leave_alone(run.run_id, error)
+                self._leave_alone(performer, run.run_id, error)
                 continue
             if has_ended:
                 del self._runs[run.run_id]
@@ -274,6 +275,8 @@ class Scheduler:
                 for sealed in snapshot.specs:
                     run.add(SpecChunk.opened(sealed, run_id, self._keyring))
                 actions = read_again(run, snapshot, self._now())
+            if snapshot.run.note:
+                self._store.note(performer.epoch, run_id, "")
             work = performer.perform(run, actions, self._now())
             self._duties.wake(run_id, work.wake_at)
             if work.phase is not None:
@@ -283,14 +286,14 @@ class Scheduler:
         except (Diverged, StoreFull) as error:
             _logger.warning("run %s: will be read again: %s", run_id, error)
         except DAMAGED as error:
-            self._leave_alone(run_id, error)
+            self._leave_alone(performer, run_id, error)
         else:
             self._left_alone.take(run_id)
 
-    def _leave_alone(self, run_id: str, error: Exception) -> None:
-        """Serve the other runs without this one, whose record is damaged."""
+    def _leave_alone(self, performer: Performer, run_id: str, error: Exception) -> None:
+        """Serve the other runs without this one, which cannot be read."""
         self._runs.pop(run_id, None)
-        self._left_alone.put(run_id, error, self._now())
+        self._left_alone.put(performer.epoch, run_id, error, self._now())
 
     def _forget(self, run_id: str, why: str) -> None:
         if self._runs.pop(run_id, None) is not None:

@@ -20,7 +20,7 @@ from overnight.core.states import RunPhase, TaskState
 from overnight.errors import DamagedRun, OvernightError
 from overnight.store.records import Batch, Committed, Happening, Report, Request, RunEvent, RunRecord, WorkerRecord
 
-_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at"})
+_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at", "note"})
 _STATIC = tuple(field.name for field in fields(RunRecord) if field.name not in _CHANGING)
 _COMMITTED: Final = struct.Struct(">IBd32s")
 _OK, _HOPELESS, _DIED = 1, 2, 4
@@ -116,6 +116,7 @@ def unpacked_run(meta: Mapping[bytes, bytes]) -> RunRecord:
         added=added,
         created_at=_finite(float(meta[b"created_at"])),
         ended_at=None if ended_at is None else _finite(float(ended_at)),
+        note=meta.get(b"note", b"").decode("utf-8", "replace"),
     )
 
 

@@ -127,6 +127,12 @@ class MemoryScheduling(MemoryReading):
             self.data.leave_active(run)
             return True
 
+    def note(self, epoch: Epoch, run_id: str, text: str) -> None:
+        """Keep with the run what its scheduler has to say to people; an empty text takes the note away."""
+        with self._step():
+            self._fence(epoch)
+            self._known(run_id).change(note=text)
+
     def reap(self, epoch: Epoch, most: int = 100) -> list[Reaped]:
         """REAP: take back batches whose lease has run out."""
         with self._step() as now:

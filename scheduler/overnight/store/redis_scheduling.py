@@ -154,6 +154,10 @@ class RedisScheduling(RedisReading):
         check_known(reply, run_id)
         return bool(reply == b"ended")
 
+    def note(self, epoch: Epoch, run_id: str, text: str) -> None:
+        """Keep with the run what its scheduler has to say to people; an empty text takes the note away."""
+        check_known(self.server.send(self.server.on_run(scripts.NOTE, run_id, *fence(epoch), text)), run_id)
+
     def reap(self, epoch: Epoch, most: int = 100) -> list[Reaped]:
         """REAP: take back batches whose lease has run out by the server's clock, read again inside the script."""
         now = seconds_text(self.server.send(("TIME",)))
