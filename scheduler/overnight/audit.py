@@ -78,8 +78,9 @@ class Audit:
         if findings.lost:
             again = self._mending.compute_again(findings.lost, retries=self._retries)
             self._proven.difference_update(again)
-            findings.invalidated = again
-            _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, len(again))
+            findings.invalidated = sorted(set(finished).intersection(again))
+            number = len(findings.invalidated)
+            _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, number)
         findings.over = self._store.run(self._run_id).phase.is_over
         return findings
 

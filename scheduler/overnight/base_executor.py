@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from overnight.cache import NO_TASK_CACHE, TaskCache
-from overnight.errors import RunInProgress, Unreachable
+from overnight.errors import RunInProgress, Unreachable, UnusableDirectory
 from overnight.executor import TaskGraphExecutor
 from overnight.forked import AttemptOrder
 from overnight.graph import Task, TaskGraph
@@ -36,6 +36,7 @@ from overnight.graph_run import Finished, GraphRun, Launch
 from overnight.invoke import Outcome
 from overnight.journal import Journal
 from overnight.logging import ensure_log_dir
+from overnight.naming import shown
 from overnight.parameters import read_parameters
 from overnight.preparation import Preparation, prepare
 from overnight.summary import RunSummary
@@ -186,9 +187,14 @@ class TaskGraphExecutorBase(TaskGraphExecutor):
         try:
             return ensure_log_dir(task_log_dir=given)
         except OSError as error:
+            if isinstance(error, Unreachable):
+                raise
             if given is not None:
-                raise Unreachable(f"The task log directory {given} cannot be made: {error}.") from error
-            _logger.warning("The default task log directory cannot be made, tasks run without log files: %s", error)
+                raise UnusableDirectory(
+                    f"The task log directory {shown(given)} cannot be used: {error.strerror or error}. Give one that "
+                    "can be written."
+                ) from error
+            _logger.warning("The default task log directory cannot be used, tasks run without log files: %s", error)
             return None
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from overnight import cli_options
 from overnight.cache import NO_TASK_CACHE, TaskCache
-from overnight.errors import MissingExtra, TaskError, UsageError
+from overnight.errors import MissingExtra, TaskError, UnknownTask, UnknownTaskName, UsageError
 from overnight.executor import TaskGraphExecutor
 from overnight.graph import Task, TaskGraph
 from overnight.inspection import decide
@@ -71,7 +71,10 @@ class TaskGraphCli:
     def process_graph(task_graph: TaskGraph, *, task_progress_mode: bool = True, **kwargs: Any) -> bool:
         """Run, list or show the status of a graph as the options say; True if all went well (L7, L8)."""
         if kwargs.get("task_ids"):
-            task_graph.prune(kwargs["task_ids"])
+            try:
+                task_graph.prune(kwargs["task_ids"])
+            except UnknownTask as error:
+                raise UnknownTaskName(str(error)) from error
         task_cache = TaskCache.create(task_progress_mode=task_progress_mode, cache_dir=kwargs.get("task_status_dir"))
         command = kwargs.get("command") or "run"
         if command == "run":

@@ -13,15 +13,20 @@ from overnight.cache import NO_TASK_CACHE, FileTaskCache, NoTaskCache, TaskCache
 from overnight.config import read_settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
-from overnight.errors import UnknownRun, nearest
+from overnight.errors import BadSeal, Refused, UnknownRun, UnknownRunName, UnreadableRun, nearest, remedy
 from overnight.following import Changed, Follower
 from overnight.graph import TaskGraph, missing_dependencies
+from overnight.hints import hint
 from overnight.inspection import decide
-from overnight.launch import RunOptions, launch
+from overnight.launch import launch
+from overnight.naming import shown
+from overnight.run_key import RunOptions
+from overnight.store.connection import hidden
 from overnight.store.records import Request, RunRecord
 from overnight.structure import Structure
 
 LAST = "last"
+_TRIED_AGAIN = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +96,18 @@ class Client:
     def resolve(self, name: str) -> str:
         """Return the full id of a run named by id, unique beginning, or ``last``."""
         known = [run.run_id for run in self._store.runs()]
+        settings, where = self.deployment.settings, f"the server {hidden(self.deployment.url)}"
         if name == LAST:
             if not known:
-                raise UnknownRun("There is no run yet. Start one with 'overnight run TARGET'.")
+                raise UnknownRun(f"There is no run yet on {where}. Start one: {hint(settings, 'run', 'TARGET')}")
             return known[0]
         found = [run_id for run_id in known if run_id == name] or [run for run in known if run.startswith(name)]
         if not found:
-            raise UnknownRun(f"There is no run {name!r}{nearest(name, known)} 'overnight runs' lists them.")
+            about = f"There is no run {shown(name)!r} on {where}{nearest(name, known)}"
+            raise UnknownRunName(f"{about} This lists them: {hint(settings, 'runs')}")
         if len(found) > 1:
-            raise UnknownRun(
-                f"{name!r} fits {len(found)} runs, such as {found[0]} and {found[1]}: give more of the id."
+            raise UnknownRunName(
+                f"{shown(name)!r} fits {len(found)} runs, such as {found[0]} and {found[1]}: give more of the id."
             )
         return found[0]
 
@@ -116,9 +123,12 @@ class Client:
         return list(self.structure(run).ids())
 
     def structure(self, run: str = LAST) -> Structure:
-        """Return ids, functions and dependencies of a run's tasks."""
+        """Return ids, functions and dependencies of a run's tasks. Raises UnreadableRun if they cannot be believed."""
         run_id = self.resolve(run)
-        return Structure(run_id, self._store.specs(run_id), self.deployment.keyring)
+        try:
+            return Structure(run_id, self._store.specs(run_id), self.deployment.keyring)
+        except BadSeal as error:
+            raise UnreadableRun(f"Run {run_id} cannot be read here: {error} {remedy(error)}") from error
 
     def follow(self, run: str = LAST) -> Iterator[Changed]:
         """Yield what changes in a run from its beginning until it is over, at least about every second."""
@@ -145,11 +155,26 @@ class Client:
         self._store.request(self.resolve(run), Request.RESUME)
 
     def retry(self, run: str = LAST, task_ids: tuple[str, ...] = ()) -> None:
-        """Run failed or cancelled tasks again (all of them if none is named), with what was skipped for them."""
+        """Run failed or cancelled tasks again (all of them if none is named), with what was skipped for them.
+
+        Raises Refused if none of them failed, was skipped or cancelled.
+        """
+        run_id = self.resolve(run)
+        self._store.request(run_id, Request.RETRY, self.to_retry(run_id, task_ids))
+
+    def to_retry(self, run: str = LAST, task_ids: tuple[str, ...] = ()) -> list[int]:
+        """Return which of the named tasks `retry` runs again, none meaning all; Refused if it would run nothing."""
         run_id = self.resolve(run)
         structure = self.structure(run_id) if task_ids else None
         numbers = [structure.index(task_id) for task_id in task_ids] if structure else []
-        self._store.request(run_id, Request.RETRY, numbers)
+        codes = self._store.states(run_id)[::2]
+        again = [number for number in numbers or range(len(codes)) if codes[number] in _TRIED_AGAIN]
+        if not again:
+            named = f" of {', '.join(repr(shown(task_id)) for task_id in task_ids)}" if task_ids else ""
+            raise Refused(
+                f"There is nothing to retry: nothing{named} in run {run_id} failed, was skipped or cancelled."
+            )
+        return again if numbers else []
 
     def close(self) -> None:
         """Let go of the server; runs go on."""

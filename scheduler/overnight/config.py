@@ -67,14 +67,16 @@ class Settings:
     task_log_bytes: int = TASK_LOG_BYTES
     host_name: str = field(default_factory=socket.gethostname)
     quarantine_seconds: float = QUARANTINE_SECONDS
+    typed: tuple[str, ...] = ()
+    """The options for server and state directory that were given, as a command line has them."""
 
     def with_values(self, *, redis_url: str | None = None, state_dir: str | Path | None = None) -> Settings:
         """Return these settings with what was given on a command line in place of the environment's."""
         changed = self
         if redis_url is not None:
-            changed = replace(changed, redis_url=redis_url)
+            changed = replace(changed, redis_url=redis_url, typed=(*changed.typed, "-u", redis_url))
         if state_dir is not None:
-            changed = replace(changed, state_dir=Path(state_dir))
+            changed = replace(changed, state_dir=Path(state_dir), typed=(*changed.typed, "--state-dir", str(state_dir)))
         return changed
 
     def embedded(self) -> Settings:

@@ -3,7 +3,8 @@
 A batch whose worker dies is run again by Dask itself as often as the cluster's `allowed-failures` says. Then it ends
 as KilledWorker, and so does all else that was assigned to that worker, whether it ran or waited there. Which of the
 tasks is to blame shows when each goes alone: what was lost together is given back and becomes suspect, and of the
-suspects one at a time is on the cluster. A task that is lost alone is charged with as many losses as workers died.
+suspects one at a time is on the cluster. A task that is lost alone is charged with as many losses as workers died, a
+suspect that is lost with others with one.
 """
 
 from __future__ import annotations
@@ -133,10 +134,8 @@ class Flights:
         for flight, error in together:
             for position, launch in list(flight.waiting.items()):
                 outcome: Outcome | None = GIVEN_BACK
-                if alone:
-                    outcome = self._charged(launch, worker, error.allowed_failures + 1)
-                elif launch.index in self.suspects:
-                    outcome = None
+                if alone or launch.index in self.suspects:
+                    outcome = self._charged(launch, worker, error.allowed_failures + 1 if alone else 1)
                 self.suspects.add(launch.index)
                 yield self._one_ended(flight, position, outcome)
             self._forget(flight)

@@ -30,6 +30,10 @@ class UsageError(OvernightError, ValueError):
     exit_status = 2
 
 
+class UnusableDirectory(UsageError, OSError):
+    """A directory that was given cannot be made, or nothing can be written there."""
+
+
 class GraphError(OvernightError, ValueError):
     """The graph cannot be built or run as it stands."""
 
@@ -50,6 +54,10 @@ class DuplicateTask(GraphError):
 
 class UnknownTask(GraphError):
     """A task was named that the graph does not hold."""
+
+
+class UnknownTaskName(UsageError, UnknownTask):
+    """What was typed for a task names none of the graph."""
 
 
 class CyclicGraph(GraphError):
@@ -120,6 +128,16 @@ class UnknownRun(Refused, KeyError):
         return Exception.__str__(self)
 
 
+class UnknownRunName(UnknownRun):
+    """What was typed for a run names none, or more than one."""
+
+    exit_status = 2
+
+
+class UnreadableRun(Refused):
+    """What the server holds of a run cannot be believed by this process: its key, or its version, is another one."""
+
+
 class RunCancelled(Refused):
     """The run was cancelled from elsewhere; `run_id` names it."""
 
@@ -148,8 +166,24 @@ class BadSeal(OvernightError):
     """A stored record is damaged, of another format, of another place, or not signed by a known key."""
 
 
+class UnknownKey(BadSeal):
+    """A sealed record is signed by a key that this process does not have, or not signed where it has one."""
+
+
 class ForeignRecord(BadSeal):
     """A sealed record is whole but of another protocol version or Python minor version; both sides are named."""
+
+
+def remedy(error: Exception) -> str:
+    """Return the sentence that says what to do about a run that `error` keeps from being read."""
+    if isinstance(error, UnknownKey):
+        return (
+            "Give clients, schedulers and workers the same OVERNIGHT_SECRET_KEY or OVERNIGHT_SECRET_KEY_FILE "
+            "and restart them."
+        )
+    if isinstance(error, ForeignRecord):
+        return "Use the version of overnight and Python that the run was started with."
+    return "Cancel the run and start it again; what is recorded as finished is kept."
 
 
 # Failures that overnight produces as a task's result.

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import stat
+import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,12 @@ def is_url(path: str) -> bool:
 def local_path(path: str) -> str:
     """Return a local path without the scheme that it may have."""
     return _LOCAL_URL.sub("", path, count=1)
+
+
+def see_writable(directory: str) -> None:
+    """Raise OSError if no file can be made in a local directory: what its mode promises may not hold for it."""
+    with tempfile.TemporaryFile(dir=directory):
+        pass
 
 
 def look_up(paths: Iterable[str]) -> dict[str, FileFacts]:

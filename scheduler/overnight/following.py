@@ -24,6 +24,8 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 #: Without an event for so long the state itself is read.
 SILENCE_SECONDS = 5.0
+#: An event of a task beyond this is none of overnight's: nobody is to keep room for what it names.
+MOST_TASKS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,9 @@ class Follower:
         return changes
 
     def _note(self, task: int, state: TaskState) -> bool:
-        """Remember a state; False if it is known already."""
+        """Remember a state; False if it is known already, or if no run holds such a task."""
+        if task >= MOST_TASKS:
+            return False
         if task >= len(self._states):
             self._states.extend(bytes([TaskState.PENDING]) * (task + 1 - len(self._states)))
         if self._states[task] == state:

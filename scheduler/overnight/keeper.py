@@ -5,9 +5,10 @@ time says to look again. The keeper owns nothing that its death could take along
 themselves, so the next keeper finds them and goes on; what clients want is in files that are valid while the client
 lives.
 
-It ends, and ends everything it keeps, when no client is there and no run is active for a while, when it is told to,
-or when its directory is removed. An end for want of use happens under the exclusive lock of the clients, so that a
-client either comes before it and prevents it, or waits until it is over and starts anew.
+It ends, and ends everything it keeps, when no client is there and no run is active for a while (or a server elsewhere
+is gone for good: `fleet_usage`), when it is told to, or when its directory is removed. An end for want of use happens
+under the exclusive lock of the clients, so that a client either comes before it and prevents it, or waits until it is
+over and starts anew.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError, Unreachable
 from overnight.fleet_files import STOP, FleetFiles
 from overnight.fleet_plan import SCHEDULER, Demand, FleetPlan, largest
+from overnight.fleet_usage import GONE_SECONDS, FleetUsage
 from overnight.kept_server import KeptServer
 from overnight.slots import Slot
 from overnight.state_dir import is_locked, try_lock, unlock
@@ -57,6 +59,7 @@ class Keeper:
         environment: Callable[[], Mapping[str, str]],
         active_runs: Callable[[], int],
         idle_seconds: float = IDLE_SECONDS,
+        gone_seconds: float = GONE_SECONDS,
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._files = files
@@ -66,6 +69,7 @@ class Keeper:
         self._server = KeptServer(server) if server else None
         self._environment = environment
         self._active_runs = active_runs
+        self._usage = FleetUsage(active_runs, gone_seconds)
         self._idle_seconds = idle_seconds
         self._drain_seconds = drain_seconds
         self._slots: dict[str, Slot] = {}
@@ -188,6 +192,8 @@ class Keeper:
         """Tell whether nothing has used the fleet for long enough; if so, new clients wait from here on."""
         lock = try_lock(self._files.clients_lock)
         now = time.monotonic()
+        if lock is None and not self._server:
+            self._usage.note_clients()
         if lock is None or self._has_work():
             self._unused_since = None
         elif self._unused_since is None:
@@ -200,11 +206,13 @@ class Keeper:
         return False
 
     def _has_work(self) -> bool:
-        """Ask for active runs; without an answer there may be some, unless our own server cannot even start."""
+        """Ask for active runs; without an answer of our own server there may be some, unless it cannot even start."""
+        if not self._server:
+            return self._usage.may_have_runs()
         try:
             return self._active_runs() > 0
         except Unreachable:
-            return not (self._server and self._server.is_failing)
+            return not self._server.is_failing
 
     def _end_all(self) -> None:
         workers = [slot for name, slot in self._slots.items() if name != SCHEDULER] + self._leaving

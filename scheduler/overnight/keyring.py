@@ -40,6 +40,11 @@ class Keyring:
         return not self.keys
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all keys."""
+        return tuple([key_id(key) for key in self.keys])
+
+    @property
     def signing_id(self) -> str:
         """The id of the key that signs. Raise UsageError if there is none."""
         if self.is_empty:
@@ -56,7 +61,7 @@ class Keyring:
         return any([hmac.compare_digest(hmac.digest(key, data, "sha256"), tag) for key in candidates])  # noqa: C419 - every key is tried, so that time does not tell which one fits
 
     def __repr__(self) -> str:
-        return f"Keyring({', '.join(key_id(key) for key in self.keys)})"
+        return f"Keyring({', '.join(self.ids)})"
 
 
 def key_id(key: bytes) -> str:

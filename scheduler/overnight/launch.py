@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import pwd
 import secrets
@@ -17,25 +16,26 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from overnight import failpoints
 from overnight.cache import FileTaskCache, TaskCache
-from overnight.config import KEEP_SECONDS, Settings
+from overnight.config import Settings
 from overnight.core.events import TaskRules
 from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase
-from overnight.errors import FAULTS_OF_OBJECTS, Refused, UsageError
-from overnight.graph import TaskGraph, function_name
+from overnight.errors import Refused, UsageError
+from overnight.graph import TaskGraph
+from overnight.hints import hint
 from overnight.inspection import Decisions, decide
 from overnight.keyring import Keyring
 from overnight.messages import RunContext, StoredResult
 from overnight.naming import shown
 from overnight.pickling import dumps
 from overnight.results import FLAG
-from overnight.shared_arguments import SharedArguments
+from overnight.run_key import RunOptions, graph_key, place_of, same_command
 from overnight.state_dir import make_private, see_out_of_reach
 from overnight.store.ports import ReadingStore, SubmittingStore
 from overnight.store.records import Opening, Request, RunRecord
@@ -50,24 +50,6 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ENDING_POLL_SECONDS = 0.2
 #: Large results without a status directory, below the state directory.
 BLOBS = "blobs"
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How a run is to be carried out. `command` is what started it: with the graph it identifies the run."""
-
-    name: str = ""
-    command: str = ""
-    queue: str = "default"
-    status_dir: str | None = None
-    log_dir: str | None = None
-    verbosity: int = 0
-    fail_fast: bool = False
-    fork_tasks: bool = False
-    resource_limits: Mapping[str, float] = field(default_factory=dict)
-    keep_seconds: float = KEEP_SECONDS
-    pass_environment: Sequence[str] = ()
-    drop_environment: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +68,6 @@ class LaunchStore(SubmittingStore, ReadingStore, Protocol):
 def new_run_id() -> str:
     """Return a fresh id: the time for people, and enough random bits that no two runs share one."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(6)
-
-
-def graph_key(descs: Sequence[TaskDesc], options: RunOptions) -> str:
-    """Return what identifies a command and its graph: who ran what where; id, function, dependencies of each task."""
-    digest = hashlib.sha256()
-    head = [os.getuid(), socket.gethostname(), str(Path.cwd()), options.command, options.status_dir, options.queue]
-    digest.update(json.dumps(head).encode("ascii"))
-    for desc in descs:
-        row = [desc.task.task_id, function_name(desc.func), [dependency.task_id for dependency in desc.deps]]
-        digest.update(json.dumps(row).encode("ascii"))
-    if options.status_dir is None:
-        _add_arguments(digest, descs)
-    return digest.hexdigest()
-
-
-def _add_arguments(digest: hashlib._Hash, descs: Sequence[TaskDesc]) -> None:
-    """Make the arguments part of the key: without a status directory nothing else tells two studies apart."""
-    shared = SharedArguments()
-    shared.observe(descs)
-    for desc in descs:
-        try:
-            digest.update(dumps(shared.replaced(desc.args, desc.kwargs)))
-        except FAULTS_OF_OBJECTS:  # what cannot be pickled fails as that task alone; it identifies nothing
-            digest.update(b"-")
 
 
 def launch(
@@ -151,9 +109,10 @@ def put_in_place(
         record = _new_record(len(descs), key, options)
         failpoints.reach("client.before_submit")
         opened = store.open_run(record, context_of(options, settings).sealed(record.run_id, keyring))
-        if opened.opening is Opening.BUSY:
-            raise _in_use(opened.run, options)
-        if opened.run.phase is not RunPhase.CANCELLING:
+        is_ending = opened.run.phase is RunPhase.CANCELLING and same_command(opened.run.key, key)
+        if opened.opening is Opening.BUSY and not is_ending:
+            raise _in_use(opened.run, options, settings)
+        if not is_ending:
             break
         _wait_for_end(store, opened.run.run_id)
     run_id, attached = opened.run.run_id, opened.opening is Opening.ATTACHED
@@ -250,7 +209,7 @@ def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
         run_id=new_run_id(),
         name=options.name,
         key=key,
-        place=options.status_dir or "",
+        place=place_of(key, options),
         owner=f"{_login_name()}@{host}",
         host=host,
         python=PYTHON,
@@ -272,11 +231,15 @@ def stored_inline(value: Any) -> StoredResult:
     return StoredResult(hashlib.sha256(body).digest(), len(body), body=body)
 
 
-def _in_use(run: RunRecord, options: RunOptions) -> Refused:
+def _in_use(run: RunRecord, options: RunOptions, settings: Settings) -> Refused:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
+    if options.status_dir is None:
+        what, else_ = "This command", ""
+    else:
+        what, else_ = f"The status directory {shown(options.status_dir)}", ", or give another directory with -d"
     return Refused(
-        f"The status directory {shown(options.status_dir or '')} is in use by run {run.run_id} ({shown(run.name)}) "
-        f"since {since}: wait for it, 'overnight cancel {run.run_id}', or give another directory with -d."
+        f"{what} is in use by run {run.run_id} ({shown(run.name)}) since {since}: wait for it "
+        f"({hint(settings, 'follow', run.run_id)}) or stop it ({hint(settings, 'cancel', run.run_id)}){else_}."
     )
 
 

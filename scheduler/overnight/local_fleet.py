@@ -22,12 +22,14 @@ from overnight.errors import OvernightError, Refused, Unreachable, UsageError
 from overnight.fleet_files import WAKE, FleetFiles, fleet_files
 from overnight.fleet_lease import FleetLease
 from overnight.fleet_plan import Demand, FleetPlan, plan_from_json
+from overnight.fleet_usage import GONE_SECONDS
 from overnight.keeper import DRAIN_SECONDS, IDLE_SECONDS, Keeper, fleet_environment
 from overnight.slots import hold_slot
 from overnight.state_dir import POLL_SECONDS, prepare_state_dir, try_lock, unlock
 
 START_SECONDS = 30.0
 IDLE_VARIABLE = "OVERNIGHT_IDLE_SECONDS"
+GONE_VARIABLE = "OVERNIGHT_GONE_SECONDS"
 PREFIX_VARIABLE = "OVERNIGHT_PREFIX"
 _URL_VARIABLE = "OVERNIGHT_REDIS_URL"
 _ANSWER_SECONDS = 2.0
@@ -182,7 +184,8 @@ def _keeper(options: argparse.Namespace, inherited_lock: int | None) -> Keeper:
         server=server,
         environment=lambda: fleet_environment(url(), directory),
         active_runs=lambda: count_active_runs(url()),
-        idle_seconds=_idle_seconds(),
+        idle_seconds=_seconds(IDLE_VARIABLE, IDLE_SECONDS),
+        gone_seconds=_seconds(GONE_VARIABLE, GONE_SECONDS),
         drain_seconds=options.drain_seconds,
     )
 
@@ -196,12 +199,12 @@ def _own_lock(files: FleetFiles) -> int:
     return lock
 
 
-def _idle_seconds() -> float:
-    text = os.environ.get(IDLE_VARIABLE, "")
+def _seconds(variable: str, default: float) -> float:
+    text = os.environ.get(variable, "")
     try:
-        return float(text) if text else IDLE_SECONDS
+        return float(text) if text else default
     except ValueError:
-        raise UsageError(f"{IDLE_VARIABLE} must be a number of seconds, not {text!r}.") from None
+        raise UsageError(f"{variable} must be a number of seconds, not {text!r}.") from None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from overnight.errors import Unreachable
-from overnight.files import url_shown
+from overnight.files import see_writable, url_shown
 from overnight.naming import file_name, safe_task_id
 from overnight.task_log import TRACE, TaskFormatter, TaskLog, level_of
 
@@ -33,7 +33,8 @@ def _is_url(path: str) -> bool:
 def ensure_log_dir(**kwargs: Any) -> str:
     """Return the log directory, made with its parents: `task_log_dir`, or `.task-log` in the current directory (N1).
 
-    Paths come back absolute, URLs unchanged. Any number of processes may call this at once. Raises OSError.
+    Paths come back absolute, URLs unchanged. Any number of processes may call this at once. Raises OSError if it cannot
+    be made, or if no file can be made there.
     """
     wanted = str(kwargs.get("task_log_dir") or DEFAULT_LOG_DIR)
     if _is_url(wanted):
@@ -41,6 +42,7 @@ def ensure_log_dir(**kwargs: Any) -> str:
         return wanted
     absolute = Path(wanted).absolute()
     absolute.mkdir(parents=True, exist_ok=True)
+    see_writable(str(absolute))
     return str(absolute)
 
 

@@ -9,6 +9,7 @@ Digests are SHA-256 over serialised bytes (32 bytes). Task numbers are indices i
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import struct
 import zlib
@@ -124,8 +125,9 @@ class TaskMessage:
     payload: bytes
 
     def sealed(self, run_id: str, task: int, keyring: Keyring) -> bytes:
-        """Return the message as a record bound to its run and index."""
-        facts = _encoded({name: getattr(self.facts, name) for name in TaskFacts.__slots__}).encode("ascii")
+        """Return the message as a record bound to its run and index. Facts are a list in the order of their fields:
+        there is one message a task, and names would be half of it."""
+        facts = _encoded([getattr(self.facts, name) for name in TaskFacts.__slots__]).encode("ascii")
         body = _LENGTH.pack(len(facts)) + facts + self.payload
         return seal(Purpose.TASK, {"run": run_id, "task": task}, body, keyring)
 
@@ -136,7 +138,7 @@ class TaskMessage:
         opened = open_sealed(record, Purpose.TASK, keyring, bound={"run": run_id, "task": task}, any_python=False)
         (length,) = _LENGTH.unpack_from(opened.body)
         facts = json.loads(opened.body[_LENGTH.size : _LENGTH.size + length])
-        return cls(TaskFacts(**facts), opened.body[_LENGTH.size + length :])
+        return cls(TaskFacts(*facts), opened.body[_LENGTH.size + length :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +155,10 @@ class StoredResult:
     locator: str | None = None
 
     def sealed(self, run_id: str, task: int, keyring: Keyring) -> bytes:
-        """Return the result as a record bound to its run and index."""
-        header = {
-            "run": run_id,
-            "task": task,
-            "digest": self.digest.hex(),
-            "size": self.size,
-            "locator": self.locator,
-        }
+        """Return the result as a record bound to its run and index. A body speaks for itself."""
+        header: dict[str, Any] = {"run": run_id, "task": task, "size": self.size}
+        if self.body is None:
+            header |= {"digest": self.digest.hex(), "locator": self.locator}
         return seal(Purpose.RESULT, header, self.body or b"", keyring)
 
     @classmethod
@@ -168,13 +166,12 @@ class StoredResult:
     def opened(cls, record: bytes, run_id: str, task: int, keyring: Keyring) -> StoredResult:
         """Return the result of a record; ForeignRecord or BadSeal as `open_sealed` says."""
         opened = open_sealed(record, Purpose.RESULT, keyring, bound={"run": run_id, "task": task}, any_python=False)
-        locator = opened.header["locator"]
-        return cls(
-            bytes.fromhex(opened.header["digest"]),
-            opened.header["size"],
-            opened.body if locator is None else None,
-            locator,
-        )
+        header, body = opened.header, opened.body
+        if "locator" in header:
+            return cls(bytes.fromhex(header["digest"]), header["size"], locator=header["locator"])
+        if header["size"] != len(body):
+            raise BadSeal(f"A recorded result of {header['size']} bytes was found with {len(body)}.")
+        return cls(hashlib.sha256(body).digest(), len(body), body=body)
 
 
 @dataclass(frozen=True, slots=True)

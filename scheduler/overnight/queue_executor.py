@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,15 @@ from overnight.deployment import Deployment
 from overnight.errors import UsageError
 from overnight.graph import Task, TaskGraph
 from overnight.journal import Journal
-from overnight.launch import RunOptions, check_resources
+from overnight.launch import check_resources
 from overnight.preparation import Preparation
 from overnight.queue_journal import QueueJournal
 from overnight.queue_run import QueueRun
+from overnight.queue_stopping import say_what_continues
+from overnight.run_key import RunOptions
 from overnight.store.connection import hidden
 
 _logger = logging.getLogger(__name__)
-
-GRACE_SECONDS = 10.0
 
 
 class QueueExecutor(TaskGraphExecutorBase):
@@ -69,6 +70,16 @@ class QueueExecutor(TaskGraphExecutorBase):
     def _open_journal(self, graph: TaskGraph) -> Journal:
         return QueueJournal(graph, self.task_cache)
 
+    @contextmanager
+    def _summarised(self, graph: TaskGraph, journal: Journal) -> Iterator[None]:
+        """Sum the run up; after an interrupt the last line says what continues it."""
+        try:
+            with super()._summarised(graph, journal):
+                yield
+        except KeyboardInterrupt:
+            say_what_continues(is_recorded=status_dir_of(self.task_cache) is not None)
+            raise
+
     def _pairs(
         self, graph: TaskGraph, journal: Journal, preparation: Preparation
     ) -> Generator[tuple[Task, Any], None, None]:
@@ -86,7 +97,7 @@ class QueueExecutor(TaskGraphExecutorBase):
         try:
             yield from run.pairs()
         except KeyboardInterrupt:
-            run.drain(GRACE_SECONDS)
+            run.drain()
             raise
         finally:
             run.leave()
@@ -102,4 +113,5 @@ class QueueExecutor(TaskGraphExecutorBase):
             verbosity=known.verbose,
             fork_tasks=known.fork_tasks,
             resource_limits=known.resource_limits,
+            force=self.force,
         )

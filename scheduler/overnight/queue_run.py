@@ -28,9 +28,7 @@ from overnight.joining import Joining
 from overnight.journal import Settled
 from overnight.launch import (
     Launched,
-    RunOptions,
     check_resources,
-    graph_key,
     launch,
     put_in_place,
     submission_of,
@@ -38,7 +36,9 @@ from overnight.launch import (
 from overnight.preparation import Preparation
 from overnight.queue_journal import QueueJournal
 from overnight.queue_outcomes import Fetched, QueueOutcomes
+from overnight.queue_stopping import drain
 from overnight.recovered import recovered_results
+from overnight.run_key import RunOptions, graph_key
 from overnight.store.records import Request
 from overnight.submission import Submission
 from overnight.worker_watch import WorkerWatch
@@ -68,7 +68,6 @@ class QueueRun:
         self._descs = {desc.task: desc for desc in journal.descs}
         self._rank: dict[Task, int] = {}
         self._joining = Joining(journal.graph, journal, journal.additions)
-        self._watch = WorkerWatch(deployment.store, options.queue)
         self._own_runs: list[str] = []
         self._told: dict[int, TaskState] = {}
         self._over: RunPhase | None = None
@@ -113,17 +112,10 @@ class QueueRun:
         if self._joining.outside:
             raise self._joining.blocked()
 
-    def drain(self, seconds: float) -> None:
-        """Let nothing new start, and wait for running tasks, at most so long; a second interrupt ends the waiting."""
-        if self._over is not None:
-            return
-        deadline = time.monotonic() + seconds
-        with suppress(UnknownRun, Unreachable):
-            self._store.request(self._run_id, Request.PAUSE)
-            follower = Follower(self._store, self._run_id)
-            for _ in follower.changes(0.1):
-                if time.monotonic() >= deadline or not follower.counts().get(TaskState.RUNNING):
-                    return
+    def drain(self) -> None:
+        """Let nothing new start, and give what runs the time that an interrupt leaves it (QX7)."""
+        if self._over is None:
+            drain(self._store, self._run_id)
 
     def leave(self) -> None:
         """Cancel the run unless it is over, and wait until nothing of it runs."""
@@ -156,6 +148,7 @@ class QueueRun:
         self._submission: Submission = launched.submission
         self._follower = Follower(self._store, run_id, held=lambda: len(self._submission.tasks))
         self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir)
+        self._watch = WorkerWatch(self._store, run_id, self._options.queue, deployment.settings)
         self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
         self._told.clear()
         self._over = None

@@ -5,10 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
+from overnight.core.states import TERMINAL
 from overnight.errors import UnknownTask, nearest
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.naming import shown
+
+_TERMINAL = frozenset(int(state) for state in TERMINAL)
 
 
 class Structure:
@@ -41,6 +44,17 @@ class Structure:
         """Return a task's dependencies in declared order."""
         chunk, offset = self._place(task)
         return chunk.dependencies[offset]
+
+    def queues(self, default: str, codes: bytes) -> set[str]:
+        """Return the queues of those tasks that are not terminal; `codes` is one state a task."""
+        waiting = {task for task, code in enumerate(codes) if code not in _TERMINAL}
+        found = set()
+        for chunk in self._chunks:
+            for offset, rules in chunk.rules.items():
+                if rules.queue and chunk.first + offset in waiting:
+                    found.add(rules.queue)
+                    waiting.discard(chunk.first + offset)
+        return found | {default} if waiting else found
 
     def index(self, task_id: str) -> int:
         """Return the index of the task with an id; UnknownTask names the nearest known one."""

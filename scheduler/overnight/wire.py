@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from overnight.errors import BadSeal, ForeignRecord
+from overnight.errors import BadSeal, ForeignRecord, UnknownKey
 from overnight.keyring import Keyring
 
 PROTOCOL = 1
@@ -133,9 +133,15 @@ def _check_tag(record: bytes, key_id: bytes, keyring: Keyring) -> None:
     sealed, tag = view[:-_TAG_LENGTH], bytes(view[-_TAG_LENGTH:])
     if keyring.is_empty:
         if key_id != _NO_KEY:
-            raise BadSeal(f"The record is signed by key {key_id.decode('ascii', 'replace')}, and no key is set here.")
+            raise UnknownKey(
+                f"The record is signed by key {key_id.decode('ascii', 'replace')}, and no key is set here."
+            )
         if not hmac.compare_digest(hashlib.sha256(sealed).digest(), tag):
             raise BadSeal("The record is damaged: its checksum does not fit.")
         return
-    if not keyring.verify(bytes(sealed), key_id.decode("ascii", "replace"), tag):
+    signer = key_id.decode("ascii", "replace")
+    if not keyring.verify(bytes(sealed), signer, tag):
+        if key_id == _NO_KEY or signer not in keyring.ids:
+            found = "not signed at all" if key_id == _NO_KEY else f"signed by key {signer}"
+            raise UnknownKey(f"The record is {found}, not signed by a known key: {', '.join(keyring.ids)}.")
         raise BadSeal("The record is damaged or not signed by a known key.")

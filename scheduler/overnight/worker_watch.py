@@ -1,10 +1,16 @@
-"""Say once in a while what a run that waits lacks: a scheduler, or a worker that serves its queue (BEHAVIOUR QX2)."""
+"""Say once in a while what a run that waits lacks: a scheduler, or a worker that serves its queue (BEHAVIOUR QX2).
+
+What the scheduler itself says of the run, because it cannot read it, is told as soon as it is seen.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection, Sequence
 
+from overnight.config import Settings
+from overnight.hints import hint
 from overnight.naming import shown
 from overnight.store.ports import ReadingStore
 from overnight.store.records import WorkerRecord
@@ -15,17 +21,23 @@ _logger = logging.getLogger(__name__)
 FIRST_WARNING_SECONDS = 10.0
 NEXT_WARNING_SECONDS = 60.0
 LOOK_SECONDS = 5.0
+FIRST_LOOK_SECONDS = 1.0
 
 
 class WorkerWatch:
     """Looks from time to time at the scheduler and the workers of a queue; a run without either only waits."""
 
-    def __init__(self, store: ReadingStore, queue: str, python: str | None = None) -> None:
+    def __init__(
+        self, store: ReadingStore, run_id: str, queue: str, settings: Settings, python: str | None = None
+    ) -> None:
         self._store = store
+        self._run_id = run_id
         self._queue = queue
+        self._settings = settings
         self._python = python
+        self._note = ""
         now = time.monotonic()
-        self._look_at = now + LOOK_SECONDS
+        self._look_at = now + FIRST_LOOK_SECONDS
         self._warn_at = now + FIRST_WARNING_SECONDS
 
     def look(self) -> str | None:
@@ -34,33 +46,62 @@ class WorkerWatch:
         if now < min(self._look_at, self._warn_at):
             return None
         self._look_at = now + LOOK_SECONDS
-        lack = self._lack()
-        if lack is None:
+        note, self._note = self._note, self._store.run(self._run_id).note
+        if self._note:
+            return self._say(self._note) if self._note != note else None
+        lacks = lacks_of(self._store, self._run_id, [self._queue], self._settings, self._python)
+        if not lacks:
             self._warn_at = now + FIRST_WARNING_SECONDS
             return None
         if now < self._warn_at:
             return None
         self._warn_at = now + NEXT_WARNING_SECONDS
-        _logger.warning("%s", lack)
-        return lack
+        return self._say(*lacks)
 
-    def _lack(self) -> str | None:
-        """Return what is missing, or None if there is a scheduler and some worker fits."""
-        if self._store.scheduler() is None:
-            return "No scheduler serves this server; the run waits. Start one with: overnight scheduler"
-        serving = [worker for worker in self._store.workers() if self._queue in worker.queues]
-        if not serving:
-            return (
-                f"No worker serves queue {shown(self._queue)}; the run waits. "
-                f"Start one with: overnight worker -q {shown(self._queue)}"
-            )
-        if self._python is None or any(_fits(worker, self._python) for worker in serving):
-            return None
-        found = ", ".join(sorted({f"Python {worker.python}, protocol {worker.protocol}" for worker in serving}))
-        return (
-            f"No worker of queue {shown(self._queue)} has Python {self._python} and protocol {PROTOCOL} "
-            f"(found: {found}); the run waits. Start one with that Python."
-        )
+    def _say(self, *sentences: str) -> str:
+        for sentence in sentences:
+            _logger.warning("%s", shown(sentence))
+        return "\n".join(sentences)
+
+
+def lacks_of(
+    store: ReadingStore, run_id: str, queues: Collection[str], settings: Settings, python: str | None = None
+) -> list[str]:
+    """Return a sentence for each thing without which a run waits: a scheduler, a worker that fits on each of `queues`.
+
+    `python` is the minor version that workers must have, such as "3.11"; None: any.
+    """
+    lacks = []
+    if store.scheduler() is None:
+        start = hint(settings, "scheduler")
+        lacks.append(f"No scheduler serves this server; the run waits. Start one with: {start}")
+    workers = store.workers()
+    return lacks + [
+        lack
+        for queue in sorted(queues)
+        if (lack := lack_of_workers(workers, run_id, queue, settings, python)) is not None
+    ]
+
+
+def lack_of_workers(
+    workers: Sequence[WorkerRecord], run_id: str, queue: str, settings: Settings, python: str | None = None
+) -> str | None:
+    """Return a sentence if none of these workers serves a queue of a run and fits the run; None if one does."""
+    serving = [worker for worker in workers if queue in worker.queues]
+    if not serving:
+        start = hint(settings, "worker", "-q", queue)
+        return f"No worker serves queue {shown(queue)}; the run waits. Start one with: {start}"
+    refusing = [worker for worker in serving if run_id in worker.note]
+    if len(refusing) == len(serving):
+        where, why = shown(refusing[0].host), shown(refusing[0].note)
+        return f"No worker of queue {shown(queue)} takes the run's tasks: the one on {where} {why}"
+    if python is None or any(_fits(worker, python) for worker in serving):
+        return None
+    found = ", ".join(sorted({f"Python {worker.python}, protocol {worker.protocol}" for worker in serving}))
+    return (
+        f"No worker of queue {shown(queue)} has Python {python} and protocol {PROTOCOL} "
+        f"(found: {found}); the run waits. Start one with that Python."
+    )
 
 
 def _fits(worker: WorkerRecord, python: str) -> bool:

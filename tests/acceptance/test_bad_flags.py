@@ -116,3 +116,15 @@ def test_a_status_directory_that_cannot_be_made_is_refused_before_anything_runs(
     found = place.run("run", GRAPH, "-d", "/proc/overnight/flags")
     assert found.status == 2
     assert "/proc/overnight" in found.sentence
+
+
+def test_a_status_directory_that_cannot_be_written_is_told_before_the_run_which_goes_on(place: Desk) -> None:
+    """Row 43, C7."""
+    found = place.run("run", GRAPH, "-d", "/sys/kernel")
+    assert found.status == 0, found.err
+    first = found.err.splitlines()[0]
+    assert first.startswith(
+        "overnight: warning: The status directory /sys/kernel cannot be written to (Permission denied)"
+    )
+    assert found.err.count("The status directory") == 1
+    assert "succeeded" in found.out

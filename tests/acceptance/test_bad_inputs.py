@@ -49,6 +49,12 @@ REFUSED = {
         (f"{GRAPHS}:diamond", "-d", "a_file/x"), 2, "a_file/x cannot be used: Not a directory"
     ),
     "a log directory that is a file": Typed((f"{GRAPHS}:diamond", "--task-log-dir", "a_file"), 2, "log directory"),
+    "a log directory in which nobody writes": Typed(
+        (f"{GRAPHS}:diamond", "--task-log-dir", "/sys/kernel"), 2, "The log directory /sys/kernel cannot be used: Perm"
+    ),
+    "a status directory in memory": Typed(
+        (f"{GRAPHS}:diamond", "-d", "memory://status"), 2, "memory://status does not outlive this process"
+    ),
     "a state directory that is a file": Typed(
         (f"{GRAPHS}:diamond", "--state-dir", "a_file"), 2, "The state directory a_file is not a directory"
     ),

@@ -1,4 +1,4 @@
-"""A short run of the nemesis with a fixed seed; longer ones are by hand: `python -m tests.acceptance.nemesis`."""
+"""Short runs of the nemesis, with a fixed seed and a fresh one; longer ones: `python -m tests.acceptance.nemesis`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from tests.acceptance.nemesis import schedule
 from tests.acceptance.nemesis.load import ALWAYS, plans
 from tests.support.command import ROOT
 
-MINUTES, SPEED = "0.6", "1.5"
+MINUTES = "1.5"
+SEEDS = {"a fixed seed": ("--seed", "3516"), "a fresh seed": ()}
 
 
-@pytest.mark.timeout(420)
-def test_no_promise_is_broken_in_a_short_run_of_all_faults_at_once() -> None:
-    """P1 to P5, P11, P12: on three hosts, with a server, schedulers, workers and clients that die and freeze."""
-    words = ["--minutes", MINUTES, "--speed", SPEED, "--seed", "3516", "--longest", "1", "-v"]
-    command = [sys.executable, "-m", "tests.acceptance.nemesis", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", SEEDS.values(), ids=SEEDS.keys())
+def test_no_promise_is_broken_in_a_short_run_of_all_faults_at_once(seed: tuple[str, ...]) -> None:
+    """P1 to P5, P11, P12: on three hosts, with a server, schedulers, workers and clients that die and freeze.
+
+    What is printed begins with the seed: ``--seed`` plays its faults again.
+    """
+    command = [sys.executable, "-m", "tests.acceptance.nemesis", "--minutes", MINUTES, *seed]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580, check=False)
+    assert done.returncode == 0, done.stdout[:200] + done.stdout[-6000:] + done.stderr[-3000:]
     assert "violations: 0" in done.stdout
 
 

@@ -63,3 +63,19 @@ def test_queue_entries_that_vanish_are_pushed_again(site: Site) -> None:
     finish(helper)
     assert set(entries.starts().values()) == {1}
     entries.check_complete(entries.total)
+
+
+def test_a_rolling_restart_in_the_middle_of_a_run_starts_no_task_twice(site: Site) -> None:
+    """P15, O7: each scheduler and worker is told to stop, drains, and is replaced before the next one is told."""
+    entries = Entries(site, "rolling", seconds=0.3)
+    client = entries.start()
+    entries.wait_for(ended=3)
+    for name in (SCHEDULER, *sorted(set(site.files.known_slots()) - {SCHEDULER})):
+        process = site.slot(name)
+        process.send_signal(signal.SIGTERM)
+        site.wait(lambda process=process: not process.is_running())  # type: ignore[misc]
+        assert site.slot(name).pid != process.pid
+    assert client.poll() is None, "the run was over before all had been restarted"
+    finish(client)
+    assert set(entries.starts().values()) == {1}
+    entries.check_complete(entries.total)

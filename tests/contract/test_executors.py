@@ -24,6 +24,7 @@ from overnight.errors import (
     RunInProgress,
     TaskTimedOut,
     UnresolvedTask,
+    UsageError,
 )
 from overnight.graph import Task, TaskGraph
 from overnight.naming import flag_name, log_name
@@ -31,6 +32,9 @@ from overnight.state_dir import wait_until
 from overnight.summary import RunSummary
 from tests.support import tasks
 from tests.support.executors import EXECUTORS, ExecutorKind
+
+#: A directory that exists, and in which no user, not even root, can make a file.
+IN_WHICH_NOBODY_WRITES = "/sys/kernel"
 
 
 @pytest.fixture(params=EXECUTORS, ids=lambda kind: kind.name)
@@ -593,9 +597,11 @@ def test_a_given_log_directory_that_cannot_be_made_fails_the_run_before_any_task
     """B2."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     graph.create_task("a", tasks.note, args=[str(ledger), "a"])
-    executor = kind.make(tmp_path, task_log_dir=str(tmp_path / "file" / "logs"))
-    with executor as entered, pytest.raises(OSError, match="task log directory"):
-        list(entered.execute(graph))
+    for unusable in (str(tmp_path / "file" / "logs"), IN_WHICH_NOBODY_WRITES):
+        executor = kind.make(tmp_path, task_log_dir=unusable)
+        with executor as entered, pytest.raises(OSError, match="task log directory") as raised:
+            list(entered.execute(graph))
+        assert isinstance(raised.value, UsageError)
     assert tasks.noted(ledger) == []
 
 

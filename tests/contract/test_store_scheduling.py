@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from overnight.core.events import Charge, Flight
@@ -57,6 +59,18 @@ def test_an_epoch_that_ran_out_is_taken_over_with_the_next_number(store: Store) 
     assert isinstance(store.take_epoch("one", "", LEASE), EpochHeld)
 
 
+def test_an_epoch_from_before_the_clock_was_moved_back_runs_out_after_a_few_terms(store: Store) -> None:
+    """P7, P14: its holder is dead, or renews it long before."""
+    first = store.take_epoch("one", "", 24 * 3600)
+    held = store.take_epoch("two", "", 2.0)
+    assert isinstance(held, EpochHeld)
+    assert held.seconds <= 8.1
+    held = store.take_epoch("two", "", 20.0)
+    assert isinstance(held, EpochHeld)
+    assert held.seconds <= 8.1
+    assert store.take_epoch("one", "", 24 * 3600) == first
+
+
 def test_an_epoch_given_up_is_free_at_once(store: Store) -> None:
     store.take_epoch("one", "", LEASE)
     store.leave_epoch(Epoch(0, "one"))
@@ -76,6 +90,7 @@ def test_every_write_of_a_fenced_scheduler_is_refused(night: Night) -> None:
             lambda e: night.store.withdraw(e, "r1", ["b2"]),
             lambda e: night.store.settle(e, "r1", [Verdict(3, TaskState.FAILED)]),
             lambda e: night.store.finish(e, "r1", RunPhase.FAILED),
+            lambda e: night.store.note(e, "r1", "a word"),
             night.store.reap,
         ):
             with pytest.raises(Fenced):
@@ -89,10 +104,22 @@ def test_an_unknown_run_is_named_to_the_scheduler(night: Night) -> None:
         lambda: night.store.withdraw(night.epoch, "nope", ["b"]),
         lambda: night.store.settle(night.epoch, "nope", [Verdict(0, TaskState.FAILED)]),
         lambda: night.store.finish(night.epoch, "nope", RunPhase.FAILED),
+        lambda: night.store.note(night.epoch, "nope", "a word"),
         lambda: night.store.read_specs("nope", 0),
     ):
         with pytest.raises(UnknownRun, match="nope"):
             ask()
+
+
+def test_what_a_scheduler_has_to_say_of_a_run_stays_with_it_until_it_is_taken_back(night: Night) -> None:
+    before = night.store.run("r1")
+    assert before.note == ""
+    for _ in range(2):
+        night.store.note(night.epoch, "r1", "no key é")
+        assert night.store.run("r1") == night.store.load_run("r1").run == replace(before, note="no key é")
+    for _ in range(2):
+        night.store.note(night.epoch, "r1", "")
+        assert night.store.run("r1") == before
 
 
 def test_a_dispatched_batch_is_queued_and_a_repeat_is_accepted(night: Night) -> None:

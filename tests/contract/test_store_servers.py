@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -13,11 +14,12 @@ from overnight.config import Settings
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import Fenced, ServerUnfit, StoreFull, Unreachable, UsageError
+from overnight.state_dir import wait_until
 from overnight.store import scripts
 from overnight.store.connection import connect, hidden
 from overnight.store.keys import RUN_KEYS, SHARED_KEYS
 from overnight.store.memory import MemoryStore
-from overnight.store.records import Adopted, Batch, Epoch, Reaped, Request, Verdict
+from overnight.store.records import Adopted, Batch, Epoch, EpochHeld, Reaped, Request, Verdict
 from overnight.store.redis import RedisStore
 from overnight.store.server_check import check_server, examine
 from tests.support.servers import KINDS, free_port, running_server, server_binary
@@ -342,6 +344,49 @@ def test_a_fresh_term_that_could_not_be_given_is_still_due(server_store: RedisSt
     assert isinstance(epoch, Epoch)
     assert store.reap(epoch) == []
     assert night.states() == "xppp"
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        {"number": "x", "holder": "y", "deadline": "z", "schema": "1"},
+        {"number": "nan", "holder": b"\x80\xff", "deadline": "nan", "description": b"\x80", "schema": "1"},
+        {"number": "7", "holder": "y", "schema": "1"},
+        {"junk": "junk"},
+    ],
+)
+def test_a_scheduler_lease_of_another_form_is_free(server_store: RedisStore, junk: dict[Any, Any]) -> None:
+    """A2."""
+    server_store.server.client.hset("{test}:scheduler", mapping=junk)
+    assert server_store.scheduler() is None
+    taken = server_store.take_epoch("one", "host:1", LEASE)
+    assert isinstance(taken, Epoch)
+    assert server_store.take_epoch("one", "", LEASE) == taken
+
+
+def test_a_scheduler_lease_that_never_ends_ends(server_store: RedisStore) -> None:
+    """A2: whoever may write to the server cannot keep all schedulers from their work with one write."""
+    junk: dict[Any, Any] = {"number": "1", "holder": b"\x80\xff", "deadline": "inf", "schema": "1"}
+    server_store.server.client.hset("{test}:scheduler", mapping=junk)
+    held = server_store.take_epoch("one", "host:1", 0.05)
+    assert isinstance(held, EpochHeld)
+    assert 0 < held.seconds <= 0.21
+    assert wait_until(lambda: isinstance(server_store.take_epoch("one", "host:1", 0.05), Epoch), 5)
+
+
+def test_leases_that_nobody_can_take_back_hold_up_no_other(server_store: RedisStore) -> None:
+    """A2: members that are no leases, and leases of runs whose batches cannot be read."""
+    night, client = begin(server_store), server_store.server.client
+    night.start("b", [0], seconds=NO_TIME)
+    night.start("c", [1], seconds=NO_TIME)
+    client.hset("{test}:run:r1:batches", "c", "junk")
+    junk = (b"junk", b"", b" ", b"../x y", b"\x80 \xff", b"r1 \xff", b" b")
+    client.zadd("{test}:leases", {member + b"%d" % at: 0.0 for member in junk for at in range(30)})
+    client.zadd("{test}:leases", {b"nobody %d" % at: 0.0 for at in range(30)})
+    reaped = [one for _ in range(4) for one in server_store.reap(night.epoch)]
+    assert reaped == [Reaped("r1", "b", (0,))]
+    assert client.zcount("{test}:leases", "-inf", server_store.now()) == 0
+    assert client.zscore("{test}:leases", "nobody 0") is None
 
 
 def test_the_longest_lists_fit_one_call(server_store: RedisStore) -> None:

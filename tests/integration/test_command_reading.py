@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_ctrl_c_ends_following_and_not_the_run(place: Desk) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (["status", "no-such-run"], 5, "There is no run 'no-such-run'"),
+        (["status", "no-such-run"], 2, "There is no run 'no-such-run'"),
         (["logs", "last", "culprti"], 2, "The run has no task 'culprti'; did you mean 'culprit'?"),
         (["status", "last", "nothing-like-it"], 2, "The run has no task 'nothing-like-it'"),
         (["cancel"], 5, "is over (failed)"),
@@ -213,3 +214,44 @@ def test_workers_names_the_task_that_each_runs(place: Desk) -> None:
         assert held in told
     os.close(gate)
     assert place.run("follow").status == 0
+
+
+def test_a_log_that_could_not_be_written_is_not_taken_for_silence(place: Desk) -> None:
+    logs = place.directory / "logs-that-go"
+    assert place.run("run", f"{GRAPHS}:raises", "-k", "-f", "--task-log-dir", str(logs)).status == 1
+    shutil.rmtree(logs)
+    found = place.run("logs", "last", "bystander")
+    assert found.status == 5
+    assert f"its directory {logs} cannot be written to" in found.sentence
+
+
+def test_a_retry_of_what_did_not_fail_is_refused(place: Desk) -> None:
+    assert place.run("run", f"{GRAPHS}:diamond", "-f").status == 0
+    run_id = place.run("status", "--json").facts["run"]
+    for words in ((), ("-t", "left", "-t", "bottom")):
+        found = place.run("retry", "last", *words)
+        assert found.status == 5
+        assert "There is nothing to retry" in found.sentence
+        assert run_id in found.sentence
+    assert place.run("status", "--json").facts["phase"] == "succeeded"
+
+
+def test_a_retry_of_a_run_that_goes_on_is_refused_for_tasks_that_have_not_failed(place: Desk) -> None:
+    fifo = place.directory / "retry.fifo"
+    os.mkfifo(fifo)
+    gated = [f"{GRAPHS}:gated", "-p", f"fifo={fifo}", "-p", "ledger=retry.ledger"]
+    assert place.run("submit", *gated).status == 0
+    gate = os.open(fifo, os.O_WRONLY)
+    assert place.run("retry").status == 5
+    os.close(gate)
+    assert place.run("follow").status == 0
+
+
+def test_a_name_of_no_run_or_of_several_is_a_slip_of_what_was_typed(place: Desk) -> None:
+    for _ in range(2):
+        assert place.run("run", f"{GRAPHS}:diamond", "-f").status == 0
+    unknown, ambiguous = place.run("status", "nope"), place.run("status", "20")
+    assert (unknown.status, ambiguous.status) == (2, 2)
+    assert "There is no run 'nope' on the server unix:" in unknown.sentence
+    assert unknown.sentence.endswith("This lists them: overnight runs")
+    assert "give more of the id" in ambiguous.sentence

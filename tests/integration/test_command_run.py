@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from overnight.commands.ending import MOST_FAILED
 from overnight.local_fleet import ensure_fleet
 from tests.support.command import Desk, desk, finished
 from tests.support.graphs import read_ledger
@@ -88,6 +90,15 @@ def test_keep_going_runs_what_does_not_depend_on_a_failure(kept_desk: Desk) -> N
     assert facts.status == 1
     assert facts.facts["counts"] == {"done": 1, "failed": 1, "skipped": 1}
     assert [failed["type"] for failed in facts.facts["failed"]] == ["ValueError"]
+
+
+def test_programs_are_told_of_every_failure_and_people_of_the_first_few(kept_desk: Desk) -> None:
+    told = kept_desk.run("run", f"{GRAPHS}:many_raise", "-p", "n=30", "-k")
+    assert told.out.count("  failed: culprit") == MOST_FAILED
+    assert re.search(r"  and 10 more failed tasks: overnight status \S+ --json\n", told.out)
+    for words in (("follow",), ("status",), ("run", f"{GRAPHS}:many_raise", "-p", "n=30", "-k")):
+        failed = kept_desk.run(*words, "--json").facts["failed"]
+        assert {(one["task"], one["message"]) for one in failed} == {(f"culprit {n}", f"number {n}") for n in range(30)}
 
 
 def test_verbose_shows_the_traceback_of_the_task(kept_desk: Desk) -> None:

@@ -37,8 +37,8 @@ class Gated:
         parameters = ["-p", f"fifo={self._fifo}", "-p", f"ledger={self.ledger}", "-p", "n=2"]
         self.target = ["tests.support.graphs:gated", *parameters]
 
-    def start(self, verb: str = "run") -> subprocess.Popen[str]:
-        return self._place.start(verb, *self.target)
+    def start(self, verb: str = "run", *more: str) -> subprocess.Popen[str]:
+        return self._place.start(verb, *self.target, *more)
 
     def reach(self) -> int:
         """Wait until the gate's task runs; return what opens the gate when it is closed."""
@@ -113,6 +113,25 @@ def test_a_killed_client_lets_the_run_go_on_and_the_same_command_attaches(place:
     os.close(gate)
     assert finished(again).status == 0
     assert sorted(gated.starts()) == ["entry 0", "entry 1", "gate"]
+
+
+def test_a_forced_command_is_refused_beside_its_run_without_force_and_attaches_to_its_own(place: Desk) -> None:
+    """ADVERSITY 7, number 41."""
+    gated = Gated(place, "forced")
+    process = gated.start()
+    gate = gated.reach()
+    forced = finished(gated.start("run", "-f"))
+    assert forced.status == 5
+    assert f"is in use by run {place.run('status', '--json').facts['run']} " in forced.sentence
+    os.close(gate)
+    assert finished(process).status == 0
+    process = gated.start("run", "-f")
+    gate = gated.reach()
+    again = gated.start("run", "-f")
+    said(again, "Attached to run")
+    os.close(gate)
+    assert (finished(process).status, finished(again).status) == (0, 0)
+    assert gated.starts().count("gate") == 2
 
 
 def test_attaching_lets_go_on_what_a_killed_client_had_paused(place: Desk) -> None:

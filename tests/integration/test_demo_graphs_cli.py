@@ -211,6 +211,7 @@ class TestMain:
             (["A", "-j", "0"], "--jobs must be 1 or more"),
             (["A", "-j", "2", "--pp", "-N", "x"], "cannot be given with --process-pool"),
             (["A", "walk"], "'walk'"),
+            (["A", "-gp", "1", "0", "0", "-t", "part 9"], "did you mean 'part 0'?"),
             (["A", "--logfile", "missing/directory/log"], "missing/directory/log"),
             (["A", "--no-such-option"], "--no-such-option"),
         ],

@@ -19,10 +19,18 @@ from overnight.errors import Refused, Unreachable, UsageError
 from overnight.fleet_files import STOP, FleetFiles, fleet_files
 from overnight.fleet_lease import FleetLease
 from overnight.fleet_plan import FleetPlan
-from overnight.local_fleet import IDLE_VARIABLE, ensure_fleet
+from overnight.local_fleet import GONE_VARIABLE, IDLE_VARIABLE, ensure_fleet
 from overnight.slots import slot_pid
 from overnight.state_dir import is_locked, wait_until
-from tests.support.servers import KINDS, connect, running_server, server_binary
+from tests.support.servers import (
+    KINDS,
+    RunningServer,
+    connect,
+    free_port,
+    running_server,
+    server_binary,
+    server_process,
+)
 
 SECONDS = 30.0
 ACTIVE_RUNS = "{overnight}:runs:active"
@@ -411,6 +419,83 @@ def test_a_redis_elsewhere_is_used_and_not_ended_and_its_password_is_on_no_comma
         assert not is_locked(files.keeper_lock)
         with connect(url) as connection:
             assert connection.ping()
+
+
+@pytest.fixture
+def elsewhere(short_directory: Path, tmp_path: Path) -> Iterator[RunningServer]:
+    """A Redis that is not the fleet's."""
+    with server_process(server_binary("valkey"), short_directory / tmp_path.name, tcp=True) as server:
+        yield server
+
+
+def leave_with_an_active_run(fleet: Fleet, server: RunningServer) -> FleetFiles:
+    """Use a fleet on a server elsewhere and leave it to a run; return its files."""
+    lease = fleet.ensure(1, redis_url=server.url)
+    assert wait_until(lambda: len(fleet.started()) == 2, SECONDS)
+    with connect(server.url) as connection:
+        connection.sadd(ACTIVE_RUNS, "run-1")
+    lease.close(stop=True)
+    files = fleet_files(fleet.state_dir, server.url)
+    assert is_locked(files.keeper_lock)
+    return files
+
+
+def await_end_of(files: FleetFiles, fleet: Fleet) -> str:
+    """Wait until a keeper and all that it kept is gone; return its log."""
+    assert wait_until(lambda: not is_locked(files.keeper_lock), SECONDS), files.keeper_log.read_text()
+    assert all(is_dead(pid) for pid in fleet.started())
+    return files.keeper_log.read_text()
+
+
+def test_a_redis_elsewhere_that_is_gone_for_good_ends_the_fleet_with_one_line(
+    fleet: Fleet, soon_idle: None, elsewhere: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DESIGN 2: nothing uses it any more."""
+    monkeypatch.setenv(GONE_VARIABLE, "3.6")
+    files = leave_with_an_active_run(fleet, elsewhere)
+    kill(elsewhere.process.pid)
+    log = await_end_of(files, fleet)
+    assert log.count("the server has not answered for 0.001 hours and is given up") == 1
+
+
+def test_an_outage_of_a_redis_elsewhere_is_waited_for(
+    fleet: Fleet, soon_idle: None, elsewhere: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P8: the run is active when the server is back, and the fleet is there for it."""
+    files = leave_with_an_active_run(fleet, elsewhere)
+    os.kill(elsewhere.process.pid, signal.SIGSTOP)
+    restarts = len(fleet.started())
+    kill(fleet.started()[-1])
+    assert wait_until(lambda: len(fleet.started()) > restarts, SECONDS), "the keeper goes on, round after round"
+    os.kill(elsewhere.process.pid, signal.SIGCONT)
+    assert is_locked(files.keeper_lock)
+    with connect(elsewhere.url) as connection:
+        connection.srem(ACTIVE_RUNS, "run-1")
+    assert "unused for 0.3 s" in await_end_of(files, fleet)
+
+
+def test_a_redis_elsewhere_that_had_no_active_run_is_not_waited_for(
+    fleet: Fleet, elsewhere: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(IDLE_VARIABLE, "3")
+    lease = fleet.ensure(1, redis_url=elsewhere.url)
+    assert wait_until(lambda: len(fleet.started()) == 2, SECONDS)
+    files = fleet_files(fleet.state_dir, elsewhere.url)
+    with connect(elsewhere.url) as connection:
+        asked = connection.info("commandstats").get("cmdstat_scard", {"calls": 0})["calls"]
+        lease.close(stop=False)
+        assert wait_until(lambda: connection.info("commandstats")["cmdstat_scard"]["calls"] > asked, SECONDS)
+    kill(elsewhere.process.pid)
+    assert "unused for 3 s" in await_end_of(files, fleet)
+
+
+def test_a_redis_elsewhere_that_never_answered_is_not_waited_for(fleet: Fleet, soon_idle: None) -> None:
+    """A mistyped address leaves nothing behind."""
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    lease = fleet.ensure(1, redis_url=url)
+    assert wait_until(lambda: len(fleet.started()) == 2, SECONDS)
+    lease.close(stop=False)
+    assert "unused for 0.3 s" in await_end_of(fleet_files(fleet.state_dir, url), fleet)
 
 
 def test_a_second_keeper_started_by_hand_declines(fleet: Fleet) -> None:

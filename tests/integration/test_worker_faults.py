@@ -367,16 +367,20 @@ def test_a_worker_serves_several_queues(run: SmallScheduler, tmp_path: Path, red
 def test_a_parent_of_several_supervisors_starts_a_killed_one_again_and_passes_sigterm_on(
     run: SmallScheduler, tmp_path: Path, redis_url: str
 ) -> None:
-    run.submit([Plan(tasks.kill_supervisor), Plan(tasks.answer)], tmp_path)
+    """P6: at once, as often as it happens."""
+    kills = 4
+    run.submit([*[Plan(tasks.kill_supervisor)] * kills, Plan(tasks.answer)], tmp_path)
     with worker(redis_url, tmp_path, "-j", "2") as parent:
         assert wait_until(lambda: len(run.store.workers()) == 2, 30)
-        before = {worker.instance for worker in run.store.workers()}
-        run.dispatch(0)
-        assert wait_until(lambda: bool({worker.instance for worker in run.store.workers()} - before), 30)
-        run.dispatch(1)
-        run.wait_ended(1)
+        for task in range(kills):
+            before = {worker.instance for worker in run.store.workers()}
+            run.dispatch(task)
+            assert wait_until(lambda: bool({worker.instance for worker in run.store.workers()} - before), 30)
+        assert parent.log.read_text().count("a supervisor ended (SIGKILL), the next one starts at once") == kills
+        run.dispatch(kills)
+        run.wait_ended(kills)
         assert parent.stop() == 0
-    assert run.store.workers() == []
+    assert wait_until(lambda: run.store.workers() == [], 30)
 
 
 def test_a_server_that_is_down_is_one_sentence_and_status_4(tmp_path: Path) -> None:

@@ -36,6 +36,19 @@ supervisor = Supervisor(client, post, Foreman(post, transport, heartbeat, spool)
 supervisor.register_birth()
 supervisor.register_birth()
 supervisor.heartbeat()
+if sys.argv[3:] == ["full"]:
+    supervisor._shown_at = float("-inf")
+    client.flushall()
+    client.config_set("maxmemory", 1)
+    supervisor.heartbeat()
+    supervisor.run_maintenance_tasks()
+    assert not client.exists(supervisor.key)
+    client.config_set("maxmemory", 0)
+    supervisor.heartbeat()
+if sys.argv[3:] == ["busy"]:
+    client.expire(supervisor.key, 1)
+    supervisor._shown_at = float("-inf")
+    heartbeat.beat(("run", "00" * 16))
 if sys.argv[3:] == ["lost"]:
     client.flushall()
     supervisor.set_state("idle")
@@ -66,3 +79,13 @@ def test_a_record_that_a_changed_state_makes_anew_has_a_lifetime(redis_url: str,
     [(key, seconds)] = lifetimes(redis_url, tmp_path, "lost").items()
     assert ":rq:worker:" in key
     assert seconds > 0
+
+
+def test_a_server_that_takes_no_writes_ends_no_worker_that_tells_it_of_itself(redis_url: str, tmp_path: object) -> None:
+    """P13: RQ's loop ends where a sign of life or its cleaning raises; the next sign is sent as soon as it can be."""
+    assert any(":rq:worker:" in key for key in lifetimes(redis_url, tmp_path, "full"))
+
+
+def test_rq_goes_on_showing_a_worker_whose_task_is_long(redis_url: str, tmp_path: object) -> None:
+    shown = lifetimes(redis_url, tmp_path, "busy")
+    assert next(seconds for key, seconds in shown.items() if ":rq:worker:" in key) > 60

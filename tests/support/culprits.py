@@ -32,6 +32,14 @@ def raises(*, message: str = "on purpose") -> TaskGraph:
     return _culprit(_raise, message)
 
 
+def many_raise(*, n: int = 30) -> TaskGraph:
+    """``culprit 0`` .. ``culprit n-1``, of which each fails."""
+    graph = TaskGraph()
+    for number in range(n):
+        graph.create_task(f"culprit {number}", _raise, args=[f"number {number}"])
+    return graph
+
+
 def returns_error(*, message: str = "on purpose") -> TaskGraph:
     """G23: a returned exception is a failure."""
     return _culprit(ValueError, message)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from overnight.core.actions import RunEnded
+from overnight.core.events import CancelRequested
 from overnight.core.run_state import RunState
+from overnight.core.states import RunPhase
+from overnight.messages import SpecChunk
 from overnight.service.active_run import HOLD_SECONDS, MOST_RETURNS, ActiveRun
 from overnight.service.learned import LearnedDurations
-from overnight.store.records import RunRecord
+from overnight.service.recover import read_again
+from overnight.store.records import RunRecord, RunSnapshot
 
 
 def active_run() -> ActiveRun:
@@ -29,3 +36,16 @@ def test_batches_that_come_back_now_and_then_hold_nothing_back() -> None:
 
     assert not any(run.keeps_coming_back(100.0 + number * step) for number in range(10 * MOST_RETURNS))
     assert run.held_until == 0.0
+
+
+def test_an_end_that_was_announced_among_dropped_actions_still_ends_the_run() -> None:
+    """P11: the run was read again before what the core had said was carried out."""
+    run = active_run()
+    run.add(SpecChunk(0, ["a"], ["f"], [0], [[]]))
+    announced = run.core.handle(CancelRequested())
+    assert RunEnded(RunPhase.CANCELLED) in announced
+
+    record = replace(run.record, phase=RunPhase.CANCELLING, added=1)
+    read_again(run, RunSnapshot(record, [], b"k\x00", bytes(32), [], {}, "1-0@1"), 0.0)
+
+    assert run.over is RunPhase.CANCELLED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,3 +283,45 @@ def test_temporary_files_of_killed_writers_are_removed_by_age(tmp_path: Path) ->
     os.utime(new, (3000, 3000))
     assert remove_abandoned(tmp_path, before=2000) == 1
     assert sorted(names_in(tmp_path)) == ["a.flag", new.name, "mine.tmp"]
+
+
+@pytest.mark.parametrize("planted", ["a link to another file", "a link to nothing", "a file"])
+def test_what_stands_where_a_temporary_file_is_to_be_is_neither_followed_nor_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    """M4: even one who knew the random name could make overnight write nowhere else; the former record stays."""
+    directory, victim = tmp_path / "flags", tmp_path / "victim"
+    victim.write_text("victim")
+    write_flags(directory, [("a.flag", flag(b"former"))])
+    monkeypatch.setattr("overnight.flag_writing.secrets.token_hex", lambda _: "0" * 16)
+    draft = directory / f"a.flag.{'0' * 16}.tmp"
+    if planted == "a file":
+        draft.write_text("planted")
+    else:
+        draft.symlink_to(victim if planted == "a link to another file" else tmp_path / "made through a link")
+    assert isinstance(write_flag(directory, "a.flag", flag(b"new")), FileExistsError)
+    assert victim.read_text() == "victim"
+    assert not (tmp_path / "made through a link").exists()
+    assert body_at(directory / "a.flag") == b"former"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_whose_handle_has_become_stale_is_opened_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """ADVERSITY 7, row 45: a file server answers so when another host has just replaced the flag."""
+    write_flags(tmp_path, [("a.flag", flag(b"new"))])
+    really_open, refusals = os.open, [OSError(errno.ESTALE, "Stale file handle")] * times
+
+    def opened(path: str, *words: int, **keywords: Any) -> int:
+        if str(path).endswith("a.flag") and refusals:
+            raise refusals.pop()
+        return really_open(path, *words, **keywords)
+
+    monkeypatch.setattr(os, "open", opened)
+    if times == 1:
+        assert body_at(tmp_path / "a.flag") == b"new"
+    else:
+        with pytest.raises(BadSeal, match="Stale file handle"):
+            body_at(tmp_path / "a.flag")
+    assert refusals == []

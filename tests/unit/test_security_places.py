@@ -18,9 +18,10 @@ from overnight.errors import InvalidTaskId, UnknownRun, UsageError
 from overnight.flag_files import existing_valid
 from overnight.flags import FlagHeader, encode_flag
 from overnight.keyring import Keyring
-from overnight.launch import RunOptions, _prepare_directories
+from overnight.launch import _prepare_directories
 from overnight.lineage import lineage_digest
 from overnight.naming import check_task_id, flag_name, log_name
+from overnight.run_key import RunOptions
 from overnight.state_dir import open_log, prepare_state_dir, try_lock
 from overnight.store.keys import RUN_KEYS, Keys
 from overnight.store.records import Report

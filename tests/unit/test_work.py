@@ -41,3 +41,17 @@ def test_other_values_have_other_records(tmp_path: Path, one: str, other: str) -
 def test_an_unknown_task_id_is_told_with_those_that_are_like_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No task '1' is in the graph; did you mean 'part 1  False'"):
         work(tmp_path, "n=2", ids=("1",))
+
+
+def test_a_record_that_is_no_flag_is_warned_of_once_however_often_records_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P12: a command reads them again after the server has lost its run."""
+    first = work(tmp_path)
+    flag = Path(first.cache.place(first.graph.tasks[0]))
+    flag.parent.mkdir(parents=True)
+    flag.write_bytes(b"no flag")
+    asked = work(tmp_path)
+    asked.read_again(["lost run"])
+    asked.read_again(["lost run"])
+    assert len([message for message in caplog.messages if message.startswith(f"The record {flag} ")]) == 1

@@ -6,22 +6,28 @@ from dataclasses import replace
 
 import pytest
 
+from overnight.config import Settings
 from overnight.store.memory import MemoryStore
-from overnight.store.records import WorkerRecord
+from overnight.store.records import Epoch, WorkerRecord
 from overnight.wire import PROTOCOL
-from overnight.worker_watch import WorkerWatch
+from overnight.worker_watch import FIRST_LOOK_SECONDS, WorkerWatch
+from tests.support.stores import run_record
 
+SETTINGS = Settings().with_values(redis_url="redis://me:pass@db:6379/0", state_dir="a b")
 WORKER = WorkerRecord("w", "host", 1, ["default"], "3.11.7", PROTOCOL, started_at=0.0)
 
 
-def told(*workers: WorkerRecord, monkeypatch: pytest.MonkeyPatch, scheduler: bool = True) -> str | None:
+def told(*workers: WorkerRecord, monkeypatch: pytest.MonkeyPatch, scheduler: bool = True, note: str = "") -> str | None:
     """Return what a client of a Python 3.11 run says after a long wait beside these workers."""
     store = MemoryStore(now=lambda: 0.0)
+    store.open_run(run_record("r1"), b"")
     if scheduler:
-        store.take_epoch("s", "host:1", 60.0)
+        epoch = store.take_epoch("s", "host:1", 60.0)
+        assert isinstance(epoch, Epoch)
+        store.note(epoch, "r1", note)
     for worker in workers:
         store.register(worker, 60.0)
-    watch = WorkerWatch(store, "default", "3.11")
+    watch = WorkerWatch(store, "r1", "default", SETTINGS, "3.11")
     monkeypatch.setattr("time.monotonic", lambda: 1e9)
     return watch.look()
 
@@ -35,7 +41,7 @@ def test_without_a_worker_the_command_that_starts_one_is_named(monkeypatch: pyte
     """QX2."""
     sentence = told(monkeypatch=monkeypatch)
     assert sentence is not None
-    assert "overnight worker -q default" in sentence
+    assert "overnight worker -q default -u 'redis://me:***@db:6379/0' --state-dir 'a b'" in sentence
 
 
 def test_a_worker_of_another_queue_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +62,30 @@ def test_workers_of_another_python_or_protocol_are_named_with_both_sides(
 def test_without_a_scheduler_the_command_that_starts_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """QX2: workers alone dispatch nothing."""
     assert "overnight scheduler" in (told(WORKER, monkeypatch=monkeypatch, scheduler=False) or "")
+
+
+def test_what_keeps_every_worker_from_the_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P17: a worker that cannot open the run says so with its heartbeat; one that can is enough."""
+    refusing = replace(WORKER, note="does not fit run r1: no key")
+    assert "does not fit run r1: no key" in (told(refusing, monkeypatch=monkeypatch) or "")
+    assert told(refusing, replace(WORKER, instance="w2"), monkeypatch=monkeypatch) is None
+    assert told(replace(WORKER, note="does not fit run r2: no key"), monkeypatch=monkeypatch) is None
+
+
+def test_what_the_scheduler_says_of_the_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told(WORKER, monkeypatch=monkeypatch, note="cannot read it") == "cannot read it"
+
+
+def test_what_the_scheduler_says_is_told_at_the_first_look_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    store = MemoryStore(now=lambda: 0.0)
+    store.open_run(run_record("r1"), b"")
+    epoch = store.take_epoch("s", "host:1", 60.0)
+    assert isinstance(epoch, Epoch)
+    store.note(epoch, "r1", "cannot read it")
+    watch = WorkerWatch(store, "r1", "default", SETTINGS)
+    said = []
+    for now in (1000.0 + FIRST_LOOK_SECONDS, 1010.0, 1100.0):  # the clock reads it
+        said.append(watch.look())
+    assert said == ["cannot read it", None, None]

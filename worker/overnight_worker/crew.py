@@ -1,7 +1,8 @@
 """The parent of several supervisors (``-j N``): starts them, starts dead ones again, passes signals on.
 
 It holds no connection and runs no task. A supervisor that ends with a status that repeating cannot help (usage,
-configuration) ends the crew; any other one is started again, the sooner the longer the last one lived.
+configuration) ends the crew; any other one is replaced: at once, or later and later while supervisors die at their
+start. One that has taken a batch, which it says on a pipe, was past its start.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from overnight.slots import how_it_ended
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-#: A supervisor that lived this long had a good start.
+#: A supervisor that lived this long has not died at its start, whether or not there was anything to do.
+START_SECONDS = 10.0
+#: A status that repeating cannot help is believed of a supervisor that did not live longer.
 GOOD_LIFE_SECONDS = 60.0
 _HOPELESS = (2, 4, 5)
 _logger = logging.getLogger("overnight.worker")
@@ -29,12 +32,33 @@ _logger = logging.getLogger("overnight.worker")
 
 @dataclass(slots=True)
 class _Place:
-    """The place of one supervisor: its process, or when the next one starts."""
+    """The place of one supervisor: its process and where it says that it has taken a batch, or when the next starts."""
 
     process: subprocess.Popen[bytes] | None = None
+    word: int = -1
     started_at: float = 0.0
     start_at: float = 0.0
-    pause: float = FIRST_PAUSE_SECONDS
+    pause: float = 0.0
+
+    def start(self, command: Sequence[str]) -> None:
+        """Start a supervisor here."""
+        self.started_at = time.monotonic()
+        self.word, theirs = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # Of its own group, so that Ctrl-C on a terminal reaches it once, through this process.
+            self.process = subprocess.Popen([*command, "--word", str(theirs)], pass_fds=(theirs,), process_group=0)
+        finally:
+            os.close(theirs)
+
+    def leave(self) -> bool:
+        """The supervisor has ended; tell whether it died at its start."""
+        self.process = None
+        try:
+            has_worked = bool(os.read(self.word, 1))
+        except BlockingIOError:  # something that it started holds the other end
+            has_worked = False
+        os.close(self.word)
+        return not has_worked and time.monotonic() - self.started_at < START_SECONDS
 
 
 class Crew:
@@ -85,32 +109,31 @@ class Crew:
     def _start_due(self) -> None:
         for place in self._places:
             if place.process is None and time.monotonic() >= place.start_at:
-                place.started_at = time.monotonic()
-                # Of its own group, so that Ctrl-C on a terminal reaches it once, through this process.
-                place.process = subprocess.Popen([*self._command, "--member-of", str(os.getpid())], process_group=0)
+                place.start([*self._command, "--member-of", str(os.getpid())])
 
     def _collect(self) -> None:
         for place in self._places:
             status = place.process.poll() if place.process is not None else None
             if status is None:
                 continue
-            place.process = None
+            died_early = place.leave()
             if self._stopping:
                 self._status = self._status or max(0, status)
             elif status in _HOPELESS and time.monotonic() - place.started_at < GOOD_LIFE_SECONDS:
                 self._give_up(status)
             else:
-                self._plan_restart(place, status)
+                self._plan_restart(place, status, died_early=died_early)
 
     def _give_up(self, status: int) -> None:
         self._stopping, self._status = 1, status
         self._tell(signal.SIGTERM)
 
-    def _plan_restart(self, place: _Place, status: int) -> None:
-        lived = time.monotonic() - place.started_at
-        place.pause = FIRST_PAUSE_SECONDS if lived > GOOD_LIFE_SECONDS else min(place.pause * 2, LONGEST_PAUSE_SECONDS)
+    def _plan_restart(self, place: _Place, status: int, *, died_early: bool) -> None:
+        longer = min(max(2 * place.pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+        place.pause = longer if died_early else 0.0
         place.start_at = time.monotonic() + place.pause
-        _logger.warning("a supervisor ended (%s), the next one starts in %.1f s", how_it_ended(status), place.pause)
+        when = f"in {place.pause:.1f} s" if place.pause else "at once"
+        _logger.warning("a supervisor ended (%s), the next one starts %s", how_it_ended(status), when)
 
 
 def _without_jobs(arguments: Sequence[str]) -> list[str]:

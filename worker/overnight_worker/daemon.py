@@ -18,20 +18,16 @@ from types import FrameType
 from typing import Any
 
 from redis import Redis
-from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.exceptions import DequeueTimeout, DeserializationError, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
-from rq.utils import now, utcformat
-from rq.worker import BaseWorker, WorkerStatus
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY, clean_worker_registry
+from rq.worker import WorkerStatus
 
 from overnight import failpoints
 from overnight.errors import OvernightError
 from overnight.naming import shown
-from overnight.store.keys import UNTOUCHED_SECONDS
 from overnight.transport.port import Entry
 from overnight.transport.rq import queue_key_name, queue_name_of
 from overnight_worker.batch_job import BatchJob
@@ -39,20 +35,18 @@ from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.job import Foreman
 from overnight_worker.post import Post
 from overnight_worker.quarantine import Quarantine
+from overnight_worker.shown_worker import SHOWN_SECONDS, ShownWorker
 from overnight_worker.spool import Spool
 
-#: How long RQ shows a worker that has stopped without saying so.
-SHOWN_SECONDS = 60
 CLEANING_SECONDS = 600
 LEFTOVERS_SECONDS = 30.0
 LONGEST_PAUSE_SECONDS = 2.0
 _logger = logging.getLogger("overnight.worker")
 
 
-class Supervisor(BaseWorker):
+class Supervisor(ShownWorker):
     """An RQ worker that hands each job to a `Foreman`."""
 
-    last_cleaned_at: Any
     max_connection_wait_time = LONGEST_PAUSE_SECONDS
     log_result_lifespan = False
 
@@ -60,9 +54,9 @@ class Supervisor(BaseWorker):
         self._post = post
         self._foreman = foreman
         self._heartbeat = heartbeat
+        heartbeat.on_beat = self.show_when_due
         self._quarantine = Quarantine(post, heartbeat)
         self._spool = spool
-        self._shown_at = float("-inf")
         self._leftovers_at = 0.0
         self._is_taking = False
         self._outage_since: float | None = None
@@ -97,19 +91,6 @@ class Supervisor(BaseWorker):
             "worker %s takes tasks from %s", self._post.name, ", ".join(shown(name) for name in self._post.queues)
         )
 
-    def register_birth(self) -> None:
-        """Register, also where an earlier try was carried out and its reply lost: nobody else has this name."""
-        self.connection.delete(self.key)
-        super().register_birth()  # type: ignore[no-untyped-call]  # RQ leaves it without annotations
-
-    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """Tell RQ what this worker does. A record that is made anew by this, as RQ's was lost, has a lifetime too."""
-        with self.connection.pipeline(transaction=False) as own:
-            sent = own if pipeline is None else pipeline
-            super().set_state(state, sent)
-            sent.expire(self.key, SHOWN_SECONDS * 2)
-            own.execute()
-
     def subscribe(self) -> None:
         """Do not listen to RQ's commands, which anyone who may publish can send."""
 
@@ -139,36 +120,12 @@ class Supervisor(BaseWorker):
     def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
         """Do not look at `rq suspend`: runs are paused with overnight's own command."""
 
-    def run_maintenance_tasks(self) -> None:
-        """Forget workers that are gone and entries whose job has expired; requeue nothing, fail nothing."""
-        self.last_cleaned_at = now()
-        for queue in self.queues:
-            clean_worker_registry(queue)
-            for job_id in queue.intermediate_queue.get_job_ids():
-                if not Job.exists(job_id, connection=self.connection):
-                    queue.intermediate_queue.remove(job_id)
-
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
         """Renew the store's registration when it is due; now and then RQ's, and the lifetime of what RQ shares."""
-        moment = time.monotonic()
-        if moment >= self._heartbeat.due_at:
+        if time.monotonic() >= self._heartbeat.due_at:
             self._heartbeat.beat()
             self._quarantine.look()
-        if moment - self._shown_at < SHOWN_SECONDS / 3:
-            return
-        self._shown_at = moment
-        self.last_heartbeat = now()
-        with self.connection.pipeline(transaction=False) as sent:
-            sent.hset(self.key, mapping=self.serialize() | {"last_heartbeat": utcformat(self.last_heartbeat)})
-            sent.expire(self.key, SHOWN_SECONDS * 2)
-            sent.sadd(self.redis_workers_keys, self.key)
-            for shared in (self.redis_workers_keys, Queue.redis_queues_keys, *self._worker_lists):
-                sent.expire(shared, UNTOUCHED_SECONDS)
-            sent.execute()
-
-    @property
-    def _worker_lists(self) -> list[str]:
-        return [WORKERS_BY_QUEUE_KEY % name for name in self.queue_names()]
+        self.show_when_due()
 
     @property
     def dequeue_timeout(self) -> int:

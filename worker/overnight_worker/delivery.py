@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from overnight import failpoints
-from overnight.errors import UnknownRun, Unreachable
+from overnight.errors import DamagedRun, UnknownRun, Unreachable
 from overnight.store.records import Acceptance, CommitReply, Report
 from overnight_worker.batch import ClaimedBatch, Member
 from overnight_worker.post import Post
@@ -104,7 +104,8 @@ class Delivery:
         try:
             failpoints.reach("worker.before_commit")
             reply = self._post.store.commit(batch.run_id, batch.claim.batch, self._post.instance, self._made, seconds)
-        except UnknownRun:
+        except (UnknownRun, DamagedRun) as error:
+            _logger.warning("results of batch %s find no place: %s", batch.claim.batch, error)
             return CommitReply((), lease_lost=True, stop=True, known=False)
         failpoints.reach("worker.after_commit")
         return reply
@@ -120,7 +121,7 @@ class Delivery:
             self._spool.remove(self._spooled)
         else:
             self._keep()
-            _logger.warning("the server no longer knows run %s: results are kept in the spool", self._batch.run_id)
+            _logger.warning("the server does not take results of run %s: they stay in the spool", self._batch.run_id)
         if self._pause:
             _logger.info("the server answers again: %d results delivered", len(self._made))
         self._made, self._spooled, self._pause = [], None, 0.0

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from overnight import failpoints
@@ -22,11 +22,12 @@ _logger = logging.getLogger("overnight.worker")
 
 
 class Heartbeat:
-    """When the next sign is due, and what it says."""
+    """When the next sign is due, and what it says. `on_beat` is called after each sign that has reached the store."""
 
     def __init__(self, post: Post) -> None:
         self._post = post
         self.due_at = 0.0
+        self.on_beat: Callable[[], None] | None = None
         self._note = ""
 
     def beat(
@@ -66,6 +67,8 @@ class Heartbeat:
             self.due_at = time.monotonic() + min(1.0, post.settings.heartbeat_seconds)
             _logger.debug("no heartbeat: %s", error)
             return None
+        if self.on_beat is not None:
+            self.on_beat()
         return replies[0] if replies else None
 
     @contextmanager

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from overnight import failpoints
-from overnight.errors import BadSeal, ForeignRecord, OvernightError, UnknownRun, Unreachable, UsageError
+from overnight.errors import BadSeal, DamagedRun, ForeignRecord, OvernightError, UnknownRun, Unreachable, UsageError
 from overnight.messages import RunContext, TaskFacts, TaskMessage
 from overnight.naming import shown
 from overnight.store.records import QUARANTINED, Claim, ClaimRefused, RunRecord
@@ -80,6 +80,7 @@ class Foreman:
             return
         claim = self._claim(entry)
         if claim is not None:
+            self._post.say_it_works()
             self._work_on(claim, known.context, known.reporter)
 
     def _claim(self, entry: Entry) -> Claim | None:
@@ -90,6 +91,9 @@ class Foreman:
                 claim = self._post.store.claim(entry.run_id, entry.batch, self._post.instance, self._sequence, seconds)
                 failpoints.reach("worker.after_claim")
             except UnknownRun:
+                return None
+            except DamagedRun as error:
+                _logger.warning("batch %s is left, its run %s is damaged: %s", entry.batch, entry.run_id, error)
                 return None
             except Unreachable as error:
                 # The same sequence number gets the same answer, should the claim have been carried out.
@@ -113,6 +117,9 @@ class Foreman:
             try:
                 self._inputs.check_lineage(batch)
                 break
+            except DamagedRun as error:
+                _logger.warning("batch %s is left, its run %s is damaged: %s", claim.batch, batch.run_id, error)
+                return
             except Unreachable as error:
                 _logger.warning("batch %s waits: %s", claim.batch, error)
                 self._heartbeat.beat((batch.run_id, claim.batch))
@@ -194,7 +201,7 @@ class Foreman:
                     spooled.reports,
                     self._post.settings.lease_seconds,
                 )
-            except UnknownRun:
+            except (UnknownRun, DamagedRun):
                 continue
             except Unreachable:
                 return

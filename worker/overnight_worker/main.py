@@ -55,6 +55,7 @@ _logger = logging.getLogger("overnight.worker")
     help="Processes at once above which a task is killed.",
 )
 @click.option("--member-of", type=int, hidden=True)
+@click.option("--word", type=int, hidden=True)
 def command(
     jobs: int,
     queues: tuple[str, ...],
@@ -66,6 +67,7 @@ def command(
     memory_limit: int | None,
     process_limit: int,
     member_of: int | None,
+    word: int | None,
 ) -> None:
     """Run tasks from queues until SIGTERM: then finish or give back what was taken, and stop."""
     hold_slot()
@@ -79,6 +81,8 @@ def command(
             sys.exit(Crew(jobs, sys.argv[1:]).run())
         if member_of is not None:
             end_with_parent(member_of)
+        if word is not None:
+            os.set_inheritable(word, False)  # noqa: FBT003 - the function takes no keyword
         settings = read_settings().with_values(redis_url=redis_url, state_dir=state_dir)
         with kept_server(settings) as url:
             serve(
@@ -90,6 +94,7 @@ def command(
                 tasks_per_child=tasks_per_child,
                 memory_limit_bytes=None if memory_limit is None else memory_limit * 1_000_000,
                 process_limit=process_limit,
+                word=word,
             )
     except OvernightError as error:
         click.echo(f"overnight worker: {error}", err=True)
@@ -106,8 +111,9 @@ def serve(
     tasks_per_child: int = 100_000,
     memory_limit_bytes: int | None = None,
     process_limit: int = PROCESS_LIMIT,
+    word: int | None = None,
 ) -> None:
-    """Run one supervisor in this process until a signal stops it."""
+    """Run one supervisor in this process until a signal stops it; say on the pipe `word` that it has taken a batch."""
     keyring = read_keyring()
     require_key(url, keyring)
     client, report = reach(url, settings)
@@ -129,6 +135,7 @@ def serve(
         tasks_per_child=tasks_per_child,
         memory_limit_bytes=memory_limit_bytes,
         process_limit=process_limit,
+        word=word,
     )
     heartbeat = Heartbeat(post)
     spool = Spool(settings.state_dir / "spool", post.instance, keyring)

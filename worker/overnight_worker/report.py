@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from overnight.error_text import error_text
-from overnight.errors import BadSeal, ResultNotPicklable
+from overnight.errors import BadSeal, DamagedRun, ResultNotPicklable
 from overnight.files import is_url
 from overnight.flag_files import open_flag
 from overnight.flag_store import flag_store
@@ -119,9 +119,12 @@ class Reporter:
         if len(ended.body) > LARGEST_REDIS_RESULT_BYTES:
             return None
         digest = ended.digest.hex()
-        self._post.store.put_blobs(
-            self._run_id, {digest: sealed_blob(self._run_id, digest, ended.body, self._post.keyring)}
-        )
+        blob = sealed_blob(self._run_id, digest, ended.body, self._post.keyring)
+        try:
+            self._post.store.put_blobs(self._run_id, {digest: blob})
+        except DamagedRun as error:
+            _logger.warning("results cannot be stored with run %s: %s", self._run_id, error)
+            return None
         return "redis:"
 
     def _facts(self, member: Member, ended: Ended) -> bytes:

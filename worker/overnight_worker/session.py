@@ -16,7 +16,7 @@ import select
 import time
 
 from overnight import failpoints
-from overnight.errors import TaskDied, UnknownRun, Unreachable
+from overnight.errors import DamagedRun, TaskDied, UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
 from overnight_worker.answers import cause_of, ended_of, write_to_task_log
@@ -123,15 +123,15 @@ class Session:
         self._in_child = True
         try:
             frames = self._orders.frames(self._batch, self._child, self._delivery.add)
+        except (UnknownRun, DamagedRun):
+            self._in_child = False
+            self._return_open()
+            return
         except Unreachable as error:
             _logger.warning("batch %s waits for the server: %s", self._batch.claim.batch, error)
             self._in_child = False
             time.sleep(STORE_PAUSE_SECONDS)
             self._do_duties()
-            return
-        except UnknownRun:
-            self._in_child = False
-            self._return_open()
             return
         if not frames:
             self._in_child = False

@@ -12,7 +12,9 @@ from overnight.commands.steering import steered
 def command(*, run: str, redis_url: str | None, state_dir: str | None) -> None:
     """Stop a run: nothing new starts, running tasks are stopped. What is finished is kept."""
     from overnight.commands.screen import say
+    from overnight.hints import hint
 
     with steered(settings_of(redis_url, state_dir), run) as (client, record):
         client.cancel(record.run_id)
-        say(f"Run {record.run_id} is being stopped. 'overnight retry' or the command that started it continues.")
+        again = hint(client.deployment.settings, "retry", record.run_id)
+        say(f"Run {record.run_id} is being stopped. The command that started it continues it, or this: {again}")

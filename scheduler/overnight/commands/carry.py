@@ -15,6 +15,7 @@ from overnight.commands.work import Work
 from overnight.core.states import RunPhase
 from overnight.deployment import Deployment
 from overnight.errors import UnknownRun
+from overnight.hints import hint
 from overnight.launch import Launched, launch
 from overnight.naming import shown
 from overnight.store.connection import hidden
@@ -86,7 +87,8 @@ class Carried:
             say(f"Stopped; the next scheduler ends run {run_id}. This continues: {typed_command()}")
             return self._interrupts.exit_status
         if ended is Left.IMPATIENT:
-            say(f"The run may still be going on: overnight status {run_id}. This continues it: {typed_command()}")
+            look = hint(self._deployment.settings, "status", run_id)
+            say(f"The run may still be going on: {look}. This continues it: {typed_command()}")
             return self._interrupts.exit_status
         return self._tell(run_id, ended)
 
@@ -109,7 +111,7 @@ class Carried:
 
     def _tell(self, run_id: str, ended: RunPhase) -> int:
         ids = [task.task_id for task in self._work.graph.tasks]
-        ending = read_ending(self._deployment, run_id, ids)
+        ending = read_ending(self._deployment, run_id, ids, every_failure=self._as_json)
         self._print(ending)
         if ended is RunPhase.SUCCEEDED:
             return 0

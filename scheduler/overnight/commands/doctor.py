@@ -13,7 +13,8 @@ from overnight.commands.options import json_option, server_options, settings_of,
 
 if TYPE_CHECKING:
     from overnight.config import Settings
-    from overnight.store.records import EpochHeld, Quarantine, WorkerRecord
+    from overnight.store.records import EpochHeld, Quarantine, RunRecord, WorkerRecord
+    from overnight.store.redis import RedisStore
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 
@@ -138,19 +139,50 @@ def _server(settings: Settings) -> Iterator[Finding]:
     from overnight.store.redis import RedisStore
 
     store = RedisStore(client, settings.prefix)
-    yield _scheduler(store.scheduler())
-    yield from _workers(store.workers())
+    yield _scheduler(store.scheduler(), settings)
+    yield from _workers(store.workers(), settings)
     for quarantine in store.quarantines():
         yield _quarantine(quarantine)
+    yield from _runs(store, settings)
     client.close()
 
 
-def _scheduler(held: EpochHeld | None) -> Finding:
+def _runs(store: RedisStore, settings: Settings) -> Iterator[Finding]:
+    """Yield what each active run waits for: what its scheduler says of it, or workers on one of its queues."""
+    from overnight.naming import shown
+    from overnight.worker_watch import lack_of_workers
+
+    workers = store.workers()
+    for run in [run for run in store.runs() if not run.phase.is_over]:
+        said = [run.note] if run.note else []
+        for queue in sorted(_queues(store, run)):
+            lack = lack_of_workers(workers, run.run_id, queue, settings, run.python)
+            said += [lack] if lack is not None else []
+        for sentence in said:
+            yield Finding(f"run {run.run_id}", WARNING, shown(sentence))
+
+
+def _queues(store: RedisStore, run: RunRecord) -> set[str]:
+    """Return the queues on which a run waits; that of the run itself where its tasks cannot be read."""
+    from overnight.errors import OvernightError
+    from overnight.keyring import read_keyring
+    from overnight.structure import Structure
+
+    codes = store.states(run.run_id)[::2]
+    try:
+        return Structure(run.run_id, store.specs(run.run_id), read_keyring()).queues(run.queue, codes)
+    except OvernightError:
+        return {run.queue}
+
+
+def _scheduler(held: EpochHeld | None, settings: Settings) -> Finding:
     """Tell which scheduler dispatches."""
+    from overnight.hints import hint
     from overnight.naming import shown
 
+    start = hint(settings, "scheduler")
     if held is None:
-        return Finding("scheduler", WARNING, "there is none; runs wait until one is started: overnight scheduler")
+        return Finding("scheduler", WARNING, f"there is none; runs wait until one is started: {start}")
     return Finding("scheduler", OK, f"{shown(held.description.split(' ')[0])} dispatches")
 
 
@@ -167,13 +199,15 @@ def _quarantine(found: Quarantine) -> Finding:
     return Finding("host in quarantine", WARNING, text)
 
 
-def _workers(workers: Sequence[WorkerRecord]) -> Iterator[Finding]:
+def _workers(workers: Sequence[WorkerRecord], settings: Settings) -> Iterator[Finding]:
     """Yield what serves each queue, and whether that fits runs that are started with this Python."""
+    from overnight.hints import hint
     from overnight.naming import shown
     from overnight.wire import PROTOCOL
 
     if not workers:
-        yield Finding("workers", WARNING, "there are none; runs wait until one is started: overnight worker -j 4")
+        start = hint(settings, "worker", "-j", "4")
+        yield Finding("workers", WARNING, f"there are none; runs wait until one is started: {start}")
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     for queue in sorted({queue for worker in workers for queue in worker.queues}):
         serving = [worker for worker in workers if queue in worker.queues]

@@ -13,6 +13,7 @@ from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
 from overnight.errors import BadSeal
 from overnight.files import is_url
+from overnight.hints import hint
 from overnight.messages import StoredError
 from overnight.naming import log_name, shown
 from overnight.own_frames import place_of
@@ -37,12 +38,14 @@ class FailedTask:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A run as it stands, for people and programs. `failed` holds the first few; `counts` all."""
+    """A run as it stands, for people and programs. `failed` may hold the first few alone; `counts` counts all."""
 
     run: RunRecord
     counts: Mapping[TaskState, int]
     failed: Sequence[FailedTask]
     now: float
+    #: The command that tells of all failed tasks.
+    tells_all: str
 
     @property
     def seconds(self) -> float:
@@ -56,6 +59,7 @@ class Ending:
             "name": self.run.name,
             "phase": self.run.phase.value,
             "paused": self.run.paused,
+            "note": self.run.note,
             "total": self.run.total,
             "counts": {state.name.lower(): number for state, number in self.counts.items()},
             "seconds": round(self.seconds, 3),
@@ -83,7 +87,7 @@ class Ending:
             lines += _failed_lines(failed, verbose=verbose)
         more = self.counts.get(TaskState.FAILED, 0) - len(self.failed)
         if more > 0:
-            lines.append(f"  and {more} more failed tasks: overnight status {self.run.run_id} --json")
+            lines.append(f"  and {more} more failed tasks: {self.tells_all}")
         return lines
 
 
@@ -99,15 +103,20 @@ def _failed_lines(failed: FailedTask, *, verbose: bool) -> list[str]:
     return lines + ([f"    log: {shown(failed.log)}"] if failed.log else [])
 
 
-def read_ending(deployment: Deployment, run_id: str, task_ids: Sequence[str], most_failed: int = MOST_FAILED) -> Ending:
-    """Read how a run stands. Raises UnknownRun, Unreachable."""
+def read_ending(deployment: Deployment, run_id: str, task_ids: Sequence[str], *, every_failure: bool) -> Ending:
+    """Read how a run stands: with every failure for programs, or the first few for people.
+
+    Raises UnknownRun, Unreachable.
+    """
     store = deployment.store
     run = store.run(run_id)
     codes = store.states(run_id)[::2]
-    failed = [task for task, code in enumerate(codes) if code == TaskState.FAILED][:most_failed]
+    failed = [task for task, code in enumerate(codes) if code == TaskState.FAILED]
+    failed = failed if every_failure else failed[:MOST_FAILED]
     counts = {state: codes.count(state) for state in TaskState if state in codes}
     tasks = [failed_task(deployment, run, view, task_ids[view.task]) for view in store.tasks(run_id, failed)]
-    return Ending(run, counts, tasks, store.now())
+    tells_all = hint(deployment.settings, "status", run_id, "--json")
+    return Ending(run, counts, tasks, store.now(), tells_all)
 
 
 def failed_task(deployment: Deployment, run: RunRecord, view: TaskView, task_id: str) -> FailedTask:

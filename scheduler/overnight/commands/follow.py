@@ -65,6 +65,7 @@ def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json
     from overnight.commands.progress import open_display
     from overnight.commands.screen import say
     from overnight.commands.watch import Left, Watch
+    from overnight.hints import hint
 
     client = Client.of(deployment)
     run = found_run(client, name)
@@ -75,9 +76,10 @@ def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json
     finally:
         display.close()
     if isinstance(ended, Left):
-        say(f"The run goes on. Watch it again: overnight follow {run.run_id}; stop it: overnight cancel {run.run_id}")
+        again, stop = (hint(deployment.settings, verb, run.run_id) for verb in ("follow", "cancel"))
+        say(f"The run goes on. Watch it again: {again}; stop it: {stop}")
         return interrupts.exit_status
-    ending = read_ending(deployment, run.run_id, ids)
+    ending = read_ending(deployment, run.run_id, ids, every_failure=as_json)
     if as_json:
         say(json.dumps(ending.as_json()))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +23,11 @@ def command(*, run: str, task: str, redis_url: str | None, state_dir: str | None
     """Print the log of a task: what it logged and printed, in all its attempts."""
     from overnight.client import Client
     from overnight.errors import Refused
+    from overnight.hints import hint
     from overnight.naming import cut_task_id, log_name
 
-    with open_to_read(settings_of(redis_url, state_dir)) as deployment:
+    settings = settings_of(redis_url, state_dir)
+    with open_to_read(settings) as deployment:
         client = Client.of(deployment)
         record = found_run(client, run)
         number = index_of(client, record.run_id, task)
@@ -37,15 +38,15 @@ def command(*, run: str, task: str, redis_url: str | None, state_dir: str | None
     try:
         text = _read(place)
     except FileNotFoundError:
-        _tell_of_no_log(record, view, task, place)
+        _tell_of_no_log(record, view, task, place, look=hint(settings, "status", record.run_id, task))
         return
     sys.stdout.write(_harmless(text) if sys.stdout.isatty() else text)
 
 
-def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str) -> None:
+def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str, *, look: str) -> None:
     """Say on standard error that a task that ran here wrote nothing. Raises Refused for one of which that is unknown.
 
-    A log is made by the first line that is written to it.
+    A log is made by the first line that is written to it. `look` is the command that tells of the task.
     """
     import socket
 
@@ -55,9 +56,9 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str) ->
 
     facts = json.loads(view.facts) if view.facts else {}
     host = facts.get("host")
-    look = shlex.join(["overnight", "status", run.run_id, task_id])
     about = f"Task {shown(task_id)!r}"
     if host == socket.gethostname():
+        _see_that_it_could_log(run, about)
         click.echo(f"{about} wrote nothing to its log.", err=True)
     elif host is not None:
         raise Refused(f"{about} ran on host {shown(str(host))}; what it wrote is there, in {shown(place)}.")
@@ -66,6 +67,23 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str) ->
     else:
         state = view.state.name.lower()
         raise Refused(f"{about} has written no log so far; it is {state}. This tells of it: {look}")
+
+
+def _see_that_it_could_log(run: RunRecord, about: str) -> None:
+    """Raise Refused if nothing can be written to the log directory: then no log says nothing of what was logged."""
+    from overnight.errors import Refused
+    from overnight.files import is_url, see_writable
+    from overnight.naming import shown
+
+    directory = run.log_dir or ""
+    try:
+        if not is_url(directory):
+            see_writable(directory)
+    except OSError as error:
+        raise Refused(
+            f"{about} has no log: its directory {shown(directory)} cannot be written to ({error.strerror}). "
+            "Run it again with another --task-log-dir."
+        ) from error
 
 
 def _read(place: str) -> str:

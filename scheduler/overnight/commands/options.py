@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -107,7 +108,7 @@ def _of_present_server(settings: Settings) -> Deployment | None:
     server = EmbeddedServer(settings.state_dir)
     if not server.is_present():
         return None
-    return Deployment(settings.with_values(redis_url=server.ensure(settings.connect_seconds)), workers=0)
+    return Deployment(replace(settings, redis_url=server.ensure(settings.connect_seconds)), workers=0)
 
 
 def _absolute(path: Path) -> Path:

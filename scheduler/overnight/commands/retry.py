@@ -26,6 +26,7 @@ def command(*, run: str, task_ids: Sequence[str], redis_url: str | None, state_d
     from overnight.client import Client
     from overnight.commands.screen import say
     from overnight.deployment import Deployment
+    from overnight.hints import hint
 
     settings = settings_of(redis_url, state_dir)
     with open_to_read(settings) as reading:
@@ -33,10 +34,11 @@ def command(*, run: str, task_ids: Sequence[str], redis_url: str | None, state_d
         record = found_run(client, run)
         for task_id in task_ids:
             index_of(client, record.run_id, task_id)
+        client.to_retry(record.run_id, tuple(task_ids))
     # On an embedded server the local workers have ended with the run: this brings them back.
     deployment = Deployment(settings, queue=record.queue)
     try:
         Client.of(deployment).retry(record.run_id, tuple(task_ids))
     finally:
         deployment.close(stop=False)
-    say(f"Run {record.run_id} goes on. Watch it: overnight follow {record.run_id}")
+    say(f"Run {record.run_id} goes on. Watch it: {hint(settings, 'follow', record.run_id)}")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from overnight.commands.interrupts import Interrupts
     from overnight.commands.work import Request, Work
     from overnight.config import Settings
+    from overnight.deployment import Deployment
+    from overnight.store.records import RunRecord
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -154,16 +156,32 @@ def _detached(work: Work, *, as_json: bool) -> int:
     from overnight.commands.progress import PlainDisplay
     from overnight.commands.screen import say
     from overnight.deployment import Deployment
+    from overnight.hints import hint
 
     deployment = Deployment(work.settings, workers=work.request.jobs, queue=work.request.queue)
     try:
         launched = submit(work, deployment, PlainDisplay(to_stderr=True))
+        lacks = _lacks(work, deployment, launched.run)
     finally:
         deployment.close(stop=False)
     run_id = launched.run.run_id
+    for lack in lacks:
+        click.echo(f"overnight: warning: {lack}", err=True)
     if as_json:
         say(json.dumps({"run": run_id, "attached": launched.attached, "total": launched.run.total}))
         return 0
     say(run_id)
-    say(f"It runs by itself. Look at it: overnight status {run_id}; watch it: overnight follow {run_id}")
+    look, watch = (hint(work.settings, verb, run_id) for verb in ("status", "follow"))
+    by_itself = "It waits for what is missing, then it runs by itself" if lacks else "It runs by itself"
+    say(f"{by_itself}. Look at it: {look}; watch it: {watch}")
     return 0
+
+
+def _lacks(work: Work, deployment: Deployment, run: RunRecord) -> list[str]:
+    """Return what the run must wait for; on an embedded server it is being started."""
+    from overnight.worker_watch import lacks_of
+
+    if work.settings.redis_url is None or work.request.jobs:
+        return []
+    queues = {work.graph.get_task_desc(task).options.queue or run.queue for task, _ in work.to_run}
+    return lacks_of(deployment.store, run.run_id, queues, work.settings, run.python)

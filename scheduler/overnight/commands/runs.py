@@ -14,9 +14,11 @@ def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> N
     """List the runs that are kept, newest first."""
     from overnight.client import Client
     from overnight.commands.screen import duration, moment, say, table
+    from overnight.hints import hint
     from overnight.naming import shown
 
-    with open_to_read(settings_of(redis_url, state_dir)) as deployment:
+    settings = settings_of(redis_url, state_dir)
+    with open_to_read(settings) as deployment:
         runs, now = Client.of(deployment).runs(), deployment.store.now()
     if as_json:
         facts = [
@@ -36,7 +38,7 @@ def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> N
         say(json.dumps(facts))
         return
     if not runs:
-        say("There are no runs. Start one: overnight run TARGET")
+        say(f"There are no runs. Start one: {hint(settings, 'run', 'TARGET')}")
         return
     rows = [
         [

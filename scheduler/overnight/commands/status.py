@@ -39,29 +39,31 @@ def command(
     """
     from overnight.client import Client
 
-    with open_to_read(settings_of(redis_url, state_dir)) as deployment:
+    settings = settings_of(redis_url, state_dir)
+    with open_to_read(settings) as deployment:
         client = Client.of(deployment)
         record = found_run(client, run)
         if task is not None:
             _show_task(client, record, task, as_json=as_json)
         else:
-            _show_run(client, record, as_json=as_json, verbose=verbosity > 0)
+            _show_run(client, record, as_json=as_json, verbose=verbosity > 0, is_private=settings.redis_url is None)
 
 
-def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool) -> None:
+def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool, is_private: bool) -> None:
     from overnight.commands.activity import as_fact, held_tasks, lines
-    from overnight.commands.ending import MOST_FAILED, read_ending
+    from overnight.commands.ending import read_ending
     from overnight.commands.screen import say
 
     store = client.deployment.store
     ids = client.task_ids(run.run_id)
-    ending = read_ending(client.deployment, run.run_id, ids, len(ids) if as_json else MOST_FAILED)
+    ending = read_ending(client.deployment, run.run_id, ids, every_failure=as_json)
     held = held_tasks(run.run_id, store.states(run.run_id)[::2], store.workers())
     if as_json:
         running = [as_fact(each, ids[each.task], ending.now) for each in held]
         say(json.dumps({**ending.as_json(), "running": running, "rate": _rate(ending)}))
         return
-    for line in [*_heading(ending), *ending.lines(verbose=verbose)[1:], *lines(held, ids, ending.now)]:
+    lacks = [f"  {lack}" for lack in _lacks(client, ending, is_private=is_private)]
+    for line in [*_heading(ending), *lacks, *ending.lines(verbose=verbose)[1:], *lines(held, ids, ending.now)]:
         say(line)
 
 
@@ -80,11 +82,25 @@ def _heading(ending: Ending) -> list[str]:
         pace += f", about {duration((run.total - ended) / rate)} left"
     waiting = counts.get(TaskState.PENDING, 0)
     states = ", ".join(text for text in (counts_text(counts), f"{waiting} pending" if waiting else "") if text)
+    said = [f"  {shown(run.note)}"] if run.note and not run.phase.is_over else []
     return [
         f"Run {run.run_id} ({shown(run.name)}): {phase}",
         f"  started {moment(run.created_at)} by {shown(run.owner)}, {duration(ending.seconds)}{pace}",
         f"  {ended} of {run.total} tasks ended: {states or 'none yet'}",
+        *said,
     ]
+
+
+def _lacks(client: Client, ending: Ending, *, is_private: bool) -> list[str]:
+    """Return what the run waits for: a reader cannot tell what an embedded server's keeper is about to start."""
+    from overnight.worker_watch import lacks_of
+
+    run, deployment = ending.run, client.deployment
+    if is_private or run.phase.is_over or run.paused or run.note:
+        return []
+    codes = deployment.store.states(run.run_id)[::2]
+    queues = client.structure(run.run_id).queues(run.queue, codes)
+    return lacks_of(deployment.store, run.run_id, queues, deployment.settings, run.python)
 
 
 def _rate(ending: Ending) -> float | None:

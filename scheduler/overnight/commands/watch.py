@@ -59,7 +59,7 @@ class Watch:
         self._follower = Follower(
             self._store, run.run_id, interrupts.wake, held=(lambda: run.added) if steers else None
         )
-        self._lacks = WorkerWatch(self._store, run.queue, run.python)
+        self._lacks = WorkerWatch(self._store, run.run_id, run.queue, deployment.settings, run.python)
         self._pace = Pace()
         #: Since when each running task runs, by this host's monotonic clock: as its worker says, else as heard.
         self._since: dict[int, float] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -21,18 +22,20 @@ from overnight.commands.suggestion import ending_about
 from overnight.commands.target import Target, build_graph, parse_target, spelled_parameters
 from overnight.config import DEFAULT_QUEUE, Settings
 from overnight.errors import Unreachable, UsageError
-from overnight.files import is_url
+from overnight.files import is_url, see_writable
 from overnight.graph import TaskGraph, missing_dependencies
 from overnight.inspection import Decisions, decide
-from overnight.launch import RunOptions
 from overnight.logging import ensure_log_dir
 from overnight.naming import cut_task_id, shown
+from overnight.run_key import RunOptions
 from overnight.state_dir import make_private, prepare_state_dir, see_out_of_reach
 from overnight.task import Task, TaskDesc
 
 FORCED = "forced (-f)"
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME = 60
+_IN_MEMORY = "memory://"
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,9 @@ class Work:
         target = parse_target(request.target)
         if settings.state_dir.exists() and not settings.state_dir.is_dir():
             raise UsageError(f"The state directory {shown(str(settings.state_dir))} is not a directory.")
+        for what, place in (("status", request.status_dir), ("log", request.log_dir)):
+            if place is not None and place.startswith(_IN_MEMORY):
+                raise UsageError(f"The {what} directory {place} does not outlive this process: give a directory.")
         self.request = request
         self.settings = settings
         self.name = _typed(target)
@@ -118,6 +124,7 @@ class Work:
             log_dir=self.log_dir,
             verbosity=self.request.verbosity,
             fail_fast=not self.request.keep_going,
+            force=self.request.force,
             keep_seconds=self.settings.keep_seconds,
         )
 
@@ -126,10 +133,16 @@ class Work:
         prepare_state_dir(self.settings.state_dir)
         if not is_url(self.status_dir):
             _made("status directory", self.status_dir)
+            _warn_if_read_only(self.status_dir)
         try:
             self.log_dir = ensure_log_dir(task_log_dir=self.log_dir)
         except OSError as error:
-            raise UsageError(f"The log directory {shown(self.log_dir)} cannot be made: {error.strerror}.") from error
+            if isinstance(error, Unreachable):
+                raise
+            raise UsageError(
+                f"The log directory {shown(self.log_dir)} cannot be used: {error.strerror}. Give one that can be "
+                "written with --task-log-dir."
+            ) from error
 
     def _command(self) -> str:
         parameters = [word for item in sorted(self._parameters.items()) for word in ("-p", "=".join(item))]
@@ -158,6 +171,18 @@ def _directory_name(name: str, parameters: Mapping[str, str], settings: Settings
     here = os.path.relpath(Path.cwd(), settings.state_dir.absolute())
     digest = hashlib.sha256(json.dumps([here, name, sorted(parameters.items())]).encode("ascii")).hexdigest()
     return f"{_NOT_IN_NAME.sub('_', name).lstrip('._-')[-_LONGEST_NAME:]}-{digest[:12]}"
+
+
+def _warn_if_read_only(status_dir: str) -> None:
+    try:
+        see_writable(status_dir)
+    except OSError as error:
+        _logger.warning(
+            "The status directory %s cannot be written to (%s): the run goes on, and what it computes runs again next "
+            "time.",
+            shown(status_dir),
+            error.strerror or error,
+        )
 
 
 def _made(what: str, path: str) -> None:

@@ -30,6 +30,7 @@ def command(*, redis_url: str | None, state_dir: str | None, as_json: bool, rele
     from overnight.client import Client
     from overnight.commands.quarantine import as_fact, lines, release
     from overnight.commands.screen import say, table
+    from overnight.hints import hint
 
     settings = settings_of(redis_url, state_dir)
     with open_to_read(settings) as deployment:
@@ -48,8 +49,8 @@ def command(*, redis_url: str | None, state_dir: str | None, as_json: bool, rele
     for line in lines(kept_apart):
         say(line)
     if not workers:
-        is_private = settings.redis_url is None
-        say(f"There are no workers. {_BRINGS_ITS_OWN if is_private else 'Start some: overnight worker -j 4'}")
+        start = f"Start some: {hint(settings, 'worker', '-j', '4')}"
+        say(f"There are no workers. {_BRINGS_ITS_OWN if settings.redis_url is None else start}")
         return
     titles = ["HOST", "PID", "QUEUES", "PYTHON", "UP", "MEMORY", "DOING"]
     table(titles, [_row(worker, ids[worker.instance], now, is_news=not claimed) for worker in workers])

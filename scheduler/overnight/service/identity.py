@@ -7,10 +7,12 @@ of process ids, and when the process started. Without all of them nothing is pro
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
 _SEPARATOR = " "
+_PID = re.compile("[0-9]{1,10}")
 
 
 def describe() -> str:
@@ -25,7 +27,7 @@ def is_provably_dead(description: str) -> bool:
         return False
     name, world, started = parts
     host, _, pid = name.rpartition(":")
-    if host != socket.gethostname() or world != _world() or not pid.isdecimal():
+    if host != socket.gethostname() or world != _world() or not _PID.fullmatch(pid):
         return False
     return _started(int(pid)) != started
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 
 from overnight.core.events import (
@@ -63,3 +64,16 @@ def _requested(run: ActiveRun, request: Request, entry: RunEvent) -> Event:
         case Request.RETRY:
             run.over = None
             return RetryRequested(entry.tasks)
+
+
+def by_run(entries: list[RunEvent]) -> dict[str, list[RunEvent]]:
+    """Return entries by the run that they are of, each run's in order."""
+    groups: dict[str, list[RunEvent]] = {}
+    for entry in entries:
+        groups.setdefault(entry.run_id, []).append(entry)
+    return groups
+
+
+def jitter() -> float:
+    """Return the factor that spreads a retry."""
+    return random.uniform(0.5, 1.5)  # noqa: S311  # spreads retries; nothing is guarded by it

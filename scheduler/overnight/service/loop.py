@@ -8,7 +8,6 @@ again: nothing in this process's memory is needed to go on.
 from __future__ import annotations
 
 import logging
-import random
 import secrets
 import threading
 import time
@@ -17,14 +16,15 @@ from overnight import failpoints
 from overnight.config import Settings
 from overnight.core.actions import Action
 from overnight.core.events import SlotsOffered, Woken
-from overnight.errors import BadSeal, DamagedRun, Fenced, OvernightError, StoreFull, UnknownRun, Unreachable
+from overnight.errors import Fenced, StoreFull, UnknownRun, Unreachable
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun
 from overnight.service.duties import Duties
 from overnight.service.identity import is_provably_dead
-from overnight.service.intake import events_of
+from overnight.service.intake import by_run, events_of, jitter
 from overnight.service.learned import LearnedDurations
+from overnight.service.left_alone import DAMAGED, LeftAlone
 from overnight.service.perform import Diverged, Performer
 from overnight.service.recover import read_again, take_over
 from overnight.service.window import Window
@@ -36,8 +36,6 @@ _logger = logging.getLogger("overnight.scheduler")
 
 LONGEST_WAIT = 1.0
 OUTAGE_PAUSE = 0.2
-#: What reading a damaged run raises. One such run must not keep the scheduler from all others.
-_DAMAGED = (BadSeal, DamagedRun, ValueError, LookupError)
 FULL_PAUSE = 1.0
 
 
@@ -61,9 +59,10 @@ class Scheduler:
         self._stop = stop
         self._holder = secrets.token_hex(16)
         self._runs: dict[str, ActiveRun] = {}
-        self._unreadable: set[str] = set()
+        self._left_alone = LeftAlone(store, describe)
         self._learned = LearnedDurations()
         self._leader = ""
+        self._outage = ""
         self._turn = 0
 
     def run(self) -> None:
@@ -76,8 +75,13 @@ class Scheduler:
             except Fenced:
                 _logger.warning("another scheduler took over: standing by")
             except Unreachable as error:
-                _logger.warning("Redis cannot be used, trying again: %s", error)
+                self._say_outage(str(error))
                 self._stop.wait(OUTAGE_PAUSE)
+
+    def _say_outage(self, text: str) -> None:
+        if text != self._outage:
+            self._outage = text
+            _logger.warning("Redis cannot be used, trying again: %s", text)
 
     def _take_epoch(self) -> Performer | None:
         taken = self._store.take_epoch(self._holder, self._describe, self._settings.lease_seconds)
@@ -121,17 +125,19 @@ class Scheduler:
             self._read_again(performer, run_id)
         self._offer(performer, duties)
         self._finish(performer)
+        self._outage = ""
         cursors = {run_id: run.cursor for run_id, run in self._runs.items()}
         entries, changed = self._store.wait(cursors, duties.seconds_to_wait(self._now(), LONGEST_WAIT))
-        for run_id, group in _by_run(entries).items():
+        for run_id, group in by_run(entries).items():
             if run_id in self._runs:
                 self._take_in(performer, duties, self._runs[run_id], group)
         for run_id in duties.woken(self._now()):
             if run_id in self._runs:
                 run = self._runs[run_id]
                 self._perform(performer, duties, run, run.core.handle(Woken(self._now())))
-        if changed:
+        if changed or self._left_alone.is_due(self._now()):
             self._meet_new_runs(performer)
+        self._left_alone.end_cancelled(performer.epoch, self._now())
 
     def _take_in(self, performer: Performer, duties: Duties, run: ActiveRun, entries: list[RunEvent]) -> None:
         """Feed one run's entries to its core and carry out what it wants; where they do not tell all, read again."""
@@ -139,7 +145,7 @@ class Scheduler:
             actions = self._heard(duties, run, entries)
         except UnknownRun:
             self._forget(run.run_id, "Redis no longer knows it")
-        except _DAMAGED:
+        except DAMAGED:
             self._read_again(performer, run.run_id)
         else:
             if actions is None:
@@ -162,7 +168,7 @@ class Scheduler:
             if entry.what is Happening.ADDED:
                 actions += self._add(run, entry)
             duties.saw(run, entry)
-            for event in events_of(run, entry, now, _jitter):
+            for event in events_of(run, entry, now, jitter):
                 actions += run.core.handle(event)
         return actions
 
@@ -189,6 +195,8 @@ class Scheduler:
             duties.hold(self._now() + FULL_PAUSE)
         except UnknownRun:
             self._forget(run.run_id, "Redis no longer knows it")
+        except DAMAGED as error:
+            self._leave_alone(performer, run.run_id, error)
         else:
             duties.wake(run.run_id, work.wake_at)
 
@@ -227,6 +235,9 @@ class Scheduler:
             except UnknownRun:
                 self._forget(run.run_id, "Redis no longer knows it")
                 continue
+            except DAMAGED as error:
+                self._leave_alone(performer, run.run_id, error)
+                continue
             if has_ended:
                 del self._runs[run.run_id]
                 self._learned.learn(run.core.durations.export())
@@ -240,8 +251,9 @@ class Scheduler:
         active = self._store.active_runs()
         for run_id in [run_id for run_id in self._runs if run_id not in set(active)]:
             self._forget(run_id, "it is over")
+        self._left_alone.keep(set(active))
         for run_id in active:
-            if run_id not in self._runs and run_id not in self._unreadable:
+            if run_id not in self._runs and not self._left_alone.holds(run_id, self._now()):
                 self._read_again(performer, run_id, inherited=inherited)
 
     def _read_again(self, performer: Performer, run_id: str, *, inherited: bool = False) -> None:
@@ -263,6 +275,8 @@ class Scheduler:
                 for sealed in snapshot.specs:
                     run.add(SpecChunk.opened(sealed, run_id, self._keyring))
                 actions = read_again(run, snapshot, self._now())
+            if snapshot.run.note:
+                self._store.note(performer.epoch, run_id, "")
             work = performer.perform(run, actions, self._now())
             self._duties.wake(run_id, work.wake_at)
             if work.phase is not None:
@@ -271,27 +285,16 @@ class Scheduler:
             self._forget(run_id, "Redis no longer knows it")
         except (Diverged, StoreFull) as error:
             _logger.warning("run %s: will be read again: %s", run_id, error)
-        except _DAMAGED as error:
-            self._leave_alone(run_id, error)
+        except DAMAGED as error:
+            self._leave_alone(performer, run_id, error)
+        else:
+            self._left_alone.take(run_id)
 
-    def _leave_alone(self, run_id: str, error: Exception) -> None:
-        """Serve the other runs without this one, whose record is damaged; the next scheduler looks at it again."""
+    def _leave_alone(self, performer: Performer, run_id: str, error: Exception) -> None:
+        """Serve the other runs without this one, which cannot be read."""
         self._runs.pop(run_id, None)
-        self._unreadable.add(run_id)
-        trace = None if isinstance(error, OvernightError) else error
-        _logger.error("run %s cannot be read and is left alone: %s", run_id, error, exc_info=trace)
+        self._left_alone.put(performer.epoch, run_id, error, self._now())
 
     def _forget(self, run_id: str, why: str) -> None:
         if self._runs.pop(run_id, None) is not None:
             _logger.info("run %s leaves this scheduler: %s", run_id, why)
-
-
-def _by_run(entries: list[RunEvent]) -> dict[str, list[RunEvent]]:
-    groups: dict[str, list[RunEvent]] = {}
-    for entry in entries:
-        groups.setdefault(entry.run_id, []).append(entry)
-    return groups
-
-
-def _jitter() -> float:
-    return random.uniform(0.5, 1.5)  # noqa: S311  # spreads retries; nothing is guarded by it

@@ -1,28 +1,66 @@
 """How the store's values are written on the server: text and packed bytes, readable by scripts and by people.
 
-Pure functions, no I/O. What is sealed passes through untouched.
+Pure functions, no I/O. What is sealed passes through untouched. Whoever may write to the server may have put anything
+in place of a value, so a text of any other form than is written here is a DamagedRun.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any, Final, TypeVar
+from types import NoneType
+from typing import Any, Final, ParamSpec, TypeVar
 
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
+from overnight.errors import DamagedRun, OvernightError
 from overnight.store.records import Batch, Committed, Happening, Report, Request, RunEvent, RunRecord, WorkerRecord
 
-_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at"})
+_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at", "note"})
 _STATIC = tuple(field.name for field in fields(RunRecord) if field.name not in _CHANGING)
 _COMMITTED: Final = struct.Struct(">IBd32s")
 _OK, _HOPELESS, _DIED = 1, 2, 4
+_MOST_DIGITS: Final = 18
+#: What JSON may hold of a field, by the field's annotation.
+_JSON_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "str": (str,),
+    "str | None": (str, NoneType),
+    "int": (int,),
+    "int | None": (int, NoneType),
+    "float": (float, int),
+    "float | None": (float, int, NoneType),
+    "bool": (bool,),
+    "Sequence[str]": (list,),
+    "Mapping[str, float]": (dict,),
+}
+_RUN_TYPES: Final = {field.name: _JSON_TYPES[str(field.type)] for field in fields(RunRecord) if field.name in _STATIC}
+_WORKER_TYPES: Final = {field.name: _JSON_TYPES[str(field.type)] for field in fields(WorkerRecord)}
 NO_DIGEST: Final = bytes(32)
 NO_CHARGE: Final = Charge()
 _Item = TypeVar("_Item")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_FAULTS_OF_FORM = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, struct.error)
+
+
+def of_known_form(read: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have a reader say DamagedRun of what is of another form. Errors of overnight pass."""
+
+    @functools.wraps(read)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return read(*args, **kwargs)
+        except OvernightError:
+            raise
+        except _FAULTS_OF_FORM as error:
+            text = f"{read.__name__.replace('_', ' ').strip()}: {type(error).__name__}: {error}"
+            raise DamagedRun(f"A value on the server is none that overnight writes ({text[:200]!r}).") from error
+
+    return checked
 
 
 def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
@@ -37,6 +75,23 @@ def seconds_text(time_read: tuple[int, int]) -> str:
     return f"{seconds}.{microseconds:06d}"
 
 
+@of_known_form
+def unpacked_index(text: bytes) -> int:
+    """Return a task's index, or a number of tasks: four bytes hold it wherever it is packed."""
+    number = int(text)
+    if not 0 <= number < 1 << 32:
+        raise ValueError(text)
+    return number
+
+
+@of_known_form
+def unpacked_sequence(text: bytes) -> int:
+    """Return the number of a run's last event."""
+    if not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise ValueError(text)
+    return int(text)
+
+
 # Runs.
 
 
@@ -47,20 +102,39 @@ def packed_run(run: RunRecord) -> str:
     return json.dumps(values)
 
 
+@of_known_form
 def unpacked_run(meta: Mapping[bytes, bytes]) -> RunRecord:
     """Return the run that a meta hash describes."""
-    static = json.loads(meta[b"record"])
-    added = int(meta[b"added"])
-    static["total"] = max(static["total"], added)
+    static = _checked(json.loads(meta[b"record"]), _RUN_TYPES)
+    added = unpacked_index(meta[b"added"])
+    static["total"] = max(static["total"], added, 0)
     ended_at = meta.get(b"ended_at")
     return RunRecord(
         **static,
         phase=RunPhase(meta[b"phase"].decode("ascii")),
         paused=meta[b"paused"] == b"1",
         added=added,
-        created_at=float(meta[b"created_at"]),
-        ended_at=None if ended_at is None else float(ended_at),
+        created_at=_finite(float(meta[b"created_at"])),
+        ended_at=None if ended_at is None else _finite(float(ended_at)),
+        note=meta.get(b"note", b"").decode("utf-8", "replace"),
     )
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError(number)
+    return number
+
+
+def _checked(values: dict[str, Any], types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """Return values of JSON that are all of their fields' types; of Python's, JSON knows NaN and infinity too."""
+    for name, value in values.items():
+        if not isinstance(value, types[name]):
+            raise TypeError(f"{name} is no {types[name][0].__name__}")
+        for number in (*value.values(),) if isinstance(value, dict) else (value,):
+            if isinstance(number, float):
+                _finite(number)
+    return values
 
 
 def as_mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -83,12 +157,13 @@ def packed_charge(charge: Charge | None) -> str:
     return "" if charge is None else f"{charge.failures} {charge.losses} {charge.not_before!r}"
 
 
+@of_known_form
 def unpacked_charge(text: bytes | None) -> Charge:
     """Return the charge that a text describes."""
     if text is None:
         return NO_CHARGE
     failures, losses, not_before = text.split()
-    return Charge(int(failures), int(losses), float(not_before))
+    return Charge(int(failures), int(losses), _finite(float(not_before)))
 
 
 def packed_worker(worker: WorkerRecord) -> str:
@@ -96,11 +171,22 @@ def packed_worker(worker: WorkerRecord) -> str:
     return json.dumps({**asdict(worker), "queues": list(worker.queues)})
 
 
+@of_known_form
 def unpacked_worker(text: bytes) -> WorkerRecord:
     """Return the worker of a record as the server keeps it: when it was seen, a space, JSON."""
     seen_at, record = text.split(b" ", 1)
-    values = json.loads(record)
-    return WorkerRecord(**{**values, "queues": tuple(values["queues"]), "seen_at": float(seen_at)})
+    values = _checked(json.loads(record), _WORKER_TYPES)
+    queues = tuple(queue for queue in values["queues"] if isinstance(queue, str))
+    return WorkerRecord(**{**values, "queues": queues, "seen_at": _finite(float(seen_at))})
+
+
+@of_known_form
+def unpacked_duration(text: bytes) -> tuple[float, int]:
+    """Return what is known of how long a function takes: seconds, and from how many observations."""
+    seconds, observations = json.loads(text)
+    if _finite(float(seconds)) < 0 or not isinstance(observations, int) or observations < 1:
+        raise ValueError(text)
+    return float(seconds), observations
 
 
 def without_head(facts: bytes | None) -> bytes | None:
@@ -134,14 +220,17 @@ def _unpacked_reports(packed: bytes) -> tuple[Committed, ...]:
 
 def _unpacked_tasks(entry: Mapping[bytes, bytes]) -> Sequence[int]:
     text = entry.get(b"t")
-    return tuple(int(task) for task in text.split(b",")) if text else ()
+    return tuple(unpacked_index(task) for task in text.split(b",")) if text else ()
 
 
 def _unpacked_verdicts(text: bytes | None) -> tuple[tuple[int, TaskState, int | None], ...]:
     if not text:
         return ()
     triples = (verdict.split(b":") for verdict in text.split(b","))
-    return tuple((int(task), TaskState(code[0]), int(cause) if cause else None) for task, code, cause in triples)
+    return tuple(
+        (unpacked_index(task), TaskState(code[0]), unpacked_index(cause) if cause else None)
+        for task, code, cause in triples
+    )
 
 
 def _text(entry: Mapping[bytes, bytes], name: bytes) -> str | None:
@@ -149,6 +238,7 @@ def _text(entry: Mapping[bytes, bytes], name: bytes) -> str | None:
     return None if value is None else value.decode("utf-8")
 
 
+@of_known_form
 def unpacked_event(run_id: str, entry_id: bytes, entry: Mapping[bytes, bytes]) -> RunEvent:
     """Return the event of a stream entry."""
     request, phase = _text(entry, b"q"), _text(entry, b"p")
@@ -195,7 +285,13 @@ def with_gaps(run_id: str, cursor: Cursor, events: Sequence[Any]) -> list[RunEve
     told: list[RunEvent] = []
     last = cursor
     for entry_id, entry in events:
-        event = unpacked_event(run_id, entry_id, entry)
+        try:
+            event = unpacked_event(run_id, entry_id, entry)
+        except DamagedRun:
+            # What stands there is none of overnight's; what it may have replaced was missed.
+            last = Cursor(entry_id.decode("ascii"), last.number)
+            told.append(RunEvent(run_id, last.text, Happening.GAP))
+            continue
         here = Cursor.parse(event.cursor)
         if here.number != last.number + 1:
             told.append(RunEvent(run_id, Cursor(last.entry_id, here.number - 1).text, Happening.GAP))

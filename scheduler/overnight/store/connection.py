@@ -144,7 +144,11 @@ def _reason(error: Exception, text: str) -> str:
 
 
 #: What a script says of records of another type or form than it wrote; not what the server says through a script.
-_FAULTS_OF_A_SCRIPT = ("attempt to ", "WRONGTYPE", "but found invalid token")
+_FAULTS_OF_A_SCRIPT = (
+    "attempt to ", "WRONGTYPE", " but found ", "bad argument", "too many nested", "too many results to unpack",
+    "not an integer", "not a valid float", "would overflow", "is out of range", "exceeds maximum allowed size",
+    "command arguments must be strings or integers", "invalid order function",
+)  # fmt: skip
 _SILENT = "it does not answer in time"
 _SENTENCES = (
     ("WRONGPASS", "the user name or password is wrong"),

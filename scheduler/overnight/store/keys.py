@@ -57,7 +57,7 @@ SHARED_KEYS: Final = (
 )
 #: What each run has.
 RUN_KEYS: Final = (
-    Key("meta", "hash", "record (JSON), keep, phase, paused, added, open, sequence, created_at, ended_at, touched"),
+    Key("meta", "hash", "record (JSON), keep, phase, paused, added, open, sequence, note and the times of the run"),
     Key("context", "string", "the sealed RunContext"),
     Key("specs", "hash", "first task -> sealed SpecChunk"),
     Key("messages", "hash", "task -> sealed TaskMessage"),

@@ -13,6 +13,8 @@ from overnight.store.memory_reading import MemoryReading
 from overnight.store.records import Batch, Epoch, EpochHeld, Happening, Reaped, RunEvent, RunSnapshot, Verdict
 from overnight.store.scripts import MOST_TASKS
 
+#: Whoever lives renews three times a term: no lease of a scheduler lasts for longer than so many.
+LONGEST_TERMS = 4
 _VERDICTS = (TaskState.PENDING, TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED)
 _BY_OTHERS = frozenset({"withdrawn from the queue", "REAP or GIVE_BACK", "INVALIDATE"})
 #: What a verdict may change: the transitions that no other script makes, and the same verdict again.
@@ -33,6 +35,7 @@ class MemoryScheduling(MemoryReading):
         with self._step() as now:
             lease = self.data.scheduler
             if lease.holder not in ("", holder) and lease.deadline > now:
+                lease.deadline = min(lease.deadline, now + LONGEST_TERMS * seconds)
                 return EpochHeld(lease.holder, lease.description, lease.deadline - now)
             is_own = lease.holder == holder
             number = lease.number if is_own else lease.number + 1
@@ -123,6 +126,12 @@ class MemoryScheduling(MemoryReading):
             run.expires_at = now + run.record.keep_seconds
             self.data.leave_active(run)
             return True
+
+    def note(self, epoch: Epoch, run_id: str, text: str) -> None:
+        """Keep with the run what its scheduler has to say to people; an empty text takes the note away."""
+        with self._step():
+            self._fence(epoch)
+            self._known(run_id).change(note=text)
 
     def reap(self, epoch: Epoch, most: int = 100) -> list[Reaped]:
         """REAP: take back batches whose lease has run out."""

@@ -87,6 +87,9 @@ class SchedulingStore(Protocol):
     def active_runs(self) -> list[str]:
         """Return the ids of all runs that are not over, oldest first."""
 
+    def run(self, run_id: str) -> RunRecord:
+        """Return one run."""
+
     def load_run(self, run_id: str) -> RunSnapshot:
         """Read all that is needed to take the run over."""
 
@@ -109,6 +112,9 @@ class SchedulingStore(Protocol):
 
     def finish(self, epoch: Epoch, run_id: str, phase: RunPhase) -> bool:
         """End the run if every task is terminal: it leaves the active runs and its keys expire. False if not."""
+
+    def note(self, epoch: Epoch, run_id: str, text: str) -> None:
+        """NOTE: keep with the run what its scheduler has to say to people; an empty text takes the note away."""
 
     def reap(self, epoch: Epoch, most: int = 100) -> list[Reaped]:
         """REAP: take back batches whose lease has run out by the server's clock, read again inside the script."""

@@ -40,6 +40,8 @@ class RunRecord:
     added: int = 0
     created_at: float = 0.0
     ended_at: float | None = None
+    note: str = ""
+    """What a scheduler has to say of the run to people: why it leaves it alone."""
 
 
 class Opening(Enum):

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import redis
 
 from overnight.core.states import TaskState
+from overnight.errors import DamagedRun
 from overnight.store.codec import (
     NO_DIGEST,
     Cursor,
     chunks,
+    of_known_form,
     seconds_text,
     unpacked_charge,
+    unpacked_index,
     unpacked_run,
+    unpacked_sequence,
     unpacked_worker,
     with_gaps,
     without_head,
 )
 from overnight.store.connection import SOCKET_SECONDS
+from overnight.store.keys import is_run_id
 from overnight.store.records import EpochHeld, Happening, RunEvent, RunRecord, TaskView, WorkerRecord
 from overnight.store.redis_server import Command, Server, check_known
 from overnight.store.scripts import MOST_TASKS
@@ -31,6 +38,18 @@ MOST_EVENTS = 1000
 _SPECS_AT_ONCE = 32
 _RESULTS_AT_ONCE = 200
 Streams = Mapping[str, tuple[str, str]]
+_Value = TypeVar("_Value")
+
+
+@dataclass(slots=True)
+class Heard:
+    """What one look at the streams tells: events, runs that are gone, runs whose last event has no number, and where
+    the control stream stands if it moved."""
+
+    events: list[RunEvent] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    control: str | None = None
 
 
 class RedisReading:
@@ -40,13 +59,13 @@ class RedisReading:
         self.server = Server(client, prefix)
 
     def runs(self) -> list[RunRecord]:
-        """Return all runs that are kept, newest first."""
+        """Return all runs that are kept, newest first; one whose record is damaged is left out."""
         keys = self.server.keys
-        ids = self.server.send(("ZRANGE", keys.shared("runs"), 0, -1))
-        metas: list[dict[bytes, bytes]] = []
-        for piece in chunks(ids, MOST_TASKS):
-            metas += self.server.send_all(("HGETALL", keys.of_run(run_id.decode(), "meta")) for run_id in piece)
-        found = [unpacked_run(meta) for meta in metas if meta]
+        names = run_ids(self.server.send(("ZRANGE", keys.shared("runs"), 0, -1)))
+        found: list[RunRecord] = []
+        for piece in chunks(names, MOST_TASKS):
+            metas = self.server.send_each(("HGETALL", keys.of_run(name, "meta")) for name in piece)
+            found += (run for meta in metas if meta for run in readable(unpacked_run, meta))
         return sorted(found, key=lambda run: (run.created_at, run.run_id), reverse=True)
 
     def run(self, run_id: str) -> RunRecord:
@@ -71,7 +90,7 @@ class RedisReading:
 
     def _specs_from(self, run_id: str, first: int, end: int | None = None) -> list[bytes]:
         key = self.server.keys.of_run(run_id, "specs")
-        starts = sorted(int(start) for start in self._of_known_run(run_id, ("HKEYS", key)))
+        starts = sorted(map(unpacked_index, self._of_known_run(run_id, ("HKEYS", key))))
         wanted = [start for start in starts if start >= first and (end is None or start < end)]
         found: list[bytes] = []
         for piece in chunks(wanted, _SPECS_AT_ONCE):
@@ -85,6 +104,7 @@ class RedisReading:
             views += self._views(run_id, piece)
         return views
 
+    @of_known_form
     def _views(self, run_id: str, tasks: Sequence[int]) -> list[TaskView]:
         keys = self.server.keys
         states = keys.of_run(run_id, "states")
@@ -98,7 +118,7 @@ class RedisReading:
                 TaskState(cell[0]),
                 cell[1],
                 unpacked_charge(charge),
-                None if cause is None else int(cause),
+                None if cause is None else unpacked_index(cause),
                 without_head(facts),
                 error,
             )
@@ -146,65 +166,68 @@ class RedisReading:
         time_read, records = self.server.send_all([("TIME",), ("HGETALL", keys.shared("workers:records"))])
         later = f"({seconds_text(time_read)}"
         alive = set(self.server.send(("ZRANGEBYSCORE", keys.shared("workers"), later, "+inf")))
-        found = [unpacked_worker(record) for instance, record in records.items() if instance in alive]
+        announced = [record for instance, record in records.items() if instance in alive]
+        found = [worker for record in announced for worker in readable(unpacked_worker, record)]
         return sorted(found, key=lambda worker: (worker.host, worker.started_at, worker.instance))
 
     def scheduler(self) -> EpochHeld | None:
         """Return who holds the right to dispatch, None if no scheduler does."""
         lease = ("HMGET", self.server.keys.shared("scheduler"), "holder", "description", "deadline")
         time_read, (holder, description, deadline) = self.server.send_all([("TIME",), lease])
-        left = float(deadline or 0) - float(seconds_text(time_read))
-        return EpochHeld(holder.decode(), (description or b"").decode(), left) if holder and left > 0 else None
+        left = sum(readable(float, deadline or 0)) - float(seconds_text(time_read))
+        return EpochHeld(as_text(holder), as_text(description or b""), left) if holder and left > 0 else None
 
     def follow(self, run_id: str, cursor: str, seconds: float) -> list[RunEvent]:
         """Return events after `cursor` ("0": from the first kept one), waiting up to `seconds` for one."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
-            events, is_unknown, _ = self._read_events({run_id: Cursor.parse(cursor)}, None, left)
-            check_known(b"unknown" if is_unknown else None, run_id)
-            if events or left <= 0:
-                return events
+            heard = self._read_events({run_id: Cursor.parse(cursor)}, None, left)
+            check_known(b"unknown" if heard.gone else None, run_id)
+            if heard.damaged:
+                raise DamagedRun(f"Run {run_id} cannot be followed: the number of its last event is none.")
+            if heard.events or left <= 0:
+                return heard.events
 
-    def _read_events(
-        self, cursors: Mapping[str, Cursor], control: str | None, seconds: float
-    ) -> tuple[list[RunEvent], list[str], str | None]:
-        """Read the runs' streams, and the control stream after `control`, once.
-
-        Returns the events, the ids of runs that are gone, and the control stream's new position if it moved.
-        """
+    def _read_events(self, cursors: Mapping[str, Cursor], control: str | None, seconds: float) -> Heard:
+        """Read the runs' streams, and the control stream after `control`, once."""
         keys = self.server.keys
-        gone, behind, fallen = self._losses(cursors, control)
-        if gone or behind or fallen is not None:
-            return [self._rolled_back(run_id) for run_id in behind], gone, fallen
+        losses = self._losses(cursors, control)
+        if losses is not None:
+            return losses
         names = {keys.of_run(run_id, "events").encode(): run_id for run_id in cursors}
         positions = {name.decode(): cursors[run_id].entry_id for name, run_id in names.items()}
         if control is not None:
             positions[keys.shared("control")] = control
-        events: list[RunEvent] = []
-        moved = None
+        heard = Heard()
         for name, entries in self._read_streams(positions, seconds):
             if name in names:
-                events += with_gaps(names[name], cursors[names[name]], entries)
+                heard.events += with_gaps(names[name], cursors[names[name]], entries)
             elif entries:
-                moved = entries[-1][0].decode()
-        return events, gone, moved
+                heard.control = entries[-1][0].decode()
+        return heard
 
-    def _losses(self, cursors: Mapping[str, Cursor], control: str | None) -> tuple[list[str], list[str], str | None]:
-        """Return what a server that fell back has lost: the runs that are gone, those whose streams end before what
-        their follower has seen, and the end of the control stream if that is before `control`."""
+    def _losses(self, cursors: Mapping[str, Cursor], control: str | None) -> Heard | None:
+        """Return what a server that fell back has lost, None if it has all that was seen of it."""
         keys = self.server.keys
         commands: list[Command] = [("HGET", keys.of_run(run_id, "meta"), "sequence") for run_id in cursors]
         if control is not None:
             commands.append(("XREVRANGE", keys.shared("control"), "+", "-", "COUNT", 1))
         replies = self.server.send_all(commands)
-        numbers = dict(zip(cursors, replies, strict=False))
-        gone = [run_id for run_id, number in numbers.items() if number is None]
-        behind = [run_id for run_id in cursors if run_id not in gone and int(numbers[run_id]) < cursors[run_id].number]
-        if control is None:
-            return gone, behind, None
-        end = replies[-1][0][0].decode() if replies[-1] else "0-0"
-        return gone, behind, end if _place(end) < _place(control) else None
+        heard = Heard()
+        for (run_id, cursor), number in zip(cursors.items(), replies, strict=False):
+            if number is None:
+                heard.gone.append(run_id)
+                continue
+            known = list(readable(unpacked_sequence, number))
+            if not known:
+                heard.damaged.append(run_id)
+            elif known[0] < cursor.number:
+                heard.events.append(self._rolled_back(run_id))
+        if control is not None:
+            end = replies[-1][0][0].decode() if replies[-1] else "0-0"
+            heard.control = end if _place(end) < _place(control) else None
+        return heard if heard.events or heard.gone or heard.damaged or heard.control else None
 
     def _rolled_back(self, run_id: str) -> RunEvent:
         """Return the GAP of a run whose server lost entries that the follower has seen."""
@@ -216,7 +239,7 @@ class RedisReading:
             ]
         )
         entry_id = last[0][0].decode() if last else "0-0"
-        return RunEvent(run_id, Cursor(entry_id, int(number or 0)).text, Happening.GAP)
+        return RunEvent(run_id, Cursor(entry_id, unpacked_sequence(number or b"0")).text, Happening.GAP)
 
     def _read_streams(self, positions: Mapping[str, str], seconds: float) -> list[tuple[bytes, Any]]:
         if not positions:
@@ -229,6 +252,24 @@ class RedisReading:
         if not reply:
             return []
         return [(name, entries) for name, entries in (reply.items() if isinstance(reply, dict) else reply)]
+
+
+def run_ids(found: Iterable[bytes]) -> list[str]:
+    """Return those of the names that can be ids of runs: whoever may write to the server may add others."""
+    return [name for text in found if is_run_id(name := as_text(text))]
+
+
+def as_text(text: bytes) -> str:
+    """Return text that is none of UTF-8 with marks in place of what is not."""
+    return text.decode("utf-8", "replace")
+
+
+def readable(unpacked: Callable[[Any], _Value], text: Any) -> Iterator[_Value]:
+    """Yield the value of a text, unless it is none that overnight writes."""
+    with suppress(DamagedRun, ValueError):
+        if isinstance(text, DamagedRun):
+            raise text
+        yield unpacked(text)
 
 
 def _place(entry_id: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -11,23 +12,31 @@ import redis
 from overnight.config import HEARTBEAT_SECONDS, LEASE_SECONDS
 from overnight.core.events import Flight
 from overnight.core.states import RunPhase
-from overnight.errors import ServerUnfit
+from overnight.errors import DamagedRun, ServerUnfit
 from overnight.store import scripts
 from overnight.store.codec import (
     Cursor,
     as_mapping,
     chunks,
+    of_known_form,
     packed_batch,
     packed_charge,
     seconds_text,
     unpacked_charge,
+    unpacked_duration,
+    unpacked_index,
     unpacked_run,
+    unpacked_sequence,
 )
 from overnight.store.keys import SCHEMA, is_run_id
 from overnight.store.records import Batch, Epoch, EpochHeld, Happening, Reaped, RunEvent, RunSnapshot, Verdict
-from overnight.store.redis_reading import RedisReading
+from overnight.store.redis_reading import RedisReading, as_text, readable, run_ids
 from overnight.store.redis_server import check_known, fence
 from overnight.store.scripts import MOST_TASKS
+
+#: For how long leases that cannot be taken back are left.
+PUT_OFF_SECONDS = 60.0
+_logger = logging.getLogger("overnight.store")
 
 
 class RedisScheduling(RedisReading):
@@ -57,10 +66,10 @@ class RedisScheduling(RedisReading):
             return Epoch(rest[0], holder)
         if word == b"schema":
             raise ServerUnfit(
-                f"The keys {self.server.keys.prefix}:* on {self.server.address} have schema {rest[0].decode()}; this "
+                f"The keys {self.server.keys.prefix}:* on {self.server.address} have schema {as_text(rest[0])}; this "
                 f"version works with schema {SCHEMA}. Choose another OVERNIGHT_PREFIX or let the other version finish."
             )
-        return EpochHeld(rest[0].decode(), rest[1].decode(), rest[2] / 1000)
+        return EpochHeld(as_text(rest[0]), as_text(rest[1]), rest[2] / 1000)
 
     def leave_epoch(self, epoch: Epoch) -> None:
         """Give the lease up. Its holder alone is compared, so a process known to be dead can be made to leave."""
@@ -76,11 +85,12 @@ class RedisScheduling(RedisReading):
             ]
         )
         self._control = last[0][0].decode() if last else "0-0"
-        names = [name for run_id in ids if is_run_id(name := run_id.decode("utf-8", "replace"))]
-        created = self.server.send_all(("HGET", keys.of_run(name, "meta"), "created_at") for name in names)
+        names = run_ids(ids)
+        created = self.server.send_each(("HGET", keys.of_run(name, "meta"), "created_at") for name in names)
         known = [(_moment(at), name) for at, name in zip(created, names, strict=True) if at is not None]
         return [name for _, name in sorted(known)]
 
+    @of_known_form
     def load_run(self, run_id: str) -> RunSnapshot:
         """Read all that is needed to take the run over, at one instant."""
         reply = self.server.send(self.server.on_run(scripts.LOAD, run_id))
@@ -97,8 +107,8 @@ class RedisScheduling(RedisReading):
                 Flight(batch.decode(), queue.decode(), tuple(tasks), bool(claimed))
                 for batch, queue, claimed, tasks in flights
             ],
-            {int(task): unpacked_charge(charge) for task, charge in as_mapping(charges).items()},
-            Cursor(last.decode(), int(meta[b"sequence"])).text,
+            {unpacked_index(task): unpacked_charge(charge) for task, charge in as_mapping(charges).items()},
+            Cursor(last.decode(), unpacked_sequence(meta[b"sequence"])).text,
         )
 
     def read_specs(self, run_id: str, first: int) -> list[bytes]:
@@ -144,51 +154,67 @@ class RedisScheduling(RedisReading):
         check_known(reply, run_id)
         return bool(reply == b"ended")
 
+    def note(self, epoch: Epoch, run_id: str, text: str) -> None:
+        """Keep with the run what its scheduler has to say to people; an empty text takes the note away."""
+        check_known(self.server.send(self.server.on_run(scripts.NOTE, run_id, *fence(epoch), text)), run_id)
+
     def reap(self, epoch: Epoch, most: int = 100) -> list[Reaped]:
         """REAP: take back batches whose lease has run out by the server's clock, read again inside the script."""
         now = seconds_text(self.server.send(("TIME",)))
         leases = self.server.keys.shared("leases")
         self._forgive_a_moved_clock(epoch, float(now))
         due = self.server.send(("ZRANGEBYSCORE", leases, "-inf", now, "LIMIT", 0, most))
-        names = [tuple(lease.decode().split(" ", 1)) for lease in due]
-        replies = self.server.send_all(
-            self.server.on_run(scripts.REAP, run_id, batch, *fence(epoch)) for run_id, batch in names
+        names = [_lease(lease) for lease in due]
+        replies = self.server.send_each(
+            self.server.on_run(scripts.REAP, name[0], name[1], *fence(epoch)) for name in names if name is not None
         )
         reaped: list[Reaped] = []
-        for (run_id, batch), reply in zip(names, replies, strict=True):
+        astray = [lease for lease, name in zip(due, names, strict=True) if name is None]
+        taken = [(lease, *name) for lease, name in zip(due, names, strict=True) if name is not None]
+        for (lease, run_id, batch), reply in zip(taken, replies, strict=True):
+            if isinstance(reply, DamagedRun):
+                astray.append(lease)
+                continue
             check_known(reply[0], run_id)
             if reply[0] == b"reaped":
                 reaped.append(Reaped(run_id, batch, tuple(reply[1])))
+        self._put_off(epoch, astray)
         return reaped
+
+    def _put_off(self, epoch: Epoch, leases: Sequence[bytes]) -> None:
+        """Look for a while no more at leases that nobody can take back, lest they stand before all others: those of
+        damaged runs, and members that are no leases."""
+        if leases:
+            _logger.warning("%d leases belong to no run that can be read, such as %r", len(leases), leases[0][:100])
+            self._renew(epoch, leases, PUT_OFF_SECONDS)
 
     def _forgive_a_moved_clock(self, epoch: Epoch, now: float) -> None:
         """Give every lease a fresh term if the server's clock moved against this host's monotonic one."""
         offset = now - self._monotonic()
         if self._offset is not None and abs(offset - self._offset) > self._heartbeat_seconds:
             held = self.server.send(("ZRANGE", self.server.keys.shared("leases"), 0, -1))
-            for piece in chunks(held, MOST_TASKS):
-                reply = self.server.send(
-                    self.server.on_shared(scripts.GRACE, *fence(epoch), repr(self._lease_seconds), *piece)
-                )
-                check_known(reply, "")
+            self._renew(epoch, held, self._lease_seconds)
         self._offset = offset
+
+    def _renew(self, epoch: Epoch, leases: Sequence[bytes], seconds: float) -> None:
+        for piece in chunks(leases, MOST_TASKS):
+            grace = self.server.on_shared(scripts.GRACE, *fence(epoch), repr(seconds), *piece)
+            check_known(self.server.send(grace), "")
 
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
         """Wait for events or a change of the set of active runs since `active_runs` or the last such answer.
 
-        A run that is gone is told as a GAP.
+        A run that is gone, or of which it cannot be said whether events were missed, is told as a GAP.
         """
         deadline = time.monotonic() + seconds
         parsed = {run_id: Cursor.parse(cursor) for run_id, cursor in cursors.items()}
         while True:
             left = deadline - time.monotonic()
-            events, gone, moved = self._read_events(parsed, self._control or "0-0", left)
-            if gone:
-                lost = [RunEvent(run_id, cursors[run_id], Happening.GAP) for run_id in gone]
-                return events + lost, True
-            self._control = moved or self._control
-            if events or moved or left <= 0:
-                return events, moved is not None
+            heard = self._read_events(parsed, self._control or "0-0", left)
+            self._control = heard.control or self._control
+            lost = [RunEvent(run_id, cursors[run_id], Happening.GAP) for run_id in (*heard.gone, *heard.damaged)]
+            if heard.events or lost or heard.control or left <= 0:
+                return heard.events + lost, bool(heard.gone or heard.control)
 
     def now(self) -> float:
         """Return the server's clock in seconds since the epoch."""
@@ -197,7 +223,7 @@ class RedisScheduling(RedisReading):
     def read_durations(self) -> dict[str, tuple[float, int]]:
         """Return learned durations by function name: seconds and number of observations."""
         stored = self.server.send(("HGETALL", self.server.keys.shared("durations")))
-        return {name.decode(): tuple(json.loads(value)) for name, value in stored.items()}
+        return {as_text(name): known for name, value in stored.items() for known in readable(unpacked_duration, value)}
 
     def write_durations(self, durations: Mapping[str, tuple[float, int]]) -> None:
         """Store learned durations."""
@@ -206,12 +232,18 @@ class RedisScheduling(RedisReading):
             self.server.send(self.server.on_shared(scripts.DURATIONS, *flat))
 
 
-def _moment(text: bytes) -> float:
+def _moment(text: bytes | DamagedRun) -> float:
     """Return a time; that of a damaged record is before all others, so that whoever loads it says so."""
     try:
-        return float(text)
+        return 0.0 if isinstance(text, DamagedRun) else float(text)
     except ValueError:
         return 0.0
+
+
+def _lease(member: bytes) -> tuple[str, str] | None:
+    """Return run and batch of a lease; None of a member that is no lease."""
+    run_id, separator, batch = as_text(member).partition(" ")
+    return (run_id, batch) if separator and is_run_id(run_id) and "\ufffd" not in batch else None
 
 
 def _grouped(batches: Sequence[Batch]) -> Iterator[list[Batch]]:

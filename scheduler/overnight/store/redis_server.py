@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError, RedisError
 
-from overnight.errors import Fenced, Refused, UnknownRun
+from overnight.errors import DamagedRun, Fenced, Refused, UnknownRun
 from overnight.store.connection import address, translated
 from overnight.store.keys import Keys
 from overnight.store.records import Epoch
@@ -45,6 +45,14 @@ class Server:
 
     def send_all(self, commands: Iterable[Command]) -> list[Any]:
         """Carry out commands in order, in one round trip; Unreachable or StoreFull if any of them fails."""
+        replies = self.send_each(commands)
+        for reply in replies:
+            if isinstance(reply, DamagedRun):
+                raise reply
+        return replies
+
+    def send_each(self, commands: Iterable[Command]) -> list[Any]:
+        """Do as `send_all`, with a DamagedRun in place of the reply to a command that failed on a damaged record."""
         pending = list(commands)
         if not pending:
             return []
@@ -55,10 +63,16 @@ class Server:
                 replies = self._execute(pending)
         except (RedisError, OSError) as error:
             raise translated(error, self.address) from error
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise translated(reply, self.address) from reply
-        return replies
+        return [self._checked(reply) for reply in replies]
+
+    def _checked(self, reply: Any) -> Any:
+        if not isinstance(reply, Exception):
+            return reply
+        error = translated(reply, self.address)
+        if not isinstance(error, DamagedRun):
+            raise error from reply
+        error.__cause__ = reply
+        return error
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
         with self.client.pipeline(transaction=False) as pipeline:

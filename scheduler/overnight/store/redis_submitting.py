@@ -8,7 +8,7 @@ from typing import Any
 from overnight.core.states import TaskState
 from overnight.errors import Refused
 from overnight.store import scripts
-from overnight.store.codec import NO_DIGEST, chunks, packed_run
+from overnight.store.codec import NO_DIGEST, chunks, packed_run, unpacked_index
 from overnight.store.records import Addition, Adopted, Opened, Opening, Request, RunRecord
 from overnight.store.redis_reading import RedisReading
 from overnight.store.redis_server import Command, check_known, check_not_busy
@@ -140,7 +140,7 @@ class RedisSubmitting(RedisReading):
         cursor = None
         while cursor != 0:
             cursor, pairs = self.server.send(("HSCAN", key, cursor or 0, "COUNT", 1000))
-            found.update((int(task), int(cause)) for task, cause in pairs.items())
+            found.update((unpacked_index(task), unpacked_index(cause)) for task, cause in pairs.items())
         return found
 
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from overnight.store import scripts
-from overnight.store.codec import as_mapping, chunks, packed_report, packed_worker, unpacked_run
+from overnight.store.codec import as_mapping, chunks, of_known_form, packed_report, packed_worker, unpacked_run
 from overnight.store.records import Acceptance, Claim, ClaimRefused, CommitReply, LeaseReply, Report, WorkerRecord
 from overnight.store.redis_quarantine import RedisQuarantine
 from overnight.store.redis_server import check_known
@@ -35,6 +35,7 @@ class RedisWorking(RedisQuarantine):
         """Forget the worker."""
         self.server.send(self.server.on_shared(scripts.UNREGISTER, instance))
 
+    @of_known_form
     def claim(self, run_id: str, batch: str, instance: str, sequence: int, seconds: float) -> Claim | ClaimRefused:
         """CLAIM: take the batch under a lease of `seconds`."""
         reply = self.server.send(self.server.on_run(scripts.CLAIM, run_id, batch, instance, sequence, repr(seconds)))
@@ -43,6 +44,8 @@ class RedisWorking(RedisQuarantine):
             return ClaimRefused(reply[1].decode())
         _, meta, record, tasks, cells, entries, messages, context = reply
         packed = json.loads(record)
+        if not isinstance(packed["queue"], str):
+            raise TypeError(packed)
         return Claim(
             unpacked_run(as_mapping(meta)),
             batch,

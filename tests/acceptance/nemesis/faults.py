@@ -76,9 +76,15 @@ def worker_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
     return _freeze(arena, _living(arena, arena.cluster.workers, chance), fault.length)
 
 
-def _freeze(arena: Arena, name: str, seconds: float) -> Mend:
+def supervisor_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
+    """Its child goes on and ends its task, which another worker has ended by the time that it wakes."""
+    return _freeze(arena, _living(arena, arena.cluster.workers, chance), fault.length, alone=True)
+
+
+def _freeze(arena: Arena, name: str, seconds: float, *, alone: bool = False) -> Mend:
     arena.disturb(None if name == SERVER else name, seconds)
-    pids = [arena.cluster.processes[name].pid, *(child.pid for child in arena.cluster.family(name))]
+    family = [] if alone else [child.pid for child in arena.cluster.family(name)]
+    pids = [arena.cluster.processes[name].pid, *family]
     for pid in pids:
         send(pid, signal.SIGSTOP)
 
@@ -295,6 +301,7 @@ STRIKES: dict[str, Strike] = {
     "host killed": host_killed,
     "host off the network": host_off_the_network,
     "worker frozen": worker_frozen,
+    "supervisor frozen": supervisor_frozen,
     "scheduler killed": scheduler_killed,
     "scheduler frozen": scheduler_frozen,
     "server killed": server_killed,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import random
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,14 @@ def strike(arena: Arena, _fault: Fault, chance: random.Random) -> None:
     first, second = (arena.round.flags / flag_name(task_id) for task_id in victims)
     for task_id in victims if way is _swap else victims[:1]:
         arena.oracle.forget(task_id)
-    with suppress(FileNotFoundError):
+    try:
         if way is None:
             _plant(first, victims[0], arena.cluster.keyring, arena.canary, chance)
         else:
             way(first, second, chance)
+    except OSError as error:  # on a full disk the flag is torn by now, which will do
+        if error.errno not in (errno.ENOENT, errno.ENOSPC):
+            raise
 
 
 def _damage(first: Path, _second: Path, chance: random.Random) -> None:

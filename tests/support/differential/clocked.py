@@ -8,7 +8,9 @@ that must stand in for the clock. Lifetimes of keys go on by the server's own cl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -16,7 +18,8 @@ import redis
 from overnight.store.redis import RedisStore
 from overnight.store.redis_server import Command, Server
 from overnight.store.scripts import SCRIPTS, Script
-from tests.support.simulation.faults import HEARTBEAT, LEASE
+from tests.support.simulation.faults import LEASE
+from tests.support.simulation.server import MOVED
 
 PREFIX = "differential"
 CLOCK = f"{{{PREFIX}}}:clock"
@@ -29,12 +32,14 @@ end}}
 """
 
 
-def _clocked(script: Script) -> Script:
+def clocked(script: Script) -> Script:
+    """Return a script that reads the clock of a test."""
     text = _CLOCKED + script.text
     return Script(script.name, text, hashlib.sha1(text.encode("ascii"), usedforsecurity=False).hexdigest())
 
 
-_CLOCKED_SCRIPTS = {script.name: _clocked(script) for script in SCRIPTS}
+#: The scripts by name, as clocked stores run them.
+CLOCKED_SCRIPTS = {script.name: clocked(script) for script in SCRIPTS}
 
 
 class ClockedServer(Server):
@@ -45,10 +50,10 @@ class ClockedServer(Server):
         self._clock = clock
 
     def on_run(self, script: Script, run_id: str, *arguments: Any) -> Command:
-        return super().on_run(_CLOCKED_SCRIPTS[script.name], run_id, *arguments)
+        return super().on_run(CLOCKED_SCRIPTS[script.name], run_id, *arguments)
 
     def on_shared(self, script: Script, *arguments: Any) -> Command:
-        return super().on_shared(_CLOCKED_SCRIPTS[script.name], *arguments)
+        return super().on_shared(CLOCKED_SCRIPTS[script.name], *arguments)
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
         now = divmod(round(self._clock() * 1e6), 1_000_000)
@@ -56,14 +61,27 @@ class ClockedServer(Server):
         return [now if command == ("TIME",) else reply for command, reply in zip(commands, replies, strict=True)]
 
 
+@contextmanager
+def other_script(client: redis.Redis, name: str, right: str, wrong: str) -> Iterator[None]:
+    """Let clocked stores run a script in which one part is another."""
+    kept = CLOCKED_SCRIPTS[name]
+    assert right in kept.text, f"{name}.lua does not hold {right!r}"
+    text = kept.text.replace(right, wrong)
+    CLOCKED_SCRIPTS[name] = replace(kept, text=text, sha=client.script_load(text))
+    try:
+        yield
+    finally:
+        CLOCKED_SCRIPTS[name] = kept
+
+
 def load_scripts(client: redis.Redis) -> None:
     """Make the clocked scripts known to a server."""
-    for script in _CLOCKED_SCRIPTS.values():
+    for script in CLOCKED_SCRIPTS.values():
         client.script_load(script.text)
 
 
 def clocked_store(client: redis.Redis, clock: Callable[[], float], monotonic: Callable[[], float]) -> RedisStore:
     """Return a store on a server that knows the scripts."""
-    store = RedisStore(client, PREFIX, monotonic, lease_seconds=LEASE, heartbeat_seconds=HEARTBEAT)
+    store = RedisStore(client, PREFIX, monotonic, lease_seconds=LEASE, heartbeat_seconds=MOVED)
     store.server = ClockedServer(client, clock)
     return store

@@ -14,7 +14,7 @@ import redis
 from tests.support.differential.clocked import load_scripts
 from tests.support.differential.server import DifferentialServer
 from tests.support.servers import running_server, server_binary
-from tests.support.simulation.many import CHUNK, without_frames
+from tests.support.simulation.many import without_frames
 from tests.support.simulation.oracle import Oracle
 from tests.support.simulation.planted import planted
 from tests.support.simulation.play import Played, played
@@ -22,6 +22,8 @@ from tests.support.simulation.world import World
 
 #: How many seeds each change plays on each kind of server.
 SEEDS = 200
+#: How many seeds share a server: starting one takes as long as two of them.
+CHUNK = 25
 
 
 @contextmanager
@@ -51,18 +53,20 @@ def compared(seed: int, client: redis.Redis, *, faults: bool = True, tracing: bo
             one.close()
 
 
-def _chunk(kind: str, first: int, number: int, name: str | None) -> list[Played]:
+def _chunk(kind: str, first: int, number: int, name: str | None, *, faults: bool) -> list[Played]:
     with server_of(kind) as client, planted(name):
-        return [without_frames(compared(seed, client)) for seed in range(first, first + number)]
+        return [without_frames(compared(seed, client, faults=faults)) for seed in range(first, first + number)]
 
 
-def seeds(kind: str, first: int, number: int, name: str | None = None, *, jobs: int = 1) -> Iterator[Played]:
+def seeds(
+    kind: str, first: int, number: int, name: str | None = None, *, jobs: int = 1, faults: bool = True
+) -> Iterator[Played]:
     """Play seeds in order on a kind of server, in so many processes with a server each."""
     starts = range(first, first + number, CHUNK)
     sizes = [min(CHUNK, first + number - start) for start in starts]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         parts = zip(starts, sizes, strict=True)
-        chunks = [pool.submit(_chunk, kind, start, size, name) for start, size in parts]
+        chunks = [pool.submit(_chunk, kind, start, size, name, faults=faults) for start, size in parts]
         try:
             for chunk in chunks:
                 yield from chunk.result()

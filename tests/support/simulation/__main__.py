@@ -1,5 +1,5 @@
 """Play seeds: ``python -m tests.support.simulation --seeds N [--first S] [--jobs J] [--planted NAME]``, or one with
-``--seed S [--trace]``.
+``--seed S [--trace]``; with ``--differential redis`` or ``valkey`` on a real server beside the memory store.
 
 Prints what was played and what struck; of a failing seed its number and the broken invariant, with ``--trace`` all.
 """
@@ -12,10 +12,15 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 
+from tests.support.differential.play import compared, server_of
+from tests.support.differential.play import seeds as differential_seeds
+from tests.support.servers import KINDS
 from tests.support.simulation.many import seeds
 from tests.support.simulation.planted import PLANTED, planted
-from tests.support.simulation.play import played
+from tests.support.simulation.play import Played, played
 
 
 def main() -> int:
@@ -28,15 +33,17 @@ def main() -> int:
     parser.add_argument("--planted", choices=sorted(PLANTED))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--calm", action="store_true", help="no faults")
+    parser.add_argument("--differential", choices=KINDS, help="compare the memory store with a server of this kind")
     chosen = parser.parse_args()
-    if chosen.seed is not None:
-        return _one(chosen.seed, chosen.planted, tracing=chosen.trace, faults=not chosen.calm)
-    return _many(chosen)
+    return _one(chosen) if chosen.seed is not None else _many(chosen)
 
 
-def _one(seed: int, name: str | None, *, tracing: bool, faults: bool) -> int:
-    with planted(name):
-        one = played(seed, faults=faults, tracing=tracing)
+def _one(chosen: argparse.Namespace) -> int:
+    seed, how = chosen.seed, {"faults": not chosen.calm, "tracing": chosen.trace}
+    with ExitStack() as stack:
+        client = stack.enter_context(server_of(chosen.differential)) if chosen.differential else None
+        stack.enter_context(planted(chosen.planted))
+        one = played(seed, **how) if client is None else compared(seed, client, **how)
     for line in one.trace or ():
         print(line)
     print(f"seed {seed}: digest {one.digest}, {one.steps} steps, {one.executions} executions, {dict(one.struck)}")
@@ -45,9 +52,14 @@ def _one(seed: int, name: str | None, *, tracing: bool, faults: bool) -> int:
     return 1 if one.error is not None else 0
 
 
+def _seeds(chosen: argparse.Namespace) -> Iterator[Played]:
+    what, how = (chosen.first, chosen.seeds, chosen.planted), {"jobs": chosen.jobs, "faults": not chosen.calm}
+    return differential_seeds(chosen.differential, *what, **how) if chosen.differential else seeds(*what, **how)
+
+
 def _many(chosen: argparse.Namespace) -> int:
     began, struck, steps, failed, count = time.monotonic(), Counter[str](), 0, 0, 0
-    for one in seeds(chosen.first, chosen.seeds, chosen.planted, jobs=chosen.jobs, faults=not chosen.calm):
+    for one in _seeds(chosen):
         count += 1
         struck += one.struck
         steps += one.steps

@@ -23,8 +23,9 @@ from random import Random
 from typing import Any
 
 from overnight.config import Settings
-from overnight.launch import BLOBS, RunOptions
+from overnight.launch import BLOBS
 from overnight.messages import RunContext
+from overnight.run_key import RunOptions
 from tests.support.simulation.world import World
 
 _FILE_STEPS = ("link", "rename")

@@ -27,6 +27,8 @@ WRITING = frozenset(
         "register", "heartbeat", "unregister", "claim", "commit", "give_back",
     }
 )  # fmt: skip
+#: By more than this the clock has moved. It moves by halves of a second, which never come to this.
+MOVED = 1.1 * HEARTBEAT
 #: What a server without room refuses.
 NEEDS_ROOM = frozenset({"open_run", "put_blobs", "add_tasks", "dispatch"})
 #: How often a scheduler waits before it is looked at although it has heard nothing.
@@ -147,7 +149,7 @@ class Server:
 
 def store_on(world: World) -> MemoryStore:
     """Return a memory store on a world's clocks."""
-    return MemoryStore(world.server_clock, lambda: world.now, lease_seconds=LEASE, heartbeat_seconds=HEARTBEAT)
+    return MemoryStore(world.server_clock, lambda: world.now, lease_seconds=LEASE, heartbeat_seconds=MOVED)
 
 
 class Line:

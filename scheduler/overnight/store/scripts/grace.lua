@@ -1,4 +1,5 @@
--- GRACE: give leases one fresh term, because the server's clock was moved. A lease that has ended meanwhile stays so.
+-- GRACE: give leases one fresh term, because the server's clock was moved, or nobody can take them back. A lease that
+-- has ended meanwhile stays so.
 -- ARGV  epoch number, epoch holder, term in seconds, then the leases as 'run batch'
 -- Reply 'fenced' | 'ok'
 -- First write: `pass_when_full`.

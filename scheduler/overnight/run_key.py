@@ -1,0 +1,82 @@
+"""How a run is to be carried out, and what identifies it: a client that was killed finds its run again by its key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from overnight.chain import function_name
+from overnight.config import KEEP_SECONDS
+from overnight.errors import FAULTS_OF_OBJECTS
+from overnight.pickling import dumps
+from overnight.shared_arguments import SharedArguments
+from overnight.task import TaskDesc
+
+_FORCED = "-forced"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is to be carried out. `command` is what started it: with the graph and `force` it identifies the run.
+
+    `force`: nothing that was finished before counts, so such a run is another one than that of the same command.
+    """
+
+    name: str = ""
+    command: str = ""
+    queue: str = "default"
+    status_dir: str | None = None
+    log_dir: str | None = None
+    verbosity: int = 0
+    fail_fast: bool = False
+    fork_tasks: bool = False
+    resource_limits: Mapping[str, float] = field(default_factory=dict)
+    force: bool = False
+    keep_seconds: float = KEEP_SECONDS
+    pass_environment: Sequence[str] = ()
+    drop_environment: Sequence[str] = ()
+
+
+def graph_key(descs: Sequence[TaskDesc], options: RunOptions) -> str:
+    """Return what identifies a command and its graph: who ran what where; id, function, dependencies of each task.
+
+    A forced command has a key of its own.
+    """
+    digest = hashlib.sha256()
+    head = [os.getuid(), socket.gethostname(), str(Path.cwd()), options.command, options.status_dir, options.queue]
+    digest.update(json.dumps(head).encode("ascii"))
+    for desc in descs:
+        row = [desc.task.task_id, function_name(desc.func), [dependency.task_id for dependency in desc.deps]]
+        digest.update(json.dumps(row).encode("ascii"))
+    if options.status_dir is None:
+        _add_arguments(digest, descs)
+    return digest.hexdigest() + (_FORCED if options.force else "")
+
+
+def place_of(key: str, options: RunOptions) -> str:
+    """Return what one active run at a time may use: its status directory, or else what the command itself writes.
+
+    So a forced command and the same without force never run side by side.
+    """
+    return options.status_dir or key.removesuffix(_FORCED)
+
+
+def _add_arguments(digest: hashlib._Hash, descs: Sequence[TaskDesc]) -> None:
+    """Make the arguments part of the key: without a status directory nothing else tells two studies apart."""
+    shared = SharedArguments()
+    shared.observe(descs)
+    for desc in descs:
+        try:
+            digest.update(dumps(shared.replaced(desc.args, desc.kwargs)))
+        except FAULTS_OF_OBJECTS:  # what cannot be pickled fails as that task alone; it identifies nothing
+            digest.update(b"-")
+
+
+def same_command(one: str, other: str) -> bool:
+    """Tell whether two keys are those of one command, forced or not."""
+    return one.removesuffix(_FORCED) == other.removesuffix(_FORCED)
