@@ -11,7 +11,7 @@ from itertools import islice
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from overnight import following
 from overnight.core.actions import RunEnded
@@ -25,10 +25,12 @@ from overnight.store.memory import MemoryStore
 from overnight.store.memory_data import MemoryData
 from overnight.store.records import Request
 from overnight.transport.memory import MemoryTransport
+from tests.support.simulation.actors import SchedulerActor
 from tests.support.simulation.faults import FAULTS
 from tests.support.simulation.gremlin import REQUESTS
+from tests.support.simulation.hunt import finding, finds
 from tests.support.simulation.many import seeds
-from tests.support.simulation.planted import PLANTED, planted
+from tests.support.simulation.planted import PLANTED
 from tests.support.simulation.play import played, stage
 from tests.support.simulation.server import Line
 from tests.support.stores import Night, begin, success
@@ -110,13 +112,12 @@ def test_each_planted_bug_has_a_seed() -> None:
     assert max(FOUND_BY.values()) <= 20_000
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", FOUND_BY)
 def test_planted_bugs_are_found(name: str) -> None:
-    """The simulation sees what it is there to see: the same seed finds nothing where nothing is planted."""
-    seed = FOUND_BY[name]
-    with planted(name):
-        assert played(seed).error is not None
-    assert played(seed).error is None
+    """The simulation sees what it is there to see. After a change of the product it may be another seed that does:
+    `python -m tests.support.simulation.hunt` prints it."""
+    assert finds(name, FOUND_BY[name]) or finding(name) is not None
 
 
 class EndsBetween(MemoryStore):
@@ -183,12 +184,16 @@ def test_a_run_that_is_cancelled_before_it_holds_a_task_ends() -> None:
     check(core)
 
 
+FROZEN = st.sampled_from((1.0, 2.5, 4.0, 8.0, 12.0))
+
+
 class Machine(RuleBasedStateMachine):
     """The same world, with faults where Hypothesis wants them."""
 
     @initialize(seed=st.integers(0, 999))
     def begin(self, seed: int) -> None:
         self.stack = ExitStack()
+        self.saved: bytes | None = None
         self.play = self.stack.enter_context(stage(seed, faults=False))
         self.play.begin()
 
@@ -213,6 +218,21 @@ class Machine(RuleBasedStateMachine):
         self._strike("kill")
         self.play.world.kill(self.play.schedulers[0].actor)
 
+    @rule(number=st.integers(0, 2), seconds=FROZEN)
+    def a_worker_is_frozen(self, number: int, seconds: float) -> None:
+        self._strike("pause")
+        self.play.world.freeze(self.play.workers[number % len(self.play.workers)].actor, seconds)
+
+    @rule(seconds=FROZEN)
+    def a_scheduler_is_frozen(self, seconds: float) -> None:
+        self._strike("pause")
+        self.play.world.freeze(self.play.schedulers[-1].actor, seconds)
+
+    @rule()
+    def another_scheduler_is_started(self) -> None:
+        if len(self.play.schedulers) < 2:
+            self.play.schedulers.append(SchedulerActor(self.play, len(self.play.schedulers)))
+
     @rule()
     def a_client_dies(self) -> None:
         self._strike("kill")
@@ -232,6 +252,17 @@ class Machine(RuleBasedStateMachine):
     def the_server_forgets_all(self) -> None:
         self._strike("restart")
         self.play.server.restart(pickle.dumps((MemoryData(), MemoryTransport())))
+
+    @rule()
+    def the_server_is_saved(self) -> None:
+        self.saved = pickle.dumps((self.play.server.data, self.play.server.queues))
+
+    @precondition(lambda self: self.saved is not None)
+    @rule()
+    def the_server_falls_back(self) -> None:
+        self._strike("restart")
+        self.play.server.restart(self.saved)
+        self.saved = None
 
     @rule()
     def a_flag_is_damaged(self) -> None:
@@ -254,7 +285,7 @@ class Machine(RuleBasedStateMachine):
                 self.play.gremlin.steer(line, request)
 
         self._strike("steer")
-        self.play.world.start("people", ask)
+        self.play.strikes.append(self.play.world.start("people", ask))
 
     def teardown(self) -> None:
         with self.stack:

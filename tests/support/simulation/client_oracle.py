@@ -73,7 +73,7 @@ class ClientOracle(Evidence):
 
     def _may_fail(self, task_id: str) -> bool:
         left = self.retries[task_id]
-        if left < 0 or self.child_kills[task_id] > left or self.losses[task_id] >= 3:
+        if left < 0 or self.child_kills[task_id] + self.failures[task_id] > left or self.losses[task_id] >= 3:
             return True
         # Its input was adopted from a flag that was damaged before it ran: the same command computes both again.
         return not self.is_final and any(self._was_damaged(name) for name in self.dependencies[task_id])
@@ -95,14 +95,14 @@ class ClientOracle(Evidence):
         faults = sum(self.world.struck.values())
         for task_id, number in self.executions.items():
             allowed = 1 + self.failures[task_id] + faults
-            if self.directory is None:
-                # Each command computes all, and again what a batch computed after a member that failed.
+            if self.directory is None or self.world.struck["disk"]:
+                # Each command computes what no flag tells, and again what a batch computed after a member that failed.
                 allowed += commands + sum(self.failures.values())
             if number > allowed:
                 self._fail("I6", f"{task_id} ran {number} times, with {faults} faults")
 
     def _latest(self) -> MemoryRun:
-        return max(self._runs().values(), key=lambda run: run.record.created_at)
+        return next(reversed(self._runs().values()))
 
     def _backed(self, results: Results, run: MemoryRun, task: int) -> None:
         stored = results.stored([task]).get(task)

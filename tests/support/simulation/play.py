@@ -28,7 +28,7 @@ from tests.support.simulation.gremlin import Gremlin
 from tests.support.simulation.oracle import Oracle
 from tests.support.simulation.seams import in_place
 from tests.support.simulation.server import Line, Server
-from tests.support.simulation.world import Overrun, Violation, World
+from tests.support.simulation.world import Actor, Overrun, Violation, World
 
 STORM_TICKS = 150
 QUIET_TICKS = 900
@@ -88,6 +88,8 @@ class Play:
         self.clients: list[ClientActor] = []
         self.ended: list[ClientActor] = []
         self.gremlin = Gremlin(self)
+        #: Who asks things of runs: nobody does any more when all is quiet.
+        self.strikes: list[Actor] = []
 
     # What clients ask for.
 
@@ -126,7 +128,7 @@ class Play:
         if self.world.rates and draw.random() < 0.3:
             self.client(draw.random() ** 2 * 30.0)
         if self.world.rates:
-            self.world.start("gremlin", self.gremlin.serve)
+            self.strikes.append(self.world.start("gremlin", self.gremlin.serve))
 
     def client(self, after: float = 0.0) -> None:
         """Let a user give the command."""
@@ -166,6 +168,8 @@ class Play:
         """End all faults."""
         self.world.note(None, "quiet")
         self.world.storm = False
+        for actor in self.strikes:
+            self.world.kill(actor)
         self.server.settle_down()
 
     def _all_ended(self) -> bool:

@@ -120,6 +120,14 @@ class World:
         self._throw(actor)
         self._bury(actor)
 
+    def freeze(self, actor: Actor, seconds: float) -> None:
+        """Let an actor that is waiting take no turn for some seconds, whatever wakes it."""
+        if not actor.dead and not actor.ended:
+            self.note(actor, "frozen")
+            self.cost(actor.name, seconds)
+            self._waiting.pop(actor, None)
+            self._schedule(actor, seconds)
+
     def _bury(self, actor: Actor) -> None:
         for last in actor.on_death:
             last()
