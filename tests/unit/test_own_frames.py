@@ -46,7 +46,7 @@ def test_a_failure_without_frames_has_no_place() -> None:
 
 
 def test_a_result_that_cannot_be_pickled_has_no_place_in_the_pickler() -> None:
-    with pytest.raises(ResultNotPicklable, match=r"Return plain data, or the path of a file\.$") as raised:
+    with pytest.raises(ResultNotPicklable, match=r"return plain data, or the path of a file\.$") as raised:
         dump_result(threading.Lock(), "task")
     text = told(raised.value.with_traceback(None))
     assert "cloudpickle.py" in text
