@@ -146,5 +146,9 @@ def serve(
 
 
 def main() -> None:
-    """Run the command."""
-    command(prog_name="overnight worker")
+    """Run the command; what was typed wrongly is one sentence, as of every verb of overnight."""
+    try:
+        sys.exit(command.main(prog_name="overnight worker", standalone_mode=False))
+    except click.ClickException as error:
+        click.echo(f"overnight: {error.format_message()} 'overnight worker --help' shows what can be given.", err=True)
+        sys.exit(error.exit_code)
