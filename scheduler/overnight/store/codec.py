@@ -51,6 +51,7 @@ def unpacked_run(meta: Mapping[bytes, bytes]) -> RunRecord:
     """Return the run that a meta hash describes."""
     static = json.loads(meta[b"record"])
     added = int(meta[b"added"])
+    static = {name: static[name] for name in _STATIC if name in static}
     static["total"] = max(static["total"], added)
     ended_at = meta.get(b"ended_at")
     return RunRecord(
@@ -73,9 +74,7 @@ def as_mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def packed_batch(batch: Batch) -> str:
     """Return the JSON that claims and recovery need of a batch."""
-    return json.dumps(
-        {"queue": batch.queue, "tasks": list(batch.tasks), "look_first": batch.look_first}, separators=(",", ":")
-    )
+    return json.dumps({"queue": batch.queue, "tasks": list(batch.tasks)}, separators=(",", ":"))
 
 
 def packed_charge(charge: Charge | None) -> str:

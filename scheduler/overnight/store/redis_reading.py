@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -167,28 +167,38 @@ class RedisReading:
                 return events
 
     def _read_events(
-        self, cursors: Mapping[str, Cursor], control: str | None, seconds: float
+        self,
+        cursors: Mapping[str, Cursor],
+        control: str | None,
+        seconds: float,
+        fell_back: Callable[[str, int], bool] = lambda _run_id, _dispatched: False,
     ) -> tuple[list[RunEvent], list[str], str | None]:
         """Read the runs' streams, and the control stream after `control`, once.
 
-        Returns the events, the ids of runs that are gone, and the control stream's new position if it moved.
+        Returns the events, the ids of runs that are gone, and the control stream's new position if it moved. A run
+        whose events, or by `fell_back` whose dispatches, are fewer than they were is told as a GAP.
         """
         keys = self.server.keys
-        heads = self.server.send_all(("HGET", keys.of_run(run_id, "meta"), "sequence") for run_id in cursors)
+        names = ("sequence", "dispatched")
+        heads = self.server.send_all(("HMGET", keys.of_run(run_id, "meta"), *names) for run_id in cursors)
         numbers = dict(zip(cursors, heads, strict=True))
-        gone = [run_id for run_id, number in numbers.items() if number is None]
-        behind = [run_id for run_id in cursors if run_id not in gone and int(numbers[run_id]) < cursors[run_id].number]
+        gone = [run_id for run_id, (number, _) in numbers.items() if number is None]
+        behind = [
+            run_id
+            for run_id, (number, dispatched) in numbers.items()
+            if number is not None and (int(number) < cursors[run_id].number or fell_back(run_id, int(dispatched or 0)))
+        ]
         if gone or behind:
             return [self._rolled_back(run_id) for run_id in behind], gone, None
-        names = {keys.of_run(run_id, "events").encode(): run_id for run_id in cursors}
-        positions = {name.decode(): cursors[run_id].entry_id for name, run_id in names.items()}
+        streams = {keys.of_run(run_id, "events").encode(): run_id for run_id in cursors}
+        positions = {name.decode(): cursors[run_id].entry_id for name, run_id in streams.items()}
         if control is not None:
             positions[keys.shared("control")] = control
         events: list[RunEvent] = []
         moved = None
         for name, entries in self._read_streams(positions, seconds):
-            if name in names:
-                events += with_gaps(names[name], cursors[names[name]], entries)
+            if name in streams:
+                events += with_gaps(streams[name], cursors[streams[name]], entries)
             elif entries:
                 moved = entries[-1][0].decode()
         return events, gone, moved
