@@ -211,3 +211,24 @@ def test_a_run_whose_additions_are_lost_ends_without_them(patient: Stage) -> Non
     before.fall_back()
     patient.worker.commit("r1", first.batch, "w1", [success(0, used=NO_LINEAGE)], SECONDS)
     assert wait_until(lambda: patient.worker.run("r1").phase is RunPhase.SUCCEEDED, SECONDS)
+
+
+def test_a_batch_that_is_taken_and_never_claimed_is_compared_with_the_store(patient: Stage) -> None:
+    """ADVERSITY P1: a part of the record is gone, which no count tells."""
+    patient.worker.open_run(run_record(total=2), b"context")
+    patient.add([[]])
+    taken: list[Entry | None] = [None]
+
+    def is_taken() -> bool:
+        taken.append(patient.transport.pop("default"))
+        return taken[-1] is not None
+
+    assert wait_until(is_taken, SECONDS)
+    assert taken[-1] is not None
+    patient.client.hdel(patient.worker.server.keys.of_run("r1", "batches"), taken[-1].batch)
+
+    def is_claimed() -> bool:
+        found = patient.transport.pop("default")
+        return found is not None and isinstance(patient.worker.claim("r1", found.batch, "w1", 1, SECONDS), Claim)
+
+    assert wait_until(is_claimed, SECONDS), "the batch that nobody can claim was pushed again and again"

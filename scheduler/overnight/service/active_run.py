@@ -32,10 +32,11 @@ _GIVEN_UP = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED}
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A batch that waits on a queue, and since when."""
+    """A batch that waits on a queue, since when, and how often in a row its entry had to be pushed again."""
 
     queue: str
     since: float
+    pushes: int = 0
 
 
 class ActiveRun:

@@ -176,20 +176,36 @@ class RedisReading:
         """Read the runs' streams, and the control stream after `control`, once.
 
         Returns the events, the ids of runs that are gone, and the control stream's new position if it moved. A run
-        whose events, or by `fell_back` whose dispatches, are fewer than they were is told as a GAP.
+        whose events, or by `fell_back` whose dispatches, are fewer than they were is told as a GAP; so is one that has
+        more events than are found: where the clock fell back too, new ones have ids before those that were lost.
         """
-        keys = self.server.keys
-        names = ("sequence", "dispatched")
-        heads = self.server.send_all(("HMGET", keys.of_run(run_id, "meta"), *names) for run_id in cursors)
-        numbers = dict(zip(cursors, heads, strict=True))
-        gone = [run_id for run_id, (number, _) in numbers.items() if number is None]
+        heads = self._heads(cursors)
+        gone = [run_id for run_id in cursors if run_id not in heads]
         behind = [
             run_id
-            for run_id, (number, dispatched) in numbers.items()
-            if number is not None and (int(number) < cursors[run_id].number or fell_back(run_id, int(dispatched or 0)))
+            for run_id, (number, dispatched) in heads.items()
+            if number < cursors[run_id].number or fell_back(run_id, dispatched)
         ]
         if gone or behind:
             return [self._rolled_back(run_id) for run_id in behind], gone, None
+        events, moved = self._new_entries(cursors, control, seconds)
+        heard = {event.run_id for event in events}
+        silent = [run_id for run_id, (number, _) in heads.items() if number > cursors[run_id].number]
+        return events + [self._rolled_back(run_id) for run_id in silent if run_id not in heard], gone, moved
+
+    def _heads(self, run_ids: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Return for each run that is there the number of its latest event, and how many batches it has had."""
+        ids = list(run_ids)
+        names = [self.server.keys.of_run(run_id, "meta") for run_id in ids]
+        replies = self.server.send_all(("HMGET", name, "sequence", "dispatched") for name in names)
+        heads = zip(ids, replies, strict=True)
+        return {run_id: (int(number), int(count or 0)) for run_id, (number, count) in heads if number is not None}
+
+    def _new_entries(
+        self, cursors: Mapping[str, Cursor], control: str | None, seconds: float
+    ) -> tuple[list[RunEvent], str | None]:
+        """Return the entries after the cursors, and the control stream's new position if it moved."""
+        keys = self.server.keys
         streams = {keys.of_run(run_id, "events").encode(): run_id for run_id in cursors}
         positions = {name.decode(): cursors[run_id].entry_id for name, run_id in streams.items()}
         if control is not None:
@@ -201,7 +217,7 @@ class RedisReading:
                 events += with_gaps(streams[name], cursors[streams[name]], entries)
             elif entries:
                 moved = entries[-1][0].decode()
-        return events, gone, moved
+        return events, moved
 
     def _rolled_back(self, run_id: str) -> RunEvent:
         """Return the GAP of a run whose server lost entries that the follower has seen."""
