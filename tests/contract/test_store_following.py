@@ -218,3 +218,11 @@ def test_new_events_that_hide_before_the_lost_ones_are_a_gap(server_store: Redis
     (told,) = server_store.follow("r1", seen, 0)
     assert (told.what, told.cursor) == (Happening.GAP, f"1-1@{number + 1}")
     assert server_store.follow("r1", told.cursor, 0) == []
+
+
+def test_a_dispatch_that_is_made_once_more_is_no_fall_back(night: Night) -> None:
+    """The reply to a dispatch may come and the dispatch be sent again all the same; it is counted once."""
+    cursor = night.store.load_run("r1").cursor
+    for _ in range(3):
+        assert night.dispatch(batch_of("b", [0])) == [True]
+    assert night.store.wait({"r1": cursor}, 0)[0] == []

@@ -128,8 +128,8 @@ class RedisScheduling(RedisReading):
         accepted: list[bool] = []
         for reply in self.server.send_all(commands):
             check_known(reply[0], run_id)
-            _, total, *answers = reply
-            self._dispatched.grow(run_id, sum(answers), total)
+            _, total, new, *answers = reply
+            self._dispatched.grow(run_id, new, total)
             accepted += [bool(answer) for answer in answers]
         return accepted
 
