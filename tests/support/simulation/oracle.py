@@ -212,6 +212,9 @@ class Oracle(ClientOracle):
         self._flags[task_id] = now
         if flag is None or flag.header.state != DONE or not former or former == now:
             return
+        known = self._values.get(bytes.fromhex(former))
+        if self.server.rollbacks and known is not None and known["of"] != loads(flag.body)["of"]:
+            return  # what stood there had been invalidated, which the server has forgotten
         run = self._runs().get(flag.header.run_id or "")
         if run is None or task_id not in self._ids(run):
             return
