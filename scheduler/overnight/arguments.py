@@ -130,10 +130,19 @@ def _refuse_misplaced(task: Task, misfits: Sequence[Any]) -> None:
         misplaced = _task_within(misfit)
         if misplaced is not None:
             raise UnresolvedTask(
-                f"Task {task.task_id!r} holds {misplaced.task_id!r} inside a set, a dict key or a "
-                f"{type(misfit).__name__}, where it cannot be replaced by its result. "
-                "Pass it in a plain list, tuple or dict value."
+                f"Task {task.task_id!r} holds {misplaced.task_id!r} {_place_in(misfit)}, where it cannot be replaced "
+                "by its result. Pass it in a plain list, tuple or dict value."
             )
+
+
+def _place_in(misfit: Any) -> str:
+    """Say where a Task is: plain tuples, and what is no container, are misfits as keys alone."""
+    kind = type(misfit)
+    if kind in (set, frozenset):
+        return "inside a set"
+    if kind is tuple or not issubclass(kind, (list, tuple, dict, set, frozenset)):
+        return "in the key of a dict"
+    return f"inside a {kind.__name__}"
 
 
 def _task_within(misfit: Any) -> Task | None:

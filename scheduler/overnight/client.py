@@ -155,26 +155,24 @@ class Client:
         self._store.request(self.resolve(run), Request.RESUME)
 
     def retry(self, run: str = LAST, task_ids: tuple[str, ...] = ()) -> None:
-        """Run failed or cancelled tasks again (all of them if none is named), with what was skipped for them.
-
-        Raises Refused if none of them failed, was skipped or cancelled.
-        """
+        """Run failed or cancelled tasks again (all of them if none is named), with what was skipped for them."""
         run_id = self.resolve(run)
-        self._store.request(run_id, Request.RETRY, self.to_retry(run_id, task_ids))
+        self._store.request(run_id, Request.RETRY, self._numbers(run_id, task_ids))
 
-    def to_retry(self, run: str = LAST, task_ids: tuple[str, ...] = ()) -> list[int]:
-        """Return which of the named tasks `retry` runs again, none meaning all; Refused if it would run nothing."""
+    def check_retry(self, run: str = LAST, task_ids: tuple[str, ...] = ()) -> None:
+        """Raise Refused if `retry` would run nothing, because nothing failed, was skipped or cancelled."""
         run_id = self.resolve(run)
-        structure = self.structure(run_id) if task_ids else None
-        numbers = [structure.index(task_id) for task_id in task_ids] if structure else []
         codes = self._store.states(run_id)[::2]
-        again = [number for number in numbers or range(len(codes)) if codes[number] in _TRIED_AGAIN]
-        if not again:
+        asked = self._numbers(run_id, task_ids) or range(len(codes))
+        if not any(codes[number] in _TRIED_AGAIN for number in asked):
             named = f" of {', '.join(repr(shown(task_id)) for task_id in task_ids)}" if task_ids else ""
             raise Refused(
                 f"There is nothing to retry: nothing{named} in run {run_id} failed, was skipped or cancelled."
             )
-        return again if numbers else []
+
+    def _numbers(self, run_id: str, task_ids: tuple[str, ...]) -> list[int]:
+        structure = self.structure(run_id) if task_ids else None
+        return [structure.index(task_id) for task_id in task_ids] if structure else []
 
     def close(self) -> None:
         """Let go of the server; runs go on."""

@@ -134,10 +134,6 @@ class UnknownRunName(UnknownRun):
     exit_status = 2
 
 
-class UnreadableRun(Refused):
-    """What the server holds of a run cannot be believed by this process: its key, or its version, is another one."""
-
-
 class RunCancelled(Refused):
     """The run was cancelled from elsewhere; `run_id` names it."""
 
@@ -168,6 +164,10 @@ class BadSeal(OvernightError):
 
 class UnknownKey(BadSeal):
     """A sealed record is signed by a key that this process does not have, or not signed where it has one."""
+
+
+class UnreadableRun(Refused, BadSeal):
+    """What the server holds of a run cannot be believed by this process: its key, or its version, is another one."""
 
 
 class ForeignRecord(BadSeal):

@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
-#: Without an event for so long the state itself is read.
+#: Without an event for so long the state itself is read; as often a client compares what it has put in place.
 SILENCE_SECONDS = 5.0
 #: An event of a task beyond this is none of overnight's: nobody is to keep room for what it names.
 MOST_TASKS = 1 << 24
@@ -39,8 +39,7 @@ class Changed:
 class Follower:
     """Follows one run from its beginning. `stop` ends any waiting.
 
-    `held`: how many tasks the run has been given, once it has been put in place by whoever follows; a server that knows
-    less of it has lost it in a rollback.
+    `placed` says how many tasks its client has put in place: a server that knows fewer has lost some in a rollback.
     """
 
     def __init__(
@@ -49,15 +48,16 @@ class Follower:
         run_id: str,
         stop: threading.Event | None = None,
         *,
-        held: Callable[[], int] | None = None,
+        placed: Callable[[], int] | None = None,
     ) -> None:
         self._store = store
-        self._held = held
+        self._placed = placed
         self._run_id = run_id
         self._stop = stop or threading.Event()
         self._cursor = "0"
         self._states = bytearray()
         self._heard_at = float("-inf")
+        self._compared_at = time.monotonic()
         self._pause = 0.0
         #: What was noted and not yet yielded, should the server go away while it is being read.
         self._untold: list[tuple[int, TaskState]] = []
@@ -111,6 +111,8 @@ class Follower:
             # more tasks, or lost results, may have reopened the run.
             over = self._phase_if_over()
             self._untold += self._missed()
+        elif self._placed is not None and time.monotonic() - self._compared_at > SILENCE_SECONDS:
+            self._phase_if_over()
         if events or look_at_state:
             self._heard_at = time.monotonic()
         tasks, self._untold = self._untold, []
@@ -158,8 +160,10 @@ class Follower:
         return True
 
     def _phase_if_over(self) -> RunPhase | None:
+        """Read the run. Raises UnknownRun if it holds fewer tasks than were put in place."""
         run = self._store.run(self._run_id)
-        if self._held is not None and (run.phase is RunPhase.SUBMITTING or run.added < self._held()):
+        self._compared_at = time.monotonic()
+        if self._placed is not None and (run.phase is RunPhase.SUBMITTING or run.added < self._placed()):
             raise UnknownRun(f"The server has lost tasks that had been added to run {self._run_id}.")
         return run.phase if run.phase.is_over else None
 

@@ -15,6 +15,7 @@ _AROUND_TASKS = frozenset({"overnight.invoke", "overnight.chain", "overnight_wor
 _OWN = Path(__file__).parent
 _EXAMPLES = _OWN / "examples"
 _NOT_USERS = frozenset({"site-packages", "dist-packages"})
+_PICKLERS = frozenset({"cloudpickle.py", "pickle.py"})
 _FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<name>.+)$', re.MULTILINE)
 _HEADING = "Traceback (most recent call last):\n"
 
@@ -34,11 +35,12 @@ def place_of(traceback_text: str) -> str | None:
     """Return where a formatted traceback's exception was raised, as ``file.py:12 in function``; None without frames.
 
     The innermost frame counts that belongs neither to overnight, to the standard library nor to an installed package;
-    if there is none, the innermost that is not overnight's. Overnight's examples count as a user's.
+    if there is none, the innermost that is neither overnight's nor the pickler's. Overnight's examples are a user's.
     """
     frames = list(_FRAME.finditer(traceback_text.rpartition(_HEADING)[2]))
     users = [frame for frame in frames if _is_users(frame["file"])]
-    for frame in reversed(users or [frame for frame in frames if not _is_own(Path(frame["file"]))]):
+    others = [frame for frame in frames if not _is_own(path := Path(frame["file"])) and path.name not in _PICKLERS]
+    for frame in reversed(users or others):
         return f"{Path(frame['file']).name}:{frame['line']} in {frame['name']}"
     return None
 

@@ -95,10 +95,10 @@ def dump_result(value: Any, task_id: str, *, limit_bytes: int | None = None) -> 
     try:
         data = dumps(value)
     except FAULTS_OF_OBJECTS as error:
-        hint = "; return a list instead of a generator" if isinstance(value, Iterator) else ""
+        better = "a list instead of a generator" if isinstance(value, Iterator) else "plain data, or the path of a file"
         raise ResultNotPicklable(
             f"The result of task {shown(task_id)!r}, of type {type_name(type(value))}, cannot be sent back: "
-            f"{describe_unpicklable(value)} ({_one_line(error)}){hint}."
+            f"{describe_unpicklable(value)} ({_one_line(error)}); return {better}."
         ) from error
     if limit_bytes is not None and len(data) > limit_bytes:
         raise ResultNotPicklable(

@@ -146,7 +146,7 @@ class QueueRun:
         run_id = self._journal.run_id = launched.run.run_id
         self._own_runs.append(run_id)
         self._submission: Submission = launched.submission
-        self._follower = Follower(self._store, run_id, held=lambda: len(self._submission.tasks))
+        self._follower = Follower(self._store, run_id, placed=lambda: len(self._submission.tasks))
         self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir)
         self._watch = WorkerWatch(self._store, run_id, self._options.queue, deployment.settings)
         self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 import time
@@ -19,14 +20,15 @@ from pathlib import Path
 from overnight.errors import UsageError
 
 POLL_SECONDS = 0.01
+_logger = logging.getLogger(__name__)
 _LOCKS_UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def prepare_state_dir(path: str | os.PathLike[str]) -> Path:
     """Make the directory if it is missing, see that it is private (0700), return its absolute path.
 
-    An empty directory is made private; one that holds files and is open to others is refused with UsageError,
-    because it may serve another purpose.
+    An empty directory is made private, and that is said; one that holds files and is open to others is refused with
+    UsageError, because it may serve another purpose.
     """
     directory = Path(path).expanduser().resolve()
     try:
@@ -69,6 +71,11 @@ def _see_private(directory: Path) -> None:
             f"run `chmod 700 {directory}` or choose another --state-dir."
         )
     directory.chmod(0o700)
+    _logger.warning(
+        "The state directory %s was open to other users (mode %04o) and is private to you from now on (0700).",
+        directory,
+        stat.S_IMODE(status.st_mode),
+    )
 
 
 def try_lock(path: Path, *, shared: bool = False, create: bool = True) -> int | None:

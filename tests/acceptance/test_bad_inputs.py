@@ -41,6 +41,8 @@ REFUSED = {
         (f"{GRAPHS}:diamond", "-t", "bottm"), 2, "No task 'bottm' is in the graph; did you mean 'bottom'?"
     ),
     "an unknown option": Typed((f"{GRAPHS}:diamond", "--forse"), 2, "--force"),
+    "two tasks after one -t": Typed((f"{GRAPHS}:diamond", "-t", "left", "right"), 2, "Repeat -t for each task."),
+    "a dry run that goes on": Typed((f"{GRAPHS}:diamond", "-n", "--detach"), 2, "--dry-run runs nothing"),
     "a negative number of workers": Typed((f"{GRAPHS}:diamond", "-j", "-1"), 2, "-1 is not in the range 0<=x<=1024"),
     "a status directory that is a file": Typed(
         (f"{GRAPHS}:diamond", "-d", "a_file"), 2, "a_file cannot be used: Not a directory"

@@ -22,7 +22,9 @@ from tests.support import tasks
 from tests.support.command import ROOT
 from tests.support.graphs import ledger_graph, ledger_values
 from tests.support.ledgers import read_ledger
+from tests.support.rollback import Saved
 from tests.support.sites import SECONDS, Entries, Site, finish, killed
+from tests.support.worker_tasks import wait_for_file
 
 LARGE = 200_000
 
@@ -177,6 +179,31 @@ def _states(site: Site) -> list[TaskState]:
 def make_large(ledger: str) -> bytes:
     tasks.note(ledger, "made")
     return b"x" * LARGE
+
+
+def test_additions_that_the_server_lost_while_it_ran_are_made_again(
+    site: Site, tmp_path: Path, cache: TaskCache
+) -> None:
+    """P9, Y2: no restart shows; what had been added comes all the same, each task once."""
+    gate = tmp_path / "gate"
+    graph = TaskGraph()
+    first = graph.create_task("first", tasks.give, args=[1])
+    graph.create_task("opened", wait_for_file, args=[str(gate)])
+    results: dict[Task, Any] = {}
+    with queue_executor(site, tmp_path, cache) as executor, site.client() as connection:
+        pairs = executor.execute(graph)
+        results.update([next(pairs)])
+        assert list(results) == [first]
+        before = Saved(connection, b"scheduler", b"workers", b":rq:")
+        follows = graph.create_task("follows", tasks.give, args=[2], deps=[first])
+        graph.create_task("added", wait_for_file, args=[str(gate)], deps=[follows])
+        results.update([next(pairs)])
+        assert list(results)[1:] == [follows]
+        before.fall_back()
+        gate.touch()
+        results.update(pairs)
+    waited = {"opened": "waited", "added": "waited"}
+    assert {task.task_id: result for task, result in results.items()} == {"first": 1, "follows": 2, **waited}
 
 
 def test_a_task_added_below_a_large_result_finds_it(site: Site, tmp_path: Path, cache: TaskCache) -> None:

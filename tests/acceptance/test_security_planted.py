@@ -215,7 +215,7 @@ def test_a_worker_unpickles_nothing_planted(run: SmallScheduler, url: str, tmp_p
             run.dispatch(task)
             run.wait_ended(task)
         run.dispatch(4, 5, 6, 10)
-        run.dispatch(7, 8, 9, look_first=True)
+        run.dispatch(7, 8, 9)
         run.wait_ended()
         # H10: nobody listens on any channel, so nothing that RQ's commands could stop or shut down is reached.
         assert run.client.pubsub_channels() == []

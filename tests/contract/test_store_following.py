@@ -9,6 +9,7 @@ import pytest
 
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import UnknownRun
+from overnight.store.codec import Cursor
 from overnight.store.keys import SHARED_KEYS
 from overnight.store.records import Adopted, Happening, Request, Verdict
 from overnight.store.redis import RedisStore
@@ -200,3 +201,20 @@ def test_an_unknown_run_is_named(store: Store) -> None:
     ):
         with pytest.raises(UnknownRun, match="nope"):
             ask()
+
+
+def test_new_events_that_hide_before_the_lost_ones_are_a_gap(server_store: RedisStore) -> None:
+    """P9, P14: the server fell back, and its clock with it, so that new entries have older ids than the follower's."""
+    night = begin(server_store, 8)
+    night.start("b1", [0])
+    seen = night.cursor()
+    number = Cursor.parse(seen).number
+    client, keys = server_store.server.client, server_store.server.keys
+    events, meta = keys.of_run("r1", "events"), keys.of_run("r1", "meta")
+    client.delete(events)
+    client.xadd(events, {"n": number + 1, "w": "claimed", "b": "b2", "t": "1"}, id="1-1")
+    client.expire(events, 60)
+    client.hset(meta, "sequence", number + 1)
+    (told,) = server_store.follow("r1", seen, 0)
+    assert (told.what, told.cursor) == (Happening.GAP, f"1-1@{number + 1}")
+    assert server_store.follow("r1", told.cursor, 0) == []

@@ -12,7 +12,7 @@ from overnight.core.suspicion import EVIDENCE_SECONDS
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Claim, ClaimRefused, Happening
 from overnight.store.redis import RedisStore
-from tests.support.stores import LEASE, Clock, Night, Store, batch_of, failure, success, worker_record
+from tests.support.stores import LEASE, Clock, Night, Store, batch_of, begin, failure, success, worker_record
 
 HOUR = 3600.0
 
@@ -176,3 +176,29 @@ def test_followers_hear_that_a_process_died(night: Night) -> None:
         (0, True, False),
         (1, False, False),
     ]
+
+
+def test_rubbish_among_the_workers_keeps_none_from_claiming(server_store: RedisStore) -> None:
+    """A2: a quarantine has CLAIM read what all workers say of themselves, and anyone may have written that."""
+    night, client = begin(server_store), server_store.server.client
+    meet(server_store, "w1", "sick")
+    condemn(server_store, "sick")
+    junk = (b"", b"junk", b"1 ", b"1 {}", b"1 []", b"1 7", b'1 {"host":"a","python":7,"queues":["default"]}',
+            b'1 {"host":"a","python":"3.11","queues":7}', b'1 {"host":{},"python":"3.11","queues":[]}',
+            b'1 {"host":"a","python":"3.11","queues":[{}],"protocol":{}}')  # fmt: skip
+    for at, text in enumerate(junk):
+        client.hset("{test}:workers:records", f"junk{at}", text)
+        client.zadd("{test}:workers", {f"junk{at}": 4e9})
+    night.dispatch(batch_of("b", [0]))
+    assert server_store.barred("junk0") == []
+    assert isinstance(server_store.claim("r1", "b", "w1", 1, LEASE), Claim)
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"[]", b"7", b"{}", b'{"until":0,"evidence":{"x":"y"}}',
+                                  b'{"until":0,"evidence":[[]]}', b'{"until":"x","evidence":{}}'])  # fmt: skip
+def test_rubbish_in_the_place_of_evidence_is_none(server_store: RedisStore, junk: bytes) -> None:
+    """A2."""
+    server_store.server.client.hset("{test}:quarantine", "sick", junk)
+    server_store.server.client.hset("{test}:quarantine", "other", junk)
+    assert server_store.accuse("sick", "r1", 7, HOUR) == (1, 0.0)
+    assert server_store.quarantines() == []

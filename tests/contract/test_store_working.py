@@ -26,10 +26,10 @@ from tests.support.stores import (
 
 
 def test_a_claim_holds_all_that_the_worker_needs(night: Night) -> None:
-    batch = replace(batch_of("b", [2, 0]), look_first=True, queue="big")
+    batch = replace(batch_of("b", [2, 0]), queue="big")
     night.dispatch(batch)
     claim = night.claim("b")
-    assert (claim.batch, claim.queue, claim.look_first, claim.lease_seconds) == ("b", "big", True, LEASE)
+    assert (claim.batch, claim.queue, claim.lease_seconds) == ("b", "big", LEASE)
     assert (claim.tasks, claim.attempts) == ((2, 0), (1, 1))
     assert claim.messages == (b"message 2", b"message 0")
     assert claim.lineages == (lineage(2), lineage(0))

@@ -61,3 +61,15 @@ def test_a_queue_without_a_name_is_refused(tmp_path: Path) -> None:
         command, env={**os.environ, "OVERNIGHT_STATE_DIR": str(tmp_path)}, capture_output=True, text=True, check=False
     )
     assert (run.returncode, run.stderr) == (2, "overnight worker: A queue needs a name: -q was given an empty one.\n")
+
+
+@pytest.mark.parametrize("words", [["--isolatoin", "task"], ["--isolation", "none"], ["--tasks-per-child", "x"]])
+def test_what_was_typed_wrongly_for_a_worker_is_one_sentence(tmp_path: Path, words: list[str]) -> None:
+    command = [sys.executable, "-m", "overnight.commands", "worker", *words]
+    run = subprocess.run(
+        command, env={**os.environ, "OVERNIGHT_STATE_DIR": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    [line] = run.stderr.splitlines()
+    assert line.startswith("overnight: ")
+    assert line.endswith("'overnight worker --help' shows what can be given.")

@@ -20,6 +20,7 @@ from overnight.store.records import Acceptance, Addition, Adopted, Claim, Epoch,
 from overnight.store.redis import RedisStore
 from overnight.transport.memory import MemoryTransport
 from overnight.transport.port import Entry
+from tests.support.rollback import Saved
 from tests.support.servers import connect
 from tests.support.stores import digest_of, failure, run_record, success
 
@@ -57,13 +58,13 @@ class GatedStore(RedisStore):
 class Stage:
     """A running scheduler and what a worker sees of it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, lease_seconds: float = 1.5) -> None:
         self.client = connect(url)
         self.store = GatedStore(connect(url))
         self.worker = RedisStore(self.client, "test")
         self.transport = MemoryTransport()
         self.stop = threading.Event()
-        settings = Settings(lease_seconds=1.5, heartbeat_seconds=0.5)
+        settings = Settings(lease_seconds=lease_seconds, heartbeat_seconds=0.5)
         scheduler = Scheduler(self.store, self.transport, read_keyring(), settings, "here", self.stop)
         self.thread = threading.Thread(target=scheduler.run)
         self.thread.start()
@@ -77,13 +78,19 @@ class Stage:
         self.store.server.client.close()
 
     def add(
-        self, dependencies: Sequence[Sequence[int]], adopted: Mapping[int, Adopted] | None = None, run_id: str = "r1"
+        self,
+        dependencies: Sequence[Sequence[int]],
+        adopted: Mapping[int, Adopted] | None = None,
+        run_id: str = "r1",
+        first: int = 0,
     ) -> None:
-        """Add the tasks of a run."""
+        """Add tasks to a run, the first of which has the index `first`."""
         count = len(dependencies)
-        chunk = SpecChunk(0, [f"t{n}" for n in range(count)], ["f"], [0] * count, [list(d) for d in dependencies], {})
-        messages = dict.fromkeys(range(count), b"message")
-        self.worker.add_tasks(run_id, Addition(0, count, chunk.sealed(run_id, read_keyring()), messages, adopted or {}))
+        ids = [f"t{first + n}" for n in range(count)]
+        chunk = SpecChunk(first, ids, ["f"], [0] * count, [list(d) for d in dependencies], {})
+        messages = dict.fromkeys(range(first, first + count), b"message")
+        addition = Addition(first, count, chunk.sealed(run_id, read_keyring()), messages, adopted or {})
+        self.worker.add_tasks(run_id, addition)
         self.worker.activate(run_id)
 
     def claim(self, instance: str, seconds: float = SECONDS) -> Claim:
@@ -147,3 +154,81 @@ def test_a_run_that_is_gone_when_it_ends_does_not_end_the_scheduler(stage: Stage
     stage.add([[]], run_id="r2")
     assert stage.claim("w1").run.run_id == "r2"
     assert stage.thread.is_alive()
+
+
+@pytest.fixture
+def patient(redis_url: str) -> Iterator[Stage]:
+    """A stage whose scheduler reads nothing again for want of news while the test lasts."""
+    stage = Stage(redis_url, lease_seconds=60)
+    yield stage
+    stage.close()
+
+
+def test_a_dispatch_that_the_server_lost_while_it_ran_is_made_again(patient: Stage) -> None:
+    """ADVERSITY P9: no restart shows, and no event is missing, as a dispatch has none."""
+    patient.worker.open_run(run_record(total=2), b"context")
+    patient.add([[], [0]])
+    first = patient.claim("w1")
+    patient.store.hold()
+    patient.worker.commit("r1", first.batch, "w1", [success(0, used=NO_LINEAGE)], SECONDS)
+    before = Saved(patient.client, b"scheduler")
+    patient.store.gate.set()
+    assert wait_until(lambda: patient.transport.pop("default") is not None, SECONDS)
+    before.fall_back()
+    assert list(patient.claim("w2").tasks) == [1]
+
+
+def test_additions_that_the_server_lost_do_not_keep_the_scheduler_from_the_run(
+    patient: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ADVERSITY P9: what is added in their place has another structure."""
+    patient.worker.open_run(run_record(total=1), b"context")
+    patient.add([[]])
+    first = patient.claim("w1")
+    before = Saved(patient.client, b"scheduler")
+    patient.add([[], []], first=1)
+    assert wait_until(lambda: patient.transport.pop("default") is not None, SECONDS)
+    patient.store.hold()
+    before.fall_back()
+    patient.add([[0]], first=1)
+    patient.store.gate.set()
+    patient.worker.commit("r1", first.batch, "w1", [success(0, used=NO_LINEAGE)], SECONDS)
+    second = patient.claim("w2")
+    assert (list(second.tasks), list(second.lineages)) == ([1], [lineage_digest([digest_of("value 0")])])
+    patient.worker.commit("r1", second.batch, "w2", [success(1, used=second.lineages[0])], SECONDS)
+    assert wait_until(lambda: patient.worker.run("r1").phase is RunPhase.SUCCEEDED, SECONDS)
+    assert "is left alone" not in caplog.text
+
+
+def test_a_run_whose_additions_are_lost_ends_without_them(patient: Stage) -> None:
+    """It is the client that notices and adds them again; the scheduler serves what there is."""
+    patient.worker.open_run(run_record(total=1), b"context")
+    patient.add([[]])
+    first = patient.claim("w1")
+    before = Saved(patient.client, b"scheduler")
+    patient.add([[], []], first=1)
+    assert wait_until(lambda: patient.transport.pop("default") is not None, SECONDS)
+    before.fall_back()
+    patient.worker.commit("r1", first.batch, "w1", [success(0, used=NO_LINEAGE)], SECONDS)
+    assert wait_until(lambda: patient.worker.run("r1").phase is RunPhase.SUCCEEDED, SECONDS)
+
+
+def test_a_batch_that_is_taken_and_never_claimed_is_compared_with_the_store(patient: Stage) -> None:
+    """ADVERSITY P1: a part of the record is gone, which no count tells."""
+    patient.worker.open_run(run_record(total=2), b"context")
+    patient.add([[]])
+    taken: list[Entry | None] = [None]
+
+    def is_taken() -> bool:
+        taken.append(patient.transport.pop("default"))
+        return taken[-1] is not None
+
+    assert wait_until(is_taken, SECONDS)
+    assert taken[-1] is not None
+    patient.client.hdel(patient.worker.server.keys.of_run("r1", "batches"), taken[-1].batch)
+
+    def is_claimed() -> bool:
+        found = patient.transport.pop("default")
+        return found is not None and isinstance(patient.worker.claim("r1", found.batch, "w1", 1, SECONDS), Claim)
+
+    assert wait_until(is_claimed, SECONDS), "the batch that nobody can claim was pushed again and again"

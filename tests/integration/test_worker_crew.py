@@ -18,7 +18,7 @@ crew = Crew(1, [])
 crew._command = [sys.executable, "-c", sys.argv[1]]
 sys.exit(crew.run())
 """
-WORKS = "import os, sys; os.write(int(sys.argv[sys.argv.index('--word') + 1]), b'w'); "
+WORKS = "from overnight_worker.first_word import say_it_works, take_word; take_word(); say_it_works(); "
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 #: Dies at its start twice, works before its third death, and dies at its start from then on.
 IN_TURNS = (

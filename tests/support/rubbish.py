@@ -115,7 +115,13 @@ def of_shared() -> Iterator[Damage]:
         yield from (Damage("leases", "member", member, score) for score in (float("-inf"), 0.0, 4e9))
         yield from (Damage(name, "member", member, score) for name in ("runs", "workers") for score in (0.0, 4e9))
         yield Damage("runs:active", "set member", value=member)
-    for name in ("workers:records", "durations"):
+    evidence = (
+        b'{"until":0,"evidence":{"x":"y"}}',
+        b'{"until":0,"evidence":[[]]}',
+        b'{"until":4e9,"evidence":{"x":1}}',
+    )
+    yield from (Damage("quarantine", "field", b"form%d" % at, value) for at, value in enumerate(evidence))
+    for name in ("workers:records", "durations", "quarantine"):
         yield from (Damage(name, "field", b"junk%d" % at, value) for at, value in enumerate(VALUES))
     yield from (Damage("workers", "member", b"junk%d" % at, 4e9) for at in range(len(VALUES)))
     for at, value in enumerate((b"1 {}", b"1 []", b"1 7", b'1 {"queues":7}', b"nan {}")):

@@ -145,12 +145,12 @@ class SmallScheduler:
         assert isinstance(taken, Epoch)
         return taken
 
-    def dispatch(self, *tasks: int, queue: str = "default", look_first: bool = False, push: bool = True) -> str:
+    def dispatch(self, *tasks: int, queue: str = "default", push: bool = True) -> str:
         """Dispatch one batch and push its entry; return its id."""
         batch = secrets.token_hex(16)
         attempts = [self._attempts.get(task, 0) + 1 for task in tasks]
         lineages = [self._lineage(task, tasks) for task in tasks]
-        dispatched = Batch(batch, queue, tasks, attempts, lineages, look_first)
+        dispatched = Batch(batch, queue, tasks, attempts, lineages)
         assert self.store.dispatch(self.epoch(), self.run_id, [dispatched]) == [True]
         self._attempts.update(zip(tasks, attempts, strict=True))
         if push:

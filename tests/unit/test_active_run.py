@@ -8,6 +8,7 @@ from overnight.core.actions import RunEnded
 from overnight.core.events import CancelRequested
 from overnight.core.run_state import RunState
 from overnight.core.states import RunPhase
+from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.service.active_run import HOLD_SECONDS, MOST_RETURNS, ActiveRun
 from overnight.service.learned import LearnedDurations
@@ -41,7 +42,7 @@ def test_batches_that_come_back_now_and_then_hold_nothing_back() -> None:
 def test_an_end_that_was_announced_among_dropped_actions_still_ends_the_run() -> None:
     """P11: the run was read again before what the core had said was carried out."""
     run = active_run()
-    run.add(SpecChunk(0, ["a"], ["f"], [0], [[]]))
+    run.add(SpecChunk(0, ["a"], ["f"], [0], [[]]).sealed(run.run_id, Keyring()), Keyring())
     announced = run.core.handle(CancelRequested())
     assert RunEnded(RunPhase.CANCELLED) in announced
 

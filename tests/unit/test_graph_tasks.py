@@ -224,3 +224,22 @@ def test_a_text_in_place_of_a_list_is_refused(field: str) -> None:
     for create in (make_task, TaskGraph().create_task):
         with pytest.raises(TypeError, match=field):
             create("a", len, **given)
+
+
+@pytest.mark.parametrize(
+    ("argument", "place"),
+    [
+        ({B}, "inside a set"),
+        (frozenset({B}), "inside a set"),
+        ({B: 1}, "in the key of a dict"),
+        ({(1, B): 1}, "in the key of a dict"),
+        (Pair([B], 2), "inside a Pair"),
+        (OrderedDict(k=B), "inside a OrderedDict"),
+    ],
+)
+def test_where_a_task_cannot_be_replaced_is_said(argument: object, place: str) -> None:
+    """G8."""
+    with pytest.raises(
+        UnresolvedTask, match=f"Task 'user' holds 'b' {place}, where it cannot be replaced by its result"
+    ):
+        resolve_arguments((Task("user"), [argument], {}), {})

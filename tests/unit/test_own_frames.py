@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 import traceback
 
+import pytest
+
 from overnight.chain import chain_tasks
-from overnight.errors import TaskNotPicklable
+from overnight.errors import ResultNotPicklable, TaskNotPicklable
 from overnight.graph import TaskGraph
 from overnight.invoke import invoke
 from overnight.own_frames import place_of
+from overnight.pickling import dump_result
 from overnight.submission import raise_unsendable
 
 
@@ -39,6 +43,14 @@ def test_of_chained_exceptions_the_one_that_was_raised_last_is_placed() -> None:
 
 def test_a_failure_without_frames_has_no_place() -> None:
     assert place_of("ValueError: returned\n") is None
+
+
+def test_a_result_that_cannot_be_pickled_has_no_place_in_the_pickler() -> None:
+    with pytest.raises(ResultNotPicklable, match=r"return plain data, or the path of a file\.$") as raised:
+        dump_result(threading.Lock(), "task")
+    text = told(raised.value.with_traceback(None))
+    assert "cloudpickle.py" in text
+    assert place_of(text) is None
 
 
 def test_the_frames_of_a_chain_and_of_a_time_limit_are_left_out() -> None:

@@ -235,3 +235,15 @@ def test_what_stands_in_place_of_a_spool_file_is_neither_followed_nor_waited_for
     assert len(list(directory.glob("*.damaged"))) == 4
     assert elsewhere.exists()
     spool.close()
+
+
+def test_a_state_directory_that_is_made_private_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """H7."""
+    place = tmp_path / "open"
+    place.mkdir(mode=0o755)
+    place.chmod(0o755)
+    for _ in range(2):
+        prepare_state_dir(place)
+    assert [message for message in caplog.messages if str(place) in message] == [
+        f"The state directory {place} was open to other users (mode 0755) and is private to you from now on (0700)."
+    ]

@@ -14,6 +14,7 @@ from overnight.fleet_files import fleet_files
 from overnight.keyring import KEY_VARIABLE, read_keyring
 from overnight.queue_executor import QueueExecutor
 from overnight.store.connection import connect, hidden
+from tests.support.command import Desk
 from tests.support.servers import free_port
 
 CANARY = "c4n4ry"
@@ -80,3 +81,9 @@ def test_no_refusal_of_a_key_shows_it(line: str, tmp_path: Path) -> None:
         read_keyring({KEY_VARIABLE: line})
     assert line not in str(told.value)
     assert CANARY not in str(told.value)
+
+
+def test_a_port_that_is_no_number_is_named_and_not_taken_for_a_shown_password(tmp_path: Path) -> None:
+    found = Desk(tmp_path).run("status", "-u", "redis://127.0.0.1:abc")
+    assert found.status == 2
+    assert "its port is not a number" in found.sentence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,6 +143,29 @@ def test_a_graph_that_cannot_be_made_is_no_usage_error(write: WriteModule) -> No
     with pytest.raises(GraphError, match=r"'task 0'.*\(flow_twice.py, line 15\)") as raised:
         ids("flow_twice:twice")
     assert raised.value.exit_status == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("graph.create_task('a', answer, args=[], retries=-1)", "retries must be 0 or more, not -1"),
+        ("graph.create_task('a', answer)", "missing 1 required keyword-only argument: 'args'"),
+        ("graph.create_task('a', answer, args=[], retry=1)", "unexpected keyword argument 'retry'"),
+        ("graph.create_task(3, answer, args=[])", "A task id must be a str, not int: 3"),
+    ],
+)
+def test_what_no_graph_can_be_made_of_is_told_with_the_authors_line(write: WriteModule, call: str, told: str) -> None:
+    """Exit status 3, also where Python itself refuses the call."""
+    name = f"flow_call_{len(call)}"
+    write(f"{name}.py", ONE_TASK + f"\ndef wrong():\n    graph = build()\n    {call}\n")
+    with pytest.raises(GraphError, match=rf"{re.escape(told)}.*\({name}\.py, line 15\)") as raised:
+        ids(f"{name}:wrong")
+    assert raised.value.exit_status == 3
+
+
+def test_a_type_error_of_the_targets_own_code_is_a_failure_of_the_target(write: WriteModule) -> None:
+    write("flow_own.py", "def build():\n    return len(3)\n")
+    assert fault("flow_own:build").startswith("flow_own:build failed: TypeError: ")
 
 
 @pytest.mark.parametrize("name", ["random.py", "json.py"])

@@ -24,7 +24,7 @@ def pair() -> ClaimedBatch:
     first = Member(0, 0, 2, b"", TaskFacts("a", "f", "", (), (), (), ()), b"")
     second = Member(1, 1, 2, b"", TaskFacts("b", "f", "", (0,), ("a",), (0,), ()), b"")
     first.stage, first.ended = Stage.ENDED, Ended(b"x", digest=digest(b"x"))
-    claim = Claim(RUN, "batch", "default", (0, 1), (2, 2), (b"", b""), (b"", b""), b"", False, 15.0)
+    claim = Claim(RUN, "batch", "default", (0, 1), (2, 2), (b"", b""), (b"", b""), b"", 15.0)
     return ClaimedBatch(claim, [first, second])
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from overnight.slots import how_it_ended
+from overnight_worker.first_word import WORD_VARIABLE
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -46,7 +47,9 @@ class _Place:
         self.word, theirs = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             # Of its own group, so that Ctrl-C on a terminal reaches it once, through this process.
-            self.process = subprocess.Popen([*command, "--word", str(theirs)], pass_fds=(theirs,), process_group=0)
+            self.process = subprocess.Popen(
+                command, pass_fds=(theirs,), env={**os.environ, WORD_VARIABLE: str(theirs)}, process_group=0
+            )
         finally:
             os.close(theirs)
 

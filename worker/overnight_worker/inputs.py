@@ -6,6 +6,7 @@ from batch to batch. A result that lies elsewhere is read from there and must ha
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
@@ -42,16 +43,17 @@ class Inputs:
                 batch.drop_dependants(member.position)
 
     def look_first(self, batch: ClaimedBatch, status_dir: str | None) -> list[Member]:
-        """Return the members for which a valid flag of the same lineage stands; they have ended."""
+        """Return the members for which a valid flag of the same run and lineage stands; they have ended.
+
+        Each is looked for: a server that was rolled back hands out a finished task as if for the first time.
+        """
         if status_dir is None:
             return []
         found = []
         for member in batch.open_members():
-            if member.attempt <= 1 and not batch.claim.look_first:
-                continue
-            if any(inner.ended is None for inner in batch.inner(member)):
-                continue
             path = f"{status_dir.rstrip('/')}/{flag_name(member.facts.task_id)}"
+            if not os.path.lexists(path) or any(inner.ended is None for inner in batch.inner(member)):
+                continue
             flag = existing_valid(path, member.facts.task_id, batch.run_id, batch.lineage(member), self._post.keyring)
             if flag is not None:
                 member.ended = Ended(flag.body, digest=bytes.fromhex(flag.header.body_sha256), kept=f"flag:{path}")

@@ -21,6 +21,7 @@ from overnight.transport.port import Entry, Transport
 from overnight.wire import PROTOCOL, PYTHON_MINOR
 from overnight_worker.batch import ClaimedBatch, Member, Stage
 from overnight_worker.delivery import Delivery
+from overnight_worker.first_word import say_it_works
 from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.inputs import Inputs
 from overnight_worker.nursery import Nursery
@@ -80,7 +81,7 @@ class Foreman:
             return
         claim = self._claim(entry)
         if claim is not None:
-            self._post.say_it_works()
+            say_it_works()
             self._work_on(claim, known.context, known.reporter)
 
     def _claim(self, entry: Entry) -> Claim | None:

@@ -23,6 +23,7 @@ from overnight.store.redis import RedisStore
 from overnight.store.server_check import reach, require_key
 from overnight.transport.rq import RqTransport, load_rq
 from overnight_worker.crew import Crew
+from overnight_worker.first_word import take_word
 from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.job import Foreman
 from overnight_worker.kinship import adopt_orphans, end_with_parent
@@ -55,7 +56,6 @@ _logger = logging.getLogger("overnight.worker")
     help="Processes at once above which a task is killed.",
 )
 @click.option("--member-of", type=int, hidden=True)
-@click.option("--word", type=int, hidden=True)
 def command(
     jobs: int,
     queues: tuple[str, ...],
@@ -67,10 +67,10 @@ def command(
     memory_limit: int | None,
     process_limit: int,
     member_of: int | None,
-    word: int | None,
 ) -> None:
     """Run tasks from queues until SIGTERM: then finish or give back what was taken, and stop."""
     hold_slot()
+    take_word()
     conceal_secrets()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
@@ -81,8 +81,6 @@ def command(
             sys.exit(Crew(jobs, sys.argv[1:]).run())
         if member_of is not None:
             end_with_parent(member_of)
-        if word is not None:
-            os.set_inheritable(word, False)  # noqa: FBT003 - the function takes no keyword
         settings = read_settings().with_values(redis_url=redis_url, state_dir=state_dir)
         with kept_server(settings) as url:
             serve(
@@ -94,7 +92,6 @@ def command(
                 tasks_per_child=tasks_per_child,
                 memory_limit_bytes=None if memory_limit is None else memory_limit * 1_000_000,
                 process_limit=process_limit,
-                word=word,
             )
     except OvernightError as error:
         click.echo(f"overnight worker: {error}", err=True)
@@ -111,9 +108,8 @@ def serve(
     tasks_per_child: int = 100_000,
     memory_limit_bytes: int | None = None,
     process_limit: int = PROCESS_LIMIT,
-    word: int | None = None,
 ) -> None:
-    """Run one supervisor in this process until a signal stops it; say on the pipe `word` that it has taken a batch."""
+    """Run one supervisor in this process until a signal stops it."""
     keyring = read_keyring()
     require_key(url, keyring)
     client, report = reach(url, settings)
@@ -135,7 +131,6 @@ def serve(
         tasks_per_child=tasks_per_child,
         memory_limit_bytes=memory_limit_bytes,
         process_limit=process_limit,
-        word=word,
     )
     heartbeat = Heartbeat(post)
     spool = Spool(settings.state_dir / "spool", post.instance, keyring)
@@ -146,5 +141,9 @@ def serve(
 
 
 def main() -> None:
-    """Run the command."""
-    command(prog_name="overnight worker")
+    """Run the command; what was typed wrongly is one sentence, as of every verb of overnight."""
+    try:
+        sys.exit(command.main(prog_name="overnight worker", standalone_mode=False))
+    except click.ClickException as error:
+        click.echo(f"overnight: {error.format_message()} 'overnight worker --help' shows what can be given.", err=True)
+        sys.exit(error.exit_code)

@@ -7,7 +7,6 @@ import platform
 import secrets
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -80,20 +79,11 @@ class Post:
     tasks_per_child: int = 100_000
     memory_limit_bytes: int | None = None
     process_limit: int = PROCESS_LIMIT
-    word: int | None = None
 
     @property
     def host(self) -> str:
         """What this worker calls its host."""
         return self.settings.host_name
-
-    def say_it_works(self) -> None:
-        """Tell the parent of several supervisors, if there is one, that this one has taken a batch."""
-        if self.word is not None:
-            with suppress(BrokenPipeError):
-                os.write(self.word, b"w")
-            os.close(self.word)
-            self.word = None
 
     @property
     def drain_seconds_left(self) -> float:

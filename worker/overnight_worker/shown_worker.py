@@ -77,9 +77,14 @@ class ShownWorker(BaseWorker):
             sent.hset(self.key, mapping=self.serialize() | {"last_heartbeat": utcformat(self.last_heartbeat)})
             sent.expire(self.key, SHOWN_SECONDS * 2)
             sent.sadd(self.redis_workers_keys, self.key)
-            for shared in (self.redis_workers_keys, Queue.redis_queues_keys, *self._worker_lists):
+            for shared in (self.redis_workers_keys, Queue.redis_queues_keys, *self._worker_lists, *self._taken_lists):
                 sent.expire(shared, UNTOUCHED_SECONDS)
             sent.execute()
+
+    @property
+    def _taken_lists(self) -> list[str]:
+        """The lists that hold what a worker has taken and not yet forgotten; one that is killed there leaves it."""
+        return [queue.intermediate_queue_key for queue in self.queues]
 
     @property
     def _worker_lists(self) -> list[str]:

@@ -102,7 +102,9 @@ def _with_help(error: click.ClickException) -> str:
     if not isinstance(error, click.UsageError):
         return error.format_message()
     path = error.ctx.command_path if error.ctx else "overnight"
-    return f"{error.format_message()} '{path} --help' shows what can be given."
+    is_left_over = "unexpected extra argument" in error.format_message()
+    repeat = " Repeat -t for each task." if is_left_over and error.ctx and error.ctx.params.get("task_ids") else ""
+    return f"{error.format_message()}{repeat} '{path} --help' shows what can be given."
 
 
 def _told(sentence: str, status: int) -> int:

@@ -69,9 +69,10 @@ def settings_of(redis_url: str | None, state_dir: str | None) -> Settings:
 
 
 def _holds_password(url: str) -> bool:
+    """Tell whether a password is shown; what stands where a port should be is hidden too, and most likely is none."""
     from overnight.store.connection import hidden
 
-    return hidden(url) != url
+    return hidden(url) != url and ("@" in url or "?" in url)
 
 
 def open_to_read(settings: Settings) -> Deployment:

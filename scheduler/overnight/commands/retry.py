@@ -34,7 +34,7 @@ def command(*, run: str, task_ids: Sequence[str], redis_url: str | None, state_d
         record = found_run(client, run)
         for task_id in task_ids:
             index_of(client, record.run_id, task_id)
-        client.to_retry(record.run_id, tuple(task_ids))
+        client.check_retry(record.run_id, tuple(task_ids))
     # On an embedded server the local workers have ended with the run: this brings them back.
     deployment = Deployment(settings, queue=record.queue)
     try:

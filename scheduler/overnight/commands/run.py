@@ -79,6 +79,8 @@ def command(
     as finished, and is not older than its inputs, does not run again. If this command dies the run goes on; the same
     command attaches to it.
     """
+    if dry_run and detach:
+        raise click.UsageError("--dry-run runs nothing, --detach leaves something running: give one of them.")
     settings = settings_of(redis_url, state_dir)
     return start(request_of(target, parameters, options), settings, as_json=as_json, dry_run=dry_run, detach=detach)
 

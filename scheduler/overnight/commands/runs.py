@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 from overnight.commands.options import json_option, open_to_read, server_options, settings_of, verb
+
+if TYPE_CHECKING:
+    from overnight.store.records import RunRecord
 
 
 @verb("runs", "overnight runs")
@@ -21,21 +25,7 @@ def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> N
     with open_to_read(settings) as deployment:
         runs, now = Client.of(deployment).runs(), deployment.store.now()
     if as_json:
-        facts = [
-            {
-                "run": run.run_id,
-                "name": run.name,
-                "phase": run.phase.value,
-                "paused": run.paused,
-                "total": run.total,
-                "created_at": run.created_at,
-                "ended_at": run.ended_at,
-                "owner": run.owner,
-                "command": run.command,
-            }
-            for run in runs
-        ]
-        say(json.dumps(facts))
+        say(json.dumps([_facts(run) for run in runs]))
         return
     if not runs:
         say(f"There are no runs. Start one: {hint(settings, 'run', 'TARGET')}")
@@ -52,3 +42,18 @@ def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> N
         for run in runs
     ]
     table(["RUN", "PHASE", "TASKS", "STARTED", "TOOK", "NAME"], rows)
+
+
+def _facts(run: RunRecord) -> dict[str, Any]:
+    return {
+        "run": run.run_id,
+        "name": run.name,
+        "phase": run.phase.value,
+        "paused": run.paused,
+        "note": run.note,
+        "total": run.total,
+        "created_at": run.created_at,
+        "ended_at": run.ended_at,
+        "owner": run.owner,
+        "command": run.command,
+    }

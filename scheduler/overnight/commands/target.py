@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from overnight.naming import shown
 
 _FORMS = "package.module:callable or path/to/file.py:callable"
 _OWN = str(Path(__file__).parents[1])
+_OF_A_SIGNATURE = re.compile(r"TaskGraph\.\w+\(\) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def build_graph(target: Target, given: Sequence[str] = ()) -> TaskGraph:
     except (OvernightError, Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # the target's own code may raise anything
+        if _is_of_the_graph(error):
+            raise GraphError(f"{target} makes no valid graph: {_described(error)}.") from error
         raise UsageError(f"{target} failed: {_described(error)}.") from error
     if not isinstance(graph, TaskGraph):
         raise UsageError(f"{target} returned {_article(type(graph).__name__)}; a target returns a TaskGraph.")
@@ -166,6 +170,14 @@ def _callable(target: Target, module: ModuleType) -> Callable[..., Any]:
     return function
 
 
+def _is_of_the_graph(error: BaseException) -> bool:
+    """Tell whether a method that makes a graph refused what it was given: by its signature, or in its own code."""
+    if not isinstance(error, TypeError):
+        return False
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return last.filename.startswith(_OWN) or _OF_A_SIGNATURE.match(str(error)) is not None
+
+
 def _described(error: BaseException) -> str:
     """Return type, message and place of an exception of the target's own code, in one line."""
     text = str(error.code) if isinstance(error, SystemExit) else error_text(error).message
@@ -179,7 +191,7 @@ def _described(error: BaseException) -> str:
 def _told_at(error: BaseException) -> str:
     """Return file and line of the last frame that is neither the import system's nor overnight's own."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    foreign = [frame for frame in frames if not frame.filename.startswith(_OWN)]
+    foreign = [frame for frame in frames if not frame.filename.startswith((_OWN, "<"))]
     last = (foreign or frames)[-1]
     return _place(last.filename, last.lineno)
 

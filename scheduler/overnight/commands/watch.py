@@ -56,9 +56,8 @@ class Watch:
         self._display = display
         self._interrupts = interrupts
         self._steers = steers
-        self._follower = Follower(
-            self._store, run.run_id, interrupts.wake, held=(lambda: run.added) if steers else None
-        )
+        placed = (lambda: len(task_ids)) if steers else None
+        self._follower = Follower(self._store, run.run_id, interrupts.wake, placed=placed)
         self._lacks = WorkerWatch(self._store, run.run_id, run.queue, deployment.settings, run.python)
         self._pace = Pace()
         #: Since when each running task runs, by this host's monotonic clock: as its worker says, else as heard.

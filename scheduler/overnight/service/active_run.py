@@ -16,6 +16,7 @@ from overnight.core.events import NewTask, TaskRules, TasksAdded, TasksAdopted
 from overnight.core.run_state import RunState
 from overnight.core.states import RunPhase, TaskState
 from overnight.core.suspicion import Suspicions
+from overnight.keyring import Keyring
 from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
 from overnight.service.learned import LearnedDurations
@@ -31,10 +32,11 @@ _GIVEN_UP = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED}
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A batch that waits on a queue, and since when."""
+    """A batch that waits on a queue, since when, and how often in a row its entry had to be pushed again."""
 
     queue: str
     since: float
+    pushes: int = 0
 
 
 class ActiveRun:
@@ -50,13 +52,13 @@ class ActiveRun:
         self.cursor = "0"
         self.over: RunPhase | None = None
         self.moved_at = 0.0
-        self.look_first = record.look_first
         self.held_until = 0.0
         self._returned_at: deque[float] = deque(maxlen=MOST_RETURNS)
         self.queues: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
         self.suspicions = Suspicions()
         self._learned = learned
+        self._chunks: list[int] = []
         self._dependencies: list[array[int]] = []
         self._digests = bytearray()
         self._rules: dict[TaskRules, TaskRules] = {}
@@ -83,10 +85,12 @@ class ActiveRun:
         self.held_until = now + HOLD_SECONDS
         return True
 
-    def add(self, chunk: SpecChunk) -> list[Action]:
-        """Add the tasks of a chunk; one that is known already changes nothing."""
+    def add(self, sealed: bytes, keyring: Keyring) -> list[Action]:
+        """Add the tasks of a sealed chunk; one that is known already changes nothing. Raises BadSeal."""
+        chunk = SpecChunk.opened(sealed, self.run_id, keyring)
         if chunk.first != self.known:
             return []
+        self._chunks.append(hash(sealed))
         numbers = [self._learned.number(name) for name in chunk.functions]
         self.core.durations.load(self._learned.of(numbers))
         tasks = []
@@ -96,6 +100,13 @@ class ActiveRun:
             self._dependencies.append(array("I", dependencies) if dependencies else _NO_DEPENDENCIES)
         self._digests.extend(bytes(DIGEST_BYTES * len(tasks)))
         return self.core.handle(TasksAdded(chunk.first, tasks))
+
+    def was_made_from(self, specs: Sequence[bytes]) -> bool:
+        """Tell whether these chunks begin with those that this run was made from.
+
+        If not, the server fell back and lost additions, in whose place there may be others.
+        """
+        return [hash(sealed) for sealed in specs[: len(self._chunks)]] == self._chunks
 
     def adopt(self, tasks: Sequence[int], digests: Sequence[bytes]) -> list[Action]:
         """Take over tasks that were finished when they were added, with the digests of their results."""
@@ -147,4 +158,4 @@ class ActiveRun:
         for task in tasks:
             lineages.append(self.lineage(task, before))
             before.add(task)
-        return Batch(batch, queue, tasks, attempts, lineages, self.look_first)
+        return Batch(batch, queue, tasks, attempts, lineages)

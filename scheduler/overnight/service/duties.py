@@ -25,6 +25,8 @@ _logger = logging.getLogger("overnight.scheduler")
 WORKERS_SECONDS = 2.0
 #: How long a batch may be queued before its queue entry is looked for.
 ENTRY_PATIENCE = 2.0
+#: A batch whose entry was lost so often in a row may not be what the store holds: the run is read again.
+PUSHES_UNTIL_READ = 2
 DURATIONS_SECONDS = 30.0
 
 
@@ -63,18 +65,17 @@ class Duties:
         self._held_until = 0.0
 
     def due(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
-        """Do what is due; return the runs that stood still for longer than a lease and are to be read again."""
+        """Do what is due; return the runs that are to be read again: they, or a batch of theirs, stood still."""
         if self._renew.passed(now):
             self._keep_epoch()
         if runs and self._reap.passed(now):
             self._reap_leases()
         if runs and self._look_for_workers.passed(now):
             self._meet_workers()
-        if runs and self._look_for_entries.passed(now):
-            self._push_lost_entries(runs, now)
+        stuck = self._push_lost_entries(runs, now) if runs and self._look_for_entries.passed(now) else []
         if runs and self._save_durations.passed(now):
             self._save(runs)
-        return self._still(runs, now)
+        return list(dict.fromkeys(stuck + self._still(runs, now)))
 
     def seconds_to_wait(self, now: float, most: float) -> float:
         """Return how long the loop may wait for events."""
@@ -144,11 +145,17 @@ class Duties:
         if before != now:
             _logger.info("workers: %d (%d new, %d gone)", len(now), len(now - before), len(before - now))
 
-    def _push_lost_entries(self, runs: Mapping[str, ActiveRun], now: float) -> None:
+    def _push_lost_entries(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
+        """Push entries again that are on no queue; return the runs with a batch that is taken and never claimed."""
+        stuck = []
         for run in runs.values():
             pushed = self._performer.push_again(run, now, ENTRY_PATIENCE)
             if pushed:
                 _logger.info("run %s: %d queue entries were lost and pushed again", run.run_id, pushed)
+            if any(waiting.pushes >= PUSHES_UNTIL_READ for waiting in run.waiting.values()):
+                _logger.info("run %s: a batch is taken from its queue and never claimed, reading again", run.run_id)
+                stuck.append(run.run_id)
+        return stuck
 
     def _save(self, runs: Mapping[str, ActiveRun]) -> None:
         for run in runs.values():

@@ -18,7 +18,6 @@ from overnight.core.actions import Action
 from overnight.core.events import SlotsOffered, Woken
 from overnight.errors import Fenced, StoreFull, UnknownRun, Unreachable
 from overnight.keyring import Keyring
-from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun
 from overnight.service.duties import Duties
 from overnight.service.identity import is_provably_dead
@@ -108,7 +107,7 @@ class Scheduler:
         self._learned.take(self._store.read_durations())
         self._runs.clear()
         self._duties = duties = Duties(self._store, performer, self._settings, self._learned)
-        self._meet_new_runs(performer, inherited=True)
+        self._meet_new_runs(performer)
         while not self._stop.is_set():
             self._tick(performer, duties)
         failpoints.reach("scheduler.before_exit")
@@ -176,7 +175,7 @@ class Scheduler:
         run.over = None
         actions: list[Action] = []
         for sealed in self._store.read_specs(run.run_id, run.known):
-            actions += run.add(SpecChunk.opened(sealed, run.run_id, self._keyring))
+            actions += run.add(sealed, self._keyring)
         if entry.tasks:
             actions += run.adopt(entry.tasks, self._store.read_digests(run.run_id, entry.tasks))
         return actions
@@ -243,37 +242,32 @@ class Scheduler:
                 self._learned.learn(run.core.durations.export())
                 self._store.write_durations(self._learned.given())
 
-    def _meet_new_runs(self, performer: Performer, *, inherited: bool = False) -> None:
-        """Take over every active run that is not in memory yet; forget those that are over.
-
-        Of an `inherited` run this instance does not know whether the server lost part of it: workers look for flags.
-        """
+    def _meet_new_runs(self, performer: Performer) -> None:
+        """Take over every active run that is not in memory yet; forget those that are over."""
         active = self._store.active_runs()
         for run_id in [run_id for run_id in self._runs if run_id not in set(active)]:
             self._forget(run_id, "it is over")
         self._left_alone.keep(set(active))
         for run_id in active:
             if run_id not in self._runs and not self._left_alone.holds(run_id, self._now()):
-                self._read_again(performer, run_id, inherited=inherited)
+                self._read_again(performer, run_id)
 
-    def _read_again(self, performer: Performer, run_id: str, *, inherited: bool = False) -> None:
+    def _read_again(self, performer: Performer, run_id: str) -> None:
         """Read the run's stored truth and carry out what is due; also the way a run is met first."""
         try:
             snapshot = self._store.load_run(run_id)
             failpoints.reach("scheduler.after_state_read")
             run = self._runs.get(run_id)
-            fell_back = run is not None and run.known > snapshot.run.added
-            if run is None or fell_back:  # of the tasks in memory the server has lost some: they come once more
+            if run is not None and not run.was_made_from(snapshot.specs):
+                _logger.warning("run %s: the server has lost tasks that had been added", run_id)
+                run = None
+            if run is None:
                 run, actions = take_over(snapshot, self._keyring, self._learned, self._now())
-                was_dispatched = any(snapshot.states[1::2])  # an ended run that came back, or one that fell back
-                run.look_first = inherited or fell_back or run.record.look_first or was_dispatched
                 self._runs[run_id] = run
                 _logger.info("run %s (%s): %d tasks", run_id, run.record.name, run.known)
             else:
-                # What was believed of it was not so: the server may have lost part of it.
-                run.look_first = True
                 for sealed in snapshot.specs:
-                    run.add(SpecChunk.opened(sealed, run_id, self._keyring))
+                    run.add(sealed, self._keyring)
                 actions = read_again(run, snapshot, self._now())
             if snapshot.run.note:
                 self._store.note(performer.epoch, run_id, "")

@@ -79,8 +79,9 @@ class Performer:
             return 0
         missing = self._transport.missing([Entry(queue, run.run_id, batch) for batch, queue in due])
         self._transport.push(missing)
+        lost = {entry.batch for entry in missing}
         for batch, queue in due:
-            run.waiting[batch] = Waiting(queue, now)
+            run.waiting[batch] = Waiting(queue, now, run.waiting[batch].pushes + 1 if batch in lost else 0)
         return len(missing)
 
     def _gather(self, run: ActiveRun, actions: Iterable[Action]) -> Work:

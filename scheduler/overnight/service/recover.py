@@ -8,7 +8,6 @@ from overnight.core.events import StateRead
 from overnight.core.run_state import RunState
 from overnight.core.states import RunPhase
 from overnight.keyring import Keyring
-from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun, Waiting
 from overnight.service.learned import LearnedDurations
 from overnight.store.records import RunSnapshot
@@ -25,7 +24,7 @@ def take_over(
     core = RunState(fail_fast=record.fail_fast, resource_limits=record.resource_limits)
     run = ActiveRun(record, core, learned)
     for sealed in snapshot.specs:
-        run.add(SpecChunk.opened(sealed, record.run_id, keyring))
+        run.add(sealed, keyring)
     failpoints.reach("scheduler.mid_adopt")
     return run, read_again(run, snapshot, now)
 

@@ -105,7 +105,8 @@ def packed_run(run: RunRecord) -> str:
 @of_known_form
 def unpacked_run(meta: Mapping[bytes, bytes]) -> RunRecord:
     """Return the run that a meta hash describes."""
-    static = _checked(json.loads(meta[b"record"]), _RUN_TYPES)
+    stored = json.loads(meta[b"record"])
+    static = _checked({name: stored[name] for name in _STATIC if name in stored}, _RUN_TYPES)
     added = unpacked_index(meta[b"added"])
     static["total"] = max(static["total"], added, 0)
     ended_at = meta.get(b"ended_at")
@@ -147,9 +148,7 @@ def as_mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def packed_batch(batch: Batch) -> str:
     """Return the JSON that claims and recovery need of a batch."""
-    return json.dumps(
-        {"queue": batch.queue, "tasks": list(batch.tasks), "look_first": batch.look_first}, separators=(",", ":")
-    )
+    return json.dumps({"queue": batch.queue, "tasks": list(batch.tasks)}, separators=(",", ":"))
 
 
 def packed_charge(charge: Charge | None) -> str:

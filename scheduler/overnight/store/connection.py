@@ -76,8 +76,10 @@ def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
 
 
 def _no_url(url: str) -> UsageError:
+    rest = url.partition("://")[2]
+    port = ": its port is not a number" if "@" not in rest and rest and _SPLIT.search(rest) is None else ""
     return UsageError(
-        f"{hidden(url)!r} is no URL of a Redis server. For example redis://host:6379/0, rediss://host:6380/0 or "
+        f"{hidden(url)!r} is no URL of a Redis server{port}. For example redis://host:6379/0, rediss://host:6380/0 or "
         "unix:///path/to/socket."
     )
 

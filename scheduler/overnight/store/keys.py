@@ -57,7 +57,11 @@ SHARED_KEYS: Final = (
 )
 #: What each run has.
 RUN_KEYS: Final = (
-    Key("meta", "hash", "record (JSON), keep, phase, paused, added, open, sequence, note and the times of the run"),
+    Key(
+        "meta",
+        "hash",
+        "record (JSON), keep, phase, paused, added, open, sequence, dispatched, note and the times of the run",
+    ),
     Key("context", "string", "the sealed RunContext"),
     Key("specs", "hash", "first task -> sealed SpecChunk"),
     Key("messages", "hash", "task -> sealed TaskMessage"),
@@ -70,7 +74,7 @@ RUN_KEYS: Final = (
     Key("charges", "hash", "task -> 'failures losses not_before'"),
     Key("causes", "hash", "skipped task -> the failed ancestor"),
     Key("inflight", "hash", "task -> 'batch', newline, expected lineage; from DISPATCH until the task is terminal"),
-    Key("batches", "hash", "batch -> JSON: queue, tasks, look_first; from DISPATCH until no task of it is left"),
+    Key("batches", "hash", "batch -> JSON: queue, tasks; from DISPATCH until no task of it is left"),
     Key("holds", "hash", "claimed batch -> instance, sequence, mark of each task, on one line each"),
     Key("events", "stream", "what happened to the run, the latest 100,000"),
 )

@@ -81,6 +81,7 @@ class MemoryRun:
     batches: dict[str, MemoryBatch] = field(default_factory=dict)
     events: deque[RunEvent] = field(default_factory=lambda: deque(maxlen=MOST_EVENTS))
     sequence: int = 0
+    dispatched: int = 0
 
     @property
     def phase(self) -> RunPhase:
@@ -135,11 +136,15 @@ class MemoryRun:
         cursor = Cursor(f"{self.sequence}-0", self.sequence).text
         self.events.append(RunEvent(self.record.run_id, cursor, what, **fields))
 
+    def gap(self) -> RunEvent:
+        """Return the GAP that leads to the latest event."""
+        return RunEvent(self.record.run_id, Cursor(f"{self.sequence}-0", self.sequence).text, Happening.GAP)
+
     def events_after(self, cursor: str) -> list[RunEvent]:
         """Return the events after a cursor, with a GAP where some are missing."""
         run_id, number = self.record.run_id, Cursor.parse(cursor).number
         if number > self.sequence:
-            return [RunEvent(run_id, Cursor(f"{self.sequence}-0", self.sequence).text, Happening.GAP)]
+            return [self.gap()]
         later = self.sequence - number
         told = list(self.events)[max(0, len(self.events) - later) :] if later else []
         if later > len(told):

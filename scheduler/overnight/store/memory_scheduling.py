@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from overnight.core.events import Flight
 from overnight.core.states import IN_FLIGHT, TERMINAL, TRANSITIONS, RunPhase, TaskState
 from overnight.store.codec import Cursor
+from overnight.store.dispatch_counts import DispatchCounts
 from overnight.store.memory_data import Dispatched, MemoryBatch, MemoryRun, SchedulerLease, members
 from overnight.store.memory_reading import MemoryReading
 from overnight.store.records import Batch, Epoch, EpochHeld, Happening, Reaped, RunEvent, RunSnapshot, Verdict
@@ -29,6 +31,10 @@ class MemoryScheduling(MemoryReading):
 
     _seen_changes = -1
     _offset: float | None = None
+
+    @cached_property
+    def _dispatched(self) -> DispatchCounts:
+        return DispatchCounts()
 
     def take_epoch(self, holder: str, description: str, seconds: float) -> Epoch | EpochHeld:
         """Take the scheduler lease if it is free, run out or `holder`'s own; also the way to renew it."""
@@ -60,6 +66,7 @@ class MemoryScheduling(MemoryReading):
         """Read all that is needed to take the run over, at one instant."""
         with self._step():
             run = self._known(run_id)
+            self._dispatched.take(run_id, run.dispatched)
             return RunSnapshot(
                 run.record,
                 [run.specs[first] for first in sorted(run.specs)],
@@ -79,7 +86,10 @@ class MemoryScheduling(MemoryReading):
         with self._step() as now:
             self._fence(epoch)
             run = self._touched(run_id, now)
-            return [_queue(run, batch) for batch in batches]
+            before = run.dispatched
+            accepted = [_queue(run, batch) for batch in batches]
+            self._dispatched.grow(run_id, run.dispatched - before, run.dispatched)
+            return accepted
 
     def withdraw(self, epoch: Epoch, run_id: str, batches: Sequence[str]) -> list[str]:
         """Take back batches that no worker holds. Return those withdrawn."""
@@ -162,7 +172,7 @@ class MemoryScheduling(MemoryReading):
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
         """Wait for events or a change of the set of active runs since `active_runs` or the last such answer.
 
-        A run that is gone is told as a GAP.
+        A run that is gone, or has lost dispatches of this instance's, is told as a GAP.
         """
         deadline = time.monotonic() + seconds
         with self._changed:
@@ -178,7 +188,9 @@ class MemoryScheduling(MemoryReading):
         gone = [run_id for run_id in cursors if run_id not in runs]
         events = [RunEvent(run_id, cursors[run_id], Happening.GAP) for run_id in gone]
         for run_id in cursors:
-            if run_id in runs:
+            if run_id in runs and self._dispatched.is_lower(run_id, runs[run_id].dispatched):
+                events.append(runs[run_id].gap())
+            elif run_id in runs:
                 events += runs[run_id].events_after(cursors[run_id])
         is_changed = bool(gone) or self._seen_changes != self.data.changes
         self._seen_changes = self.data.changes
@@ -214,6 +226,7 @@ def _queue(run: MemoryRun, batch: Batch) -> bool:
         for task, attempt in zip(batch.tasks, batch.attempts, strict=True)
     ):
         run.batches[batch.batch] = MemoryBatch(batch)
+        run.dispatched += 1
         for task, attempt, lineage in zip(batch.tasks, batch.attempts, batch.lineages, strict=True):
             run.states[2 * task : 2 * task + 2] = bytes((TaskState.QUEUED, attempt))
             run.inflight[task] = Dispatched(batch.batch, lineage)

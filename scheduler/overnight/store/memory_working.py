@@ -242,6 +242,5 @@ def _claim(run: MemoryRun, found: MemoryBatch, tasks: Sequence[int], seconds: fl
         tuple(b"!" if lineage is None else lineage for lineage in lineages),
         tuple(run.messages.get(task, b"") for task in tasks),
         run.context,
-        found.batch.look_first,
         seconds,
     )

@@ -32,7 +32,6 @@ class RunRecord:
     status_dir: str | None = None
     log_dir: str | None = None
     fail_fast: bool = False
-    look_first: bool = False
     keep_seconds: float = 604800.0
     resource_limits: Mapping[str, float] = field(default_factory=dict)
     phase: RunPhase = RunPhase.SUBMITTING
@@ -127,17 +126,13 @@ class RunSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch to dispatch: tasks in dependency order, their attempts, and the lineage digest expected of each.
-
-    `look_first`: the worker looks for a valid flag before it runs a task, whatever the attempt.
-    """
+    """A batch to dispatch: tasks in dependency order, their attempts, and the lineage digest expected of each."""
 
     batch: str
     queue: str
     tasks: Sequence[int]
     attempts: Sequence[int]
     lineages: Sequence[bytes]
-    look_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +159,6 @@ class Claim:
     lineages: Sequence[bytes]
     messages: Sequence[bytes]
     context: bytes
-    look_first: bool
     lease_seconds: float
 
 

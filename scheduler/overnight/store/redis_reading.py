@@ -189,12 +189,30 @@ class RedisReading:
             if heard.events or left <= 0:
                 return heard.events
 
-    def _read_events(self, cursors: Mapping[str, Cursor], control: str | None, seconds: float) -> Heard:
-        """Read the runs' streams, and the control stream after `control`, once."""
-        keys = self.server.keys
-        losses = self._losses(cursors, control)
+    def _read_events(
+        self,
+        cursors: Mapping[str, Cursor],
+        control: str | None,
+        seconds: float,
+        fell_back: Callable[[str, int], bool] = lambda _run_id, _dispatched: False,
+    ) -> Heard:
+        """Read the runs' streams, and the control stream after `control`, once.
+
+        A run whose events, or by `fell_back` whose dispatches, are fewer than they were is told as a GAP; so is one
+        that has more events than are found: where the clock fell back too, new ones have ids before the lost ones.
+        """
+        numbers, losses = self._heads(cursors, control, fell_back)
         if losses is not None:
             return losses
+        heard = self._new_entries(cursors, control, seconds)
+        told = {event.run_id for event in heard.events}
+        ahead = [run_id for run_id, number in numbers.items() if number > cursors[run_id].number and run_id not in told]
+        heard.events += map(self._rolled_back, ahead)
+        return heard
+
+    def _new_entries(self, cursors: Mapping[str, Cursor], control: str | None, seconds: float) -> Heard:
+        """Return the entries after the cursors, and the control stream's new position if it moved."""
+        keys = self.server.keys
         names = {keys.of_run(run_id, "events").encode(): run_id for run_id in cursors}
         positions = {name.decode(): cursors[run_id].entry_id for name, run_id in names.items()}
         if control is not None:
@@ -207,27 +225,31 @@ class RedisReading:
                 heard.control = entries[-1][0].decode()
         return heard
 
-    def _losses(self, cursors: Mapping[str, Cursor], control: str | None) -> Heard | None:
-        """Return what a server that fell back has lost, None if it has all that was seen of it."""
+    def _heads(
+        self, cursors: Mapping[str, Cursor], control: str | None, fell_back: Callable[[str, int], bool]
+    ) -> tuple[dict[str, int], Heard | None]:
+        """Return the number of each run's latest event, and what a server that fell back has lost, None if nothing."""
         keys = self.server.keys
-        commands: list[Command] = [("HGET", keys.of_run(run_id, "meta"), "sequence") for run_id in cursors]
+        commands: list[Command] = [("HMGET", keys.of_run(run, "meta"), "sequence", "dispatched") for run in cursors]
         if control is not None:
             commands.append(("XREVRANGE", keys.shared("control"), "+", "-", "COUNT", 1))
         replies = self.server.send_all(commands)
-        heard = Heard()
-        for (run_id, cursor), number in zip(cursors.items(), replies, strict=False):
+        heard, numbers = Heard(), {}
+        for (run_id, cursor), (number, dispatched) in zip(cursors.items(), replies, strict=False):
             if number is None:
                 heard.gone.append(run_id)
                 continue
-            known = list(readable(unpacked_sequence, number))
-            if not known:
+            known = [*readable(unpacked_sequence, number), *readable(unpacked_sequence, dispatched or b"0")]
+            if len(known) < 2:
                 heard.damaged.append(run_id)
-            elif known[0] < cursor.number:
+            elif known[0] < cursor.number or fell_back(run_id, known[1]):
                 heard.events.append(self._rolled_back(run_id))
+            else:
+                numbers[run_id] = known[0]
         if control is not None:
             end = replies[-1][0][0].decode() if replies[-1] else "0-0"
             heard.control = end if _place(end) < _place(control) else None
-        return heard if heard.events or heard.gone or heard.damaged or heard.control else None
+        return numbers, heard if heard.events or heard.gone or heard.damaged or heard.control else None
 
     def _rolled_back(self, run_id: str) -> RunEvent:
         """Return the GAP of a run whose server lost entries that the follower has seen."""

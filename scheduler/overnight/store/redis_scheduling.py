@@ -28,6 +28,7 @@ from overnight.store.codec import (
     unpacked_run,
     unpacked_sequence,
 )
+from overnight.store.dispatch_counts import DispatchCounts
 from overnight.store.keys import SCHEMA, is_run_id
 from overnight.store.records import Batch, Epoch, EpochHeld, Happening, Reaped, RunEvent, RunSnapshot, Verdict
 from overnight.store.redis_reading import RedisReading, as_text, readable, run_ids
@@ -58,6 +59,7 @@ class RedisScheduling(RedisReading):
         self._heartbeat_seconds = heartbeat_seconds
         self._control: str | None = None
         self._offset: float | None = None
+        self._dispatched = DispatchCounts()
 
     def take_epoch(self, holder: str, description: str, seconds: float) -> Epoch | EpochHeld:
         """Take or renew the scheduler lease; ServerUnfit if the keys there are of another schema."""
@@ -88,7 +90,9 @@ class RedisScheduling(RedisReading):
         names = run_ids(ids)
         created = self.server.send_each(("HGET", keys.of_run(name, "meta"), "created_at") for name in names)
         known = [(_moment(at), name) for at, name in zip(created, names, strict=True) if at is not None]
-        return [name for _, name in sorted(known)]
+        active = [name for _, name in sorted(known)]
+        self._dispatched.keep(active)
+        return active
 
     @of_known_form
     def load_run(self, run_id: str) -> RunSnapshot:
@@ -98,6 +102,7 @@ class RedisScheduling(RedisReading):
         flat, states, digests, charges, flights, last = reply
         meta = as_mapping(flat)
         run = unpacked_run(meta)
+        self._dispatched.take(run_id, int(meta.get(b"dispatched", 0)))
         return RunSnapshot(
             run,
             self._specs_from(run_id, 0, run.added),
@@ -123,7 +128,9 @@ class RedisScheduling(RedisReading):
         accepted: list[bool] = []
         for reply in self.server.send_all(commands):
             check_known(reply[0], run_id)
-            accepted += [bool(answer) for answer in reply[1:]]
+            _, total, *answers = reply
+            self._dispatched.grow(run_id, sum(answers), total)
+            accepted += [bool(answer) for answer in answers]
         return accepted
 
     def withdraw(self, epoch: Epoch, run_id: str, batches: Sequence[str]) -> list[str]:
@@ -204,13 +211,14 @@ class RedisScheduling(RedisReading):
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
         """Wait for events or a change of the set of active runs since `active_runs` or the last such answer.
 
-        A run that is gone, or of which it cannot be said whether events were missed, is told as a GAP.
+        A run that is gone, has lost dispatches of this instance's, or of which it cannot be said whether events were
+        missed, is told as a GAP.
         """
         deadline = time.monotonic() + seconds
         parsed = {run_id: Cursor.parse(cursor) for run_id, cursor in cursors.items()}
         while True:
             left = deadline - time.monotonic()
-            heard = self._read_events(parsed, self._control or "0-0", left)
+            heard = self._read_events(parsed, self._control or "0-0", left, self._dispatched.is_lower)
             self._control = heard.control or self._control
             lost = [RunEvent(run_id, cursors[run_id], Happening.GAP) for run_id in (*heard.gone, *heard.damaged)]
             if heard.events or lost or heard.control or left <= 0:

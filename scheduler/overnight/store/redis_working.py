@@ -55,7 +55,6 @@ class RedisWorking(RedisQuarantine):
             tuple(entry.partition(b"\n")[2] for entry in entries),
             tuple(message or b"" for message in messages),
             context,
-            packed["look_first"],
             seconds,
         )
 

@@ -34,6 +34,8 @@ NO_TIMEOUT = -1
 FAILURE_SECONDS = 600
 #: A job that waited longer is gone from its queue in effect; the scheduler pushes its batch again.
 ENTRY_SECONDS = 24 * 3600
+#: How long a queue is kept after the last entry was added to it.
+QUEUE_SECONDS = 30 * 24 * 3600
 _FULL = ("OOM", "MISCONF")
 
 
@@ -85,7 +87,10 @@ class RqTransport:
         self._queues: dict[str, Queue] = {}
 
     def push(self, entries: Sequence[Entry]) -> None:
-        """Append the entries to their queues, in order, in one pipeline. One that waits already is doubled."""
+        """Append the entries to their queues, in order, in one pipeline. One that waits already is doubled.
+
+        A queue that nobody serves any more expires.
+        """
         if not entries:
             return
         by_queue: dict[str, dict[str, Entry]] = {}
@@ -95,6 +100,7 @@ class RqTransport:
             for name, waiting in by_queue.items():
                 queue = self._queue(name)
                 queue.enqueue_many([_job_data(queue, entry) for entry in waiting.values()], pipeline=pipeline)
+                pipeline.expire(queue.key, QUEUE_SECONDS)
             pipeline.execute()
 
     def missing(self, entries: Sequence[Entry]) -> list[Entry]:

@@ -31,7 +31,7 @@ TABLE = (
     Kind("host killed", 60, 0, 5),
     Kind("host off the network", 60, 0.5 * LEASE_SECONDS, 4 * LEASE_SECONDS, in_leases=True),
     Kind("worker frozen", 10, 0.5 * LEASE_SECONDS, 4 * LEASE_SECONDS, in_leases=True),
-    Kind("supervisor frozen", 10, 1.5 * LEASE_SECONDS, 4 * LEASE_SECONDS, in_leases=True),
+    Kind("supervisor frozen", 6, 1.5 * LEASE_SECONDS, 4 * LEASE_SECONDS, in_leases=True),
     Kind("scheduler killed", 20, 0, 10),
     Kind("scheduler frozen", 40, 0.5 * LEASE_SECONDS, 10),
     Kind("server killed", 45, 0, 8),

@@ -40,8 +40,8 @@ class Tally:
     def _count(self, entry: dict[str, str]) -> None:
         if entry.get("w") == "reaped":
             self.counts[REAPED] += 1
-        elif entry.get("w") == "settled":
-            self.counts[ADOPTED] += entry.get("v", "").count(":c:")
+        elif entry.get("w") == "added":
+            self.counts[ADOPTED] += len([task for task in entry.get("t", "").split(",") if task])
 
     def read_logs(self, proxied: dict[str, dict[str, int]]) -> None:
         """Count what the logs and the proxy tell of the whole run."""

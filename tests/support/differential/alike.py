@@ -15,6 +15,8 @@ SECONDS = 1.1e-3
 
 def alike(one: Any, other: Any) -> bool:
     """Tell whether two values are the same but for the last digits of times."""
+    if one is other or one == other:
+        return True
     if isinstance(one, float) and isinstance(other, float | int):
         return abs(one - other) <= SECONDS
     if is_dataclass(one):
@@ -23,11 +25,9 @@ def alike(one: Any, other: Any) -> bool:
         )
     if isinstance(one, Mapping):
         return isinstance(other, Mapping) and one.keys() == other.keys() and all(alike(one[k], other[k]) for k in one)
-    if isinstance(one, str | bytes | bytearray):
-        return bool(one == other)
-    if isinstance(one, Sequence):
+    if isinstance(one, Sequence) and not isinstance(one, str | bytes | bytearray):
         return isinstance(other, Sequence) and len(one) == len(other) and all(map(alike, one, other))
-    return bool(one == other)
+    return False
 
 
 def comparable(reply: Any) -> Any:

@@ -79,9 +79,10 @@ class DifferentialServer(Server):
         client.flushall()
         self._client = client
         self._stores: dict[Line, RedisStore] = {}
+        self._connection: Any = client.connection_pool.get_connection()
         self._own = self._store()
         self._keys = self._own.server.keys
-        self._reader = Reader(client, self._keys)
+        self._reader = Reader(self._connection, self._keys)
         self._snapshot: list[tuple[bytes, int, bytes]] = []
         self._kept = 0
         #: For each time that the server fell back: the changes of the set of active runs that it kept, and the number
@@ -98,10 +99,10 @@ class DifferentialServer(Server):
         self.compared = 0
 
     def close(self) -> None:
-        self._reader.close()
+        self._client.connection_pool.release(self._connection)
 
     def _store(self) -> RedisStore:
-        return clocked_store(self._client, self.world.server_clock, lambda: self.world.now)
+        return clocked_store(self._client, self._connection, self.world.server_clock, lambda: self.world.now)
 
     # Calls.
 

@@ -18,7 +18,8 @@ OF_RUN = (
 )  # fmt: skip
 #: What is written once, with an addition.
 FIXED = ("context", "specs", "messages", "blobs")
-SHARED = ("runs", "runs:active", "runs:graphs", "runs:places", "leases", "scheduler", "workers", "workers:records")
+SHARED = ("runs", "runs:active", "runs:graphs", "runs:places", "leases", "scheduler", "workers", "workers:records",
+          "quarantine")  # fmt: skip
 _STRINGS = frozenset({"states", "digests", "context"})
 _READ_SHARED = {
     "runs": ("ZRANGE", 0, -1),
@@ -32,15 +33,11 @@ Truth = dict[str, Any]
 class Reader:
     """Reads what a server holds of some runs and of what they share, in one round trip."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._pool = client.connection_pool
-        self._connection: Any = client.connection_pool.get_connection()
+    def __init__(self, connection: Any, keys: Keys) -> None:
+        self._connection = connection
         self._keys = keys
         self._packed: dict[tuple[str, bool], bytes] = {}
         self._shared = self._pack(self._read_shared(name) for name in SHARED)
-
-    def close(self) -> None:
-        self._pool.release(self._connection)
 
     def _pack(self, commands: Iterable[tuple[Any, ...]]) -> bytes:
         return b"".join(part for command in commands for part in self._connection.pack_command(*command))
@@ -134,7 +131,13 @@ def stored_shared(read: Truth) -> Truth:
             float(lease.get(b"deadline", 0)),
         ),
         "workers": {name: (at, records.get(name)) for name, at in _scores(read["workers"]).items()},
+        "quarantine": {host: _held(text) for host, text in as_mapping(read["quarantine"]).items()},
     }
+
+
+def _held(text: bytes) -> tuple[float, dict[str, float]]:
+    entry = json.loads(text)
+    return float(entry["until"]), dict(entry["evidence"])
 
 
 def _scores(flat: Sequence[bytes]) -> dict[bytes, float]:
@@ -152,6 +155,10 @@ def kept_shared(data: MemoryData) -> Truth:
         "leases": {f"{run_id} {batch}".encode(): at for (run_id, batch), at in data.leases.items()},
         "scheduler": (lease.number, lease.holder, lease.description, lease.deadline),
         "workers": {instance.encode(): worker for instance, worker in data.workers.items()},
+        "quarantine": {
+            host.encode(): (held.until, {f"{run_id} {task}": at for (run_id, task), at in held.evidence.items()})
+            for host, held in data.quarantine.items()
+        },
     }
 
 

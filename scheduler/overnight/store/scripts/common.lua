@@ -178,10 +178,12 @@ end
 -- What is held against a host; nil for none, or for a record that is damaged.
 local function quarantine_of(text)
   local is_json, entry = pcall(cjson.decode, text or '')
-  if is_json and type(entry) == 'table' and type(entry['until']) == 'number' and type(entry.evidence) == 'table' then
-    return entry
+  local is_entry = is_json and type(entry) == 'table' and type(entry['until']) == 'number'
+  if not is_entry or type(entry.evidence) ~= 'table' then return nil end
+  for _, at in pairs(entry.evidence) do
+    if type(at) ~= 'number' then return nil end
   end
-  return nil
+  return entry
 end
 
 -- The queues from which a worker takes nothing: its host is in quarantine, and a worker of its kind (Python minor,
@@ -190,13 +192,15 @@ local function barred_queues(instance)
   if redis.call('EXISTS', QUARANTINE) == 0 then return {} end
   local function worker(name)
     local text = redis.call('HGET', WORKER_RECORDS, name)
-    return text and cjson.decode(string.sub(text, string.find(text, ' ', 1, true) + 1))
+    local is_json, record = pcall(cjson.decode, text and string.match(text, '^[^ ]* (.*)$') or '')
+    local is_record = is_json and type(record) == 'table' and type(record.queues) == 'table'
+    return is_record and type(record.host) == 'string' and type(record.python) == 'string' and record or nil
   end
   local function is_quarantined(host)
     local entry = quarantine_of(redis.call('HGET', QUARANTINE, host))
     return entry ~= nil and entry['until'] > now
   end
-  local function kind(record) return tostring(string.match(record.python, '^%d+%.%d+')) .. ' ' .. record.protocol end
+  local function kind(record) return tostring(string.match(record.python, '^%d+%.%d+')) .. ' ' .. tostring(record.protocol) end
   local own = worker(instance)
   if not own or not is_quarantined(own.host) then return {} end
   local served, barred = {}, {}

@@ -1,8 +1,9 @@
 -- DISPATCH: PENDING tasks become QUEUED under their batch. A batch is accepted or refused whole.
 -- ARGV  run id, epoch number, epoch holder, then for each batch: id, JSON, attempts (one byte a task), count, then
 --       count times (task, 'batch', newline, expected lineage)
--- Reply {'fenced'} | {'unknown'} | {'ok', 1 or 0 for each batch}
+-- Reply {'fenced'} | {'unknown'} | {'ok', batches ever accepted, 1 or 0 for each batch}
 -- First write: HSET of the in-flight entries, which a full server refuses: that is the back-pressure.
+-- The number of batches ever accepted grows; one that is lower than it was shows that the server fell back.
 -- A batch that is known, or that an in-flight entry or an accepted report names, was accepted before.
 if is_fenced(ARGV[2], ARGV[3]) then return {'fenced'} end
 local phase = redis.call('HGET', META, 'phase')
@@ -33,7 +34,7 @@ local function cells_after(tasks, attempts)
   return cells
 end
 
-local reply, writes = {'ok'}, {}
+local reply, writes = {'ok', 0}, {}
 local at = 4
 while at <= #ARGV do
   local batch, count, tasks = ARGV[at], tonumber(ARGV[at + 3]), {}
@@ -54,5 +55,10 @@ for _, write in ipairs(writes) do
   redis.call('HSET', BATCHES, write[1], write[2])
   write_cells(STATES, 2, write[3], write[4])
 end
-if #writes > 0 then keep_lifetimes({INFLIGHT, BATCHES}) end
+if #writes > 0 then
+  reply[2] = redis.call('HINCRBY', META, 'dispatched', #writes)
+  keep_lifetimes({INFLIGHT, BATCHES})
+else
+  reply[2] = tonumber(redis.call('HGET', META, 'dispatched') or 0)
+end
 return reply
