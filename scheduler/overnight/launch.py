@@ -26,7 +26,7 @@ from overnight.config import Settings
 from overnight.core.events import TaskRules
 from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase
-from overnight.errors import Refused, UsageError
+from overnight.errors import Refused, UnknownRun, UsageError
 from overnight.graph import TaskGraph
 from overnight.hints import hint
 from overnight.inspection import Decisions, decide
@@ -123,8 +123,11 @@ def put_in_place(
             store.request(run_id, Request.RESUME)
         return Launched(opened.run, submission, attached=True)
     submission = Submission(store, run_id, keyring)
-    submission.add(descs, adopted())
-    store.activate(run_id, len(submission.tasks))
+    try:
+        submission.add(descs, adopted())
+        store.activate(run_id, len(submission.tasks))
+    except UnknownRun:  # the server has lost the run, or a part of it, while it was put in place
+        return put_in_place(store, descs, adopted, key, options, settings, keyring)
     failpoints.reach("client.after_submit")
     return Launched(store.run(run_id), submission, attached)
 

@@ -66,7 +66,7 @@ class Submission:
     def _add_chunk(self, first: int, descs: Sequence[TaskDesc], adopted: Mapping[Task, StoredResult]) -> None:
         self._shared.observe(descs)
         messages = {first + offset: self._message(first + offset, desc) for offset, desc in enumerate(descs)}
-        self._send_blobs()
+        blobs = self._send_blobs()
         found = {self.index[desc.task]: adopted[desc.task] for desc in descs if desc.task in adopted}
         addition = Addition(
             first,
@@ -77,6 +77,7 @@ class Submission:
                 task: Adopted(result.digest, result.sealed(self._run_id, task, self._keyring))
                 for task, result in found.items()
             },
+            blobs,
         )
         failpoints.reach("client.mid_submit")
         self._store.add_tasks(self._run_id, addition)
@@ -122,11 +123,14 @@ class Submission:
             desc.options.timeout,
         )
 
-    def _send_blobs(self) -> None:
-        """Store what the chunk refers to and the run does not hold yet."""
+    def _send_blobs(self) -> list[str]:
+        """Store what the chunk refers to and the run does not hold yet; return the digests."""
+        sent = []
         for digest, body in self._new_blobs():
             self._store.put_blobs(self._run_id, {digest: sealed_blob(self._run_id, digest, body, self._keyring)})
             self._sent.add(digest)
+            sent.append(digest)
+        return sent
 
     def _new_blobs(self) -> Iterator[tuple[str, bytes]]:
         for blobs in (self._functions.blobs, self._shared.blobs):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from overnight.core.events import Charge
@@ -98,6 +100,17 @@ def test_a_run_of_which_tasks_were_lost_is_not_complete(store: Store) -> None:
     assert store.run("r1").phase is RunPhase.SUBMITTING
     store.activate("r1", 3)
     assert store.run("r1").phase is RunPhase.ACTIVE
+
+
+def test_tasks_whose_functions_were_lost_are_not_added(store: Store) -> None:
+    """P1, P9: a server that fell back between two calls holds the run, and not the blobs that had been put."""
+    store.open_run(run_record(), b"")
+    store.put_blobs("r1", {"a": b"function"})
+    with pytest.raises(UnknownRun, match="r1"):
+        store.add_tasks("r1", replace(addition(0, 2), blobs=["a", "b"]))
+    assert store.states("r1") == b""
+    store.add_tasks("r1", replace(addition(0, 2), blobs=["a"]))
+    assert store.run("r1").added == 2
 
 
 def test_an_addition_that_leaves_a_hole_is_refused(store: Store) -> None:

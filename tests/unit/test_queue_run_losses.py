@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +106,29 @@ def test_a_task_whose_result_was_lost_is_yielded_though_its_run_has_ended_again_
     pairs, summary = pairs_of(EndsAgainAtOnce(), tmp_path)
     assert [(task.task_id, value) for task, value in pairs] == [("t0", "found")]
     assert summary.ok
+
+
+class LosesFunctions(WorkedOn):
+    """A server that falls back between the first call that puts functions and the one that adds tasks."""
+
+    has_fallen_back = False
+
+    def put_blobs(self, run_id: str, blobs: Mapping[str, bytes]) -> None:
+        if self.has_fallen_back:
+            super().put_blobs(run_id, blobs)
+        self.has_fallen_back = True
+
+    def work(self) -> None:
+        body = dumps(0)
+        digest = hashlib.sha256(body).digest()
+        record = StoredResult(digest, len(body), body=body).sealed(self.night.run_id, 0, Keyring())
+        self.commit_first("b1", 1, Report(0, True, record, digest, NO_LINEAGE, b"{}", 0.0))
+        assert self.night.end(RunPhase.SUCCEEDED)
+
+
+def test_functions_that_the_server_has_lost_are_sent_again_before_a_task_needs_them(tmp_path: Path) -> None:
+    """P1, P9: every task would fail for want of its function."""
+    store = LosesFunctions()
+    pairs, _ = pairs_of(store, tmp_path)
+    assert [value for _, value in pairs] == [0]
+    assert [len(run.blobs) for run in store.data.runs.values()] == [1]

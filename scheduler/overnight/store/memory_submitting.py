@@ -58,6 +58,8 @@ class MemorySubmitting(MemoryReading):
                 return
             if addition.first != added:
                 raise Refused(f"Run {run_id} holds {added} tasks; the next addition cannot begin at {addition.first}.")
+            if any(digest not in run.blobs for digest in addition.blobs):
+                raise UnknownRun(f"The server knows no run {run_id} with all of its functions and arguments.")
             self._check_way(run)
             self._append(run, addition)
             self._reopen(run, now)

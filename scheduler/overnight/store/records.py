@@ -70,13 +70,15 @@ class Adopted:
 @dataclass(frozen=True, slots=True)
 class Addition:
     """Tasks to add from index `first` on: the sealed `SpecChunk`, and for each task that may run its sealed
-    `TaskMessage` (by index); adopted tasks (by index) are CACHED from the start."""
+    `TaskMessage` (by index); adopted tasks (by index) are CACHED from the start; `blobs` are the digests of those that
+    were put for it, which the run must hold still."""
 
     first: int
     count: int
     spec: bytes
     messages: Mapping[int, bytes]
     adopted: Mapping[int, Adopted] = field(default_factory=dict)
+    blobs: Sequence[str] = ()
 
 
 class Request(Enum):

@@ -66,6 +66,7 @@ class RedisSubmitting(RedisReading):
                 b"".join(digests),
                 told,
                 open_tasks,
+                *addition.blobs,
             )
         )
         check_known(reply[0], run_id)

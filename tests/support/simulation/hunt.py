@@ -39,7 +39,7 @@ PROMISING: dict[str, Callable[[Play], bool]] = {
     "claim-not-repeatable": lambda play: _often(play, "reply") and not _often(play, "restart"),
     "continue-ignores-lineage": lambda play: play.has_flags and _often(play, "damage"),
     "continue-trusts-done": lambda play: play.has_flags and _often(play, "damage"),
-    "counted-ids": lambda play: not play.has_flags and _often(play, "restart") and _chained(play),
+    "counted-ids": lambda play: _often(play, "restart") and any(play.dependencies.values()),
     "dispatch-of-anything": lambda play: _often(play, "pause", "event"),
     "events-only": lambda play: _often(play, "event"),
     "flag-after-commit": lambda play: play.has_flags and _often(play, "kill"),

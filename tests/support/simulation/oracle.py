@@ -46,7 +46,8 @@ class Oracle(ClientOracle):
     def script(self, owner: str, name: str, arguments: tuple[Any, ...]) -> Iterator[Told]:
         """Watch one script: what it changes must be what it may change (I2, I3, I9, I11)."""
         before = {run_id: (run, bytes(run.states), bytes(run.digests)) for run_id, run in self._runs().items()}
-        holders = self._holders() if name == "reap" else {}
+        holders = self._holders() if name in ("reap", "commit") else {}
+        inner = self._inner(arguments[0]) if name == "commit" else frozenset[int]()
         told = Told()
         yield told
         for run_id, run in self._runs().items():
@@ -55,6 +56,9 @@ class Oracle(ClientOracle):
                 self._compare(name, run, former[1], former[2])
             elif former is None or (former[0] is run and len(former[1]) != len(run.states)):
                 self._added(run)
+        if name == "commit" and arguments[0] in before:
+            is_holder = holders.get(arguments[:2], ("", 0.0))[0] == arguments[2]
+            self._committed(arguments[0], before[arguments[0]][1], inner, is_holder=is_holder)
         if name == "reap":
             for reaped in told.reply:
                 self._reaped(reaped, *holders.get((reaped.run_id, reaped.batch), ("", 0.0)))
@@ -63,6 +67,20 @@ class Oracle(ClientOracle):
             self._owners[arguments[2]] = owner
         if name in _OF_THE_LEADER:
             self._check_leader(name, arguments[0])
+
+    def _inner(self, run_id: str) -> frozenset[int]:
+        """Return the tasks in flight that depend on their own batch."""
+        run = self._runs().get(run_id)
+        return frozenset(task for task, one in run.inflight.items() if one.lineage == b"") if run else frozenset()
+
+    def _committed(self, run_id: str, states: bytes, inner: frozenset[int], *, is_holder: bool) -> None:
+        """I2: a failure, or a success whose lineage nobody can compare, counts from the holder of the batch alone."""
+        run = self._runs()[run_id]
+        for task in range(len(states) // 2):
+            now = run.code(task)
+            is_fenced = now is TaskState.TRIED or (now is TaskState.DONE and task in inner)
+            if now != states[2 * task] and is_fenced and not is_holder:
+                self._fail("I2", f"commit of {self._name(run, task)} by a worker that does not hold the batch")
 
     def _holders(self) -> dict[tuple[str, str], tuple[str, float]]:
         """Return who holds each batch, and until when."""
@@ -194,6 +212,9 @@ class Oracle(ClientOracle):
         self._flags[task_id] = now
         if flag is None or flag.header.state != DONE or not former or former == now:
             return
+        known = self._values.get(bytes.fromhex(former))
+        if self.server.rollbacks and known is not None and known["of"] != loads(flag.body)["of"]:
+            return  # what stood there had been invalidated, which the server has forgotten
         run = self._runs().get(flag.header.run_id or "")
         if run is None or task_id not in self._ids(run):
             return

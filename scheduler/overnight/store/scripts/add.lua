@@ -1,7 +1,7 @@
 -- ADD: add tasks, whose messages and adopted results were staged. A run that had ended becomes active again.
 -- ARGV  run id, first, count, spec, states (two bytes a task), digests (32 bytes a task), adopted tasks with commas
---       between, number of tasks that are not adopted
--- Reply {'ok'} | {'unknown'} | {'disordered', tasks added so far} | {'busy', run in the way}
+--       between, number of tasks that are not adopted, digests of the blobs that were put for them
+-- Reply {'ok'} | {'unknown'} (the run, or one of these blobs: the server has lost it) | {'disordered', tasks added so far} | {'busy', run in the way}
 -- First write: HSET of the spec, which a full server refuses.
 local run_id, first, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local meta = redis.call('HMGET', META, 'phase', 'added')
@@ -9,6 +9,9 @@ if not meta[1] then return {'unknown'} end
 local added = tonumber(meta[2])
 if first < added and redis.call('HEXISTS', SPECS, ARGV[2]) == 1 then return {'ok'} end
 if first ~= added then return {'disordered', added} end
+for i = 9, #ARGV do
+  if redis.call('HEXISTS', BLOBS, ARGV[i]) == 0 then return {'unknown'} end
+end
 local other = IS_OVER[meta[1]] and in_the_way(run_id)
 if other then return {'busy', other} end
 
