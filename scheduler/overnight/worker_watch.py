@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from overnight.config import Settings
 from overnight.hints import hint
@@ -21,7 +21,6 @@ _logger = logging.getLogger(__name__)
 FIRST_WARNING_SECONDS = 10.0
 NEXT_WARNING_SECONDS = 60.0
 LOOK_SECONDS = 5.0
-FIRST_LOOK_SECONDS = 1.0
 
 
 class WorkerWatch:
@@ -37,50 +36,56 @@ class WorkerWatch:
         self._python = python
         self._note = ""
         now = time.monotonic()
-        self._look_at = now + FIRST_LOOK_SECONDS
+        self._look_at = now + LOOK_SECONDS
         self._warn_at = now + FIRST_WARNING_SECONDS
 
-    def look(self) -> str | None:
-        """Return, and log, a sentence if it is time to say that nobody takes this run's tasks."""
+    def look(self, note: str | None = None) -> str | None:
+        """Return, and log, what there is to say now: that nobody takes this run's tasks, or what its scheduler says.
+
+        `note` is the run's, for a caller who has just read it; None: it is read here, as often as workers are.
+        """
         now = time.monotonic()
-        if now < min(self._look_at, self._warn_at):
-            return None
+        is_due = now >= min(self._look_at, self._warn_at)
+        if note is None and is_due:
+            note = self._store.run(self._run_id).note
+        if note:
+            self._look_at = now + LOOK_SECONDS
+            former, self._note = self._note, note
+            return self._say(note) if note != former else None
+        return self._lack_at(now) if is_due else None
+
+    def _lack_at(self, now: float) -> str | None:
+        self._note = ""
         self._look_at = now + LOOK_SECONDS
-        note, self._note = self._note, self._store.run(self._run_id).note
-        if self._note:
-            return self._say(self._note) if self._note != note else None
-        lacks = lacks_of(self._store, self._run_id, [self._queue], self._settings, self._python)
-        if not lacks:
+        lack = next(lacks_of(self._store, self._run_id, [self._queue], self._settings, self._python), None)
+        if lack is None:
             self._warn_at = now + FIRST_WARNING_SECONDS
             return None
         if now < self._warn_at:
             return None
         self._warn_at = now + NEXT_WARNING_SECONDS
-        return self._say(*lacks)
+        return self._say(lack)
 
-    def _say(self, *sentences: str) -> str:
-        for sentence in sentences:
-            _logger.warning("%s", shown(sentence))
-        return "\n".join(sentences)
+    def _say(self, sentence: str) -> str:
+        _logger.warning("%s", shown(sentence))
+        return sentence
 
 
 def lacks_of(
     store: ReadingStore, run_id: str, queues: Collection[str], settings: Settings, python: str | None = None
-) -> list[str]:
-    """Return a sentence for each thing without which a run waits: a scheduler, a worker that fits on each of `queues`.
+) -> Iterator[str]:
+    """Yield a sentence for each thing without which a run waits: a scheduler, a worker that fits on each of `queues`.
 
     `python` is the minor version that workers must have, such as "3.11"; None: any.
     """
-    lacks = []
     if store.scheduler() is None:
         start = hint(settings, "scheduler")
-        lacks.append(f"No scheduler serves this server; the run waits. Start one with: {start}")
+        yield f"No scheduler serves this server; the run waits. Start one with: {start}"
     workers = store.workers()
-    return lacks + [
-        lack
-        for queue in sorted(queues)
-        if (lack := lack_of_workers(workers, run_id, queue, settings, python)) is not None
-    ]
+    for queue in sorted(queues):
+        lack = lack_of_workers(workers, run_id, queue, settings, python)
+        if lack is not None:
+            yield lack
 
 
 def lack_of_workers(

@@ -105,6 +105,7 @@ def test_a_key_is_replaced_and_revoked_during_a_run(redis_url: str, tmp_path: Pa
     with worker(redis_url, tmp_path, **key_file(tmp_path / "key", NEW)) as revoked:
         run.dispatch(3)
         assert wait_until(lambda: revoked.said("cannot be opened with this worker's keys"), 30)
+        assert revoked.said("Give clients, schedulers and workers the same OVERNIGHT_SECRET_KEY")
         assert run.state(3) is TaskState.QUEUED
         replay(run, redis_url, tmp_path)
     run.close()

@@ -10,7 +10,7 @@ from overnight.config import Settings
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Epoch, WorkerRecord
 from overnight.wire import PROTOCOL
-from overnight.worker_watch import FIRST_LOOK_SECONDS, WorkerWatch
+from overnight.worker_watch import NEXT_WARNING_SECONDS, WorkerWatch
 from tests.support.stores import run_record
 
 SETTINGS = Settings().with_values(redis_url="redis://me:pass@db:6379/0", state_dir="a b")
@@ -76,16 +76,15 @@ def test_what_the_scheduler_says_of_the_run_is_told(monkeypatch: pytest.MonkeyPa
     assert told(WORKER, monkeypatch=monkeypatch, note="cannot read it") == "cannot read it"
 
 
-def test_what_the_scheduler_says_is_told_at_the_first_look_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_scheduler_says_is_told_at_once_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     store = MemoryStore(now=lambda: 0.0)
     store.open_run(run_record("r1"), b"")
-    epoch = store.take_epoch("s", "host:1", 60.0)
-    assert isinstance(epoch, Epoch)
-    store.note(epoch, "r1", "cannot read it")
     watch = WorkerWatch(store, "r1", "default", SETTINGS)
-    said = []
-    for now in (1000.0 + FIRST_LOOK_SECONDS, 1010.0, 1100.0):  # the clock reads it
-        said.append(watch.look())
-    assert said == ["cannot read it", None, None]
+    assert [watch.look("cannot read it") for _ in range(2)] == ["cannot read it", None]
+    now += NEXT_WARNING_SECONDS
+    assert watch.look("cannot read it") is None
+    assert watch.look("still not") == "still not"
+    now += NEXT_WARNING_SECONDS
+    assert "No scheduler" in (watch.look("") or "")

@@ -13,7 +13,16 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from overnight import failpoints
-from overnight.errors import BadSeal, DamagedRun, ForeignRecord, OvernightError, UnknownRun, Unreachable, UsageError
+from overnight.errors import (
+    BadSeal,
+    DamagedRun,
+    ForeignRecord,
+    OvernightError,
+    UnknownRun,
+    Unreachable,
+    UsageError,
+    remedy,
+)
 from overnight.messages import RunContext, TaskFacts, TaskMessage
 from overnight.naming import shown
 from overnight.store.records import QUARANTINED, Claim, ClaimRefused, RunRecord
@@ -176,7 +185,7 @@ class Foreman:
             except ForeignRecord as error:
                 unfit = str(error)
             except BadSeal as error:
-                unfit = f"its context cannot be opened with this worker's keys: {error}"
+                unfit = f"its context cannot be opened with this worker's keys: {error} {remedy(error)}"
         if context is None:
             _logger.warning("run %s (%s) is left to other workers: %s", run.run_id, shown(run.name), unfit)
             self._heartbeat.say(f"does not fit run {run.run_id}: {unfit}")

@@ -186,4 +186,4 @@ def _lacks(work: Work, deployment: Deployment, run: RunRecord) -> list[str]:
     if work.settings.redis_url is None or work.request.jobs:
         return []
     queues = {work.graph.get_task_desc(task).options.queue or run.queue for task, _ in work.to_run}
-    return lacks_of(deployment.store, run.run_id, queues, work.settings, run.python)
+    return list(lacks_of(deployment.store, run.run_id, queues, work.settings, run.python))

@@ -100,7 +100,7 @@ def _lacks(client: Client, ending: Ending, *, is_private: bool) -> list[str]:
         return []
     codes = deployment.store.states(run.run_id)[::2]
     queues = client.structure(run.run_id).queues(run.queue, codes)
-    return lacks_of(deployment.store, run.run_id, queues, deployment.settings, run.python)
+    return list(lacks_of(deployment.store, run.run_id, queues, deployment.settings, run.python))
 
 
 def _rate(ending: Ending) -> float | None:

@@ -146,8 +146,9 @@ class Watch:
         """Read what runs where, and whether anything is started; Redis being away is told by the follower."""
         try:
             server_now, workers = self._store.now(), self._store.workers()
-            self._paused = self._store.run(self.run.run_id).paused
-            self._lacks.look()
+            run = self._store.run(self.run.run_id)
+            self._paused = run.paused
+            self._lacks.look(run.note)
         except Unreachable:
             return
         now = time.monotonic()
