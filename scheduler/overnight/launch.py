@@ -25,7 +25,7 @@ from overnight.cache import FileTaskCache, TaskCache
 from overnight.config import Settings
 from overnight.core.events import TaskRules
 from overnight.core.rulebook import demand_possible
-from overnight.core.states import RunPhase
+from overnight.core.states import RunPhase, TaskState
 from overnight.errors import Refused, UnknownRun, UsageError
 from overnight.graph import TaskGraph
 from overnight.hints import hint
@@ -101,7 +101,8 @@ def put_in_place(
     keyring: Keyring,
 ) -> Launched:
     """Make the run of these tasks under `key`, or attach to the one that has it: it then goes on if it was paused,
-    and is given what it lacks. `adopted` is called when no other run can write records any more. Errors: `launch`."""
+    is given what it lacks, and runs what was cancelled in it. `adopted` is called when no other run can write records
+    any more. Errors: `launch`."""
     require_key(settings.redis_url, keyring)
     check_resources(descs, options)
     _prepare_directories(options, settings)
@@ -117,11 +118,7 @@ def put_in_place(
         _wait_for_end(store, opened.run.run_id)
     run_id, attached = opened.run.run_id, opened.opening is Opening.ATTACHED
     if attached and opened.run.phase is not RunPhase.SUBMITTING:
-        submission = submission_of(store, run_id, keyring)
-        submission.add([desc for desc in descs if desc.task not in submission.index], adopted())
-        if opened.run.paused:
-            store.request(run_id, Request.RESUME)
-        return Launched(opened.run, submission, attached=True)
+        return Launched(opened.run, _joined(store, opened.run, descs, adopted, keyring), attached=True)
     submission = Submission(store, run_id, keyring)
     try:
         submission.add(descs, adopted())
@@ -130,6 +127,26 @@ def put_in_place(
         return put_in_place(store, descs, adopted, key, options, settings, keyring)
     failpoints.reach("client.after_submit")
     return Launched(store.run(run_id), submission, attached)
+
+
+def _joined(
+    store: LaunchStore,
+    run: RunRecord,
+    descs: Sequence[TaskDesc],
+    adopted: Callable[[], Mapping[Task, StoredResult]],
+    keyring: Keyring,
+) -> Submission:
+    """Have a run that is in place carry out all of these tasks, and return its submission."""
+    submission = submission_of(store, run.run_id, keyring)
+    submission.add([desc for desc in descs if desc.task not in submission.index], adopted())
+    # A run that was cancelled and reopened by a retry of some tasks holds the others as they were.
+    codes = store.states(run.run_id)[::2]
+    cancelled = [task for task, code in enumerate(codes) if code == TaskState.CANCELLED]
+    if cancelled:
+        store.request(run.run_id, Request.RETRY, cancelled)
+    if run.paused:
+        store.request(run.run_id, Request.RESUME)
+    return submission
 
 
 def submission_of(store: LaunchStore, run_id: str, keyring: Keyring) -> Submission:
