@@ -161,7 +161,8 @@ class Oracle:
             if self._round.plans[task_id].kind == ALWAYS:
                 continue
             strange.append(task_id)
-            if failed["type"] != "TaskDied" or self.starts[task_id] < 3:
+            # A worker may be lost with its claim before the task starts; REAP charges that too.
+            if failed["type"] != "TaskDied" or failed["attempts"] < 3:
                 self._violated(f"P10: {task_id} failed with {failed}")
             self.counts["poisoned"] += 1
         return strange
