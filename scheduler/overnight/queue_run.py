@@ -240,8 +240,9 @@ class QueueRun:
                 self._watch.look()
             self._note(changed.tasks)
             yield from self._journal.settle(self._endure(self._fetch))
-            self._take_additions()
+            has_more = self._take_additions()
             self._over = changed.over
+            self._runs_again = self._runs_again or (has_more and changed.over is not None)
 
     def _note(self, changes: Sequence[tuple[int, TaskState]]) -> None:
         for number, state in changes:

@@ -18,7 +18,7 @@ from overnight.pickling import dumps
 from overnight.queue_executor import QueueExecutor
 from overnight.results import FLAG
 from overnight.store.memory import MemoryStore
-from overnight.store.records import Batch, Report, RunRecord, Verdict
+from overnight.store.records import Addition, Batch, Report, RunRecord, Verdict
 from overnight.task import Task, TaskDesc, TaskOptions
 from tests.support.simulation.actors import URL, SimDeployment
 from tests.support.stores import Night, epoch_of
@@ -39,19 +39,36 @@ class WorkedOn(MemoryStore):
 
     def commit_first(self, name: str, attempt: int, report: Report) -> None:
         """Run the task and record what came of it."""
-        assert self.night.dispatch(Batch(name, "default", (0,), (attempt,), (NO_LINEAGE,))) == [True]
+        assert self.night.dispatch(Batch(name, "default", (report.task,), (attempt,), (NO_LINEAGE,))) == [True]
         self.night.claim(name)
         self.night.commit(name, report)
+
+    def succeed(self, task: int) -> None:
+        """Run a task, which returns 0, and end the run, as it was the last one."""
+        body = dumps(0)
+        digest = hashlib.sha256(body).digest()
+        record = StoredResult(digest, len(body), body=body).sealed(self.night.run_id, task, Keyring())
+        self.commit_first(f"b{task}", 1, Report(task, True, record, digest, NO_LINEAGE, b"{}", 0.0))
+        assert self.night.end(RunPhase.SUCCEEDED)
+
+
+def task(name: str) -> TaskDesc:
+    return TaskDesc(Task(name), len, [()], {}, [], [], [], [], TaskOptions())
+
+
+def executor_on(store: MemoryStore, directory: Path) -> QueueExecutor:
+    executor = QueueExecutor(
+        task_cache=NoTaskCache(), redis_url=URL, workers=0, task_log_dir=str(directory), keep_going=True
+    )
+    executor._deployment = SimDeployment(store, Settings(redis_url=URL, state_dir=directory))  # type: ignore[assignment]
+    return executor
 
 
 def pairs_of(store: MemoryStore, directory: Path) -> tuple[list[tuple[Task, Any]], Any]:
     """Execute a graph of one task on a store; return its pairs and the summary."""
     graph = TaskGraph()
-    graph.add_task(TaskDesc(Task("t0"), len, [()], {}, [], [], [], [], TaskOptions()))
-    executor = QueueExecutor(
-        task_cache=NoTaskCache(), redis_url=URL, workers=0, task_log_dir=str(directory), keep_going=True
-    )
-    executor._deployment = SimDeployment(store, Settings(redis_url=URL, state_dir=directory))  # type: ignore[assignment]
+    graph.add_task(task("t0"))
+    executor = executor_on(store, directory)
     return list(executor.execute(graph)), executor.summary
 
 
@@ -119,11 +136,7 @@ class LosesFunctions(WorkedOn):
         self.has_fallen_back = True
 
     def work(self) -> None:
-        body = dumps(0)
-        digest = hashlib.sha256(body).digest()
-        record = StoredResult(digest, len(body), body=body).sealed(self.night.run_id, 0, Keyring())
-        self.commit_first("b1", 1, Report(0, True, record, digest, NO_LINEAGE, b"{}", 0.0))
-        assert self.night.end(RunPhase.SUCCEEDED)
+        self.succeed(0)
 
 
 def test_functions_that_the_server_has_lost_are_sent_again_before_a_task_needs_them(tmp_path: Path) -> None:
@@ -132,3 +145,28 @@ def test_functions_that_the_server_has_lost_are_sent_again_before_a_task_needs_t
     pairs, _ = pairs_of(store, tmp_path)
     assert [value for _, value in pairs] == [0]
     assert [len(run.blobs) for run in store.data.runs.values()] == [1]
+
+
+class WorksAtOnce(WorkedOn):
+    """Whatever is added to the run has been done, and the run is over, before its client can ask."""
+
+    def work(self) -> None:
+        self.succeed(0)
+
+    def add_tasks(self, run_id: str, addition: Addition) -> None:
+        super().add_tasks(run_id, addition)
+        if addition.first:
+            self.succeed(addition.first)
+
+
+def test_a_task_that_is_added_at_the_end_is_yielded_though_its_run_has_ended_again_by_then(tmp_path: Path) -> None:
+    """Y1, P11: it is added while the last pair is looked at; the run was over before, and is when its client asks."""
+    graph = TaskGraph()
+    graph.add_task(task("t0"))
+    executor = executor_on(WorksAtOnce(), tmp_path)
+    seen = []
+    for done, _ in executor.execute(graph):
+        seen.append(done.task_id)
+        if len(seen) == 1:
+            graph.add_task(task("t1"))
+    assert seen == ["t0", "t1"]
