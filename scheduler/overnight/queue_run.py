@@ -36,7 +36,7 @@ from overnight.launch import (
 from overnight.preparation import Preparation
 from overnight.queue_journal import QueueJournal
 from overnight.queue_outcomes import Fetched, QueueOutcomes
-from overnight.queue_stopping import drain
+from overnight.queue_stopping import TEARDOWN_SECONDS, drain, stopped_if_interrupted
 from overnight.recovered import recovered_results
 from overnight.run_key import RunOptions, graph_key
 from overnight.store.records import Request
@@ -45,7 +45,6 @@ from overnight.worker_watch import WorkerWatch
 
 _logger = logging.getLogger(__name__)
 
-TEARDOWN_SECONDS = 30.0
 PATIENCE_SECONDS = 0.5
 _ENDED = frozenset({TaskState.DONE, TaskState.CACHED, TaskState.FAILED})
 
@@ -78,15 +77,16 @@ class QueueRun:
         """Put the run in place, or attach to it. Raises what `launch.launch` does."""
         self._order(self._journal.descs)
         deployment = self._deployment
-        launched = launch(
-            self._store,
-            self._journal.descs,
-            preparation.decisions,
-            self._cache,
-            self._options,
-            deployment.settings,
-            deployment.keyring,
-        )
+        with stopped_if_interrupted(self._store, self._key):
+            launched = launch(
+                self._store,
+                self._journal.descs,
+                preparation.decisions,
+                self._cache,
+                self._options,
+                deployment.settings,
+                deployment.keyring,
+            )
         self._enter(launched)
         if launched.attached:
             _logger.info("attached to run %s, which this command started before", self._run_id)
@@ -171,7 +171,9 @@ class QueueRun:
                 deployment.keyring,
             )
 
-        self._enter(self._endure(again))
+        with stopped_if_interrupted(self._store, self._key):
+            launched = self._endure(again)
+        self._enter(launched)
         _logger.warning("it goes on as run %s", self._run_id)
 
     def _is_still_over(self) -> bool:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from overnight.core.states import TaskState
 from overnight.errors import UnknownRun, Unreachable
-from overnight.following import FIRST_PAUSE
+from overnight.following import FIRST_PAUSE, Follower
 from overnight.store.records import Request
 from overnight.store.redis import RedisStore
 
 _logger = logging.getLogger("overnight.queue_executor")
 
 GRACE_SECONDS = 10.0
+#: How long the end of a run that was cancelled is waited for.
+TEARDOWN_SECONDS = 30.0
 
 
 def drain(store: RedisStore, run_id: str, seconds: float = GRACE_SECONDS) -> None:
@@ -33,6 +36,34 @@ def drain(store: RedisStore, run_id: str, seconds: float = GRACE_SECONDS) -> Non
 
 def _runs_something(store: RedisStore, run_id: str) -> bool:
     return TaskState.RUNNING in store.states(run_id)[::2]
+
+
+@contextmanager
+def stopped_if_interrupted(store: RedisStore, key: str) -> Iterator[None]:
+    """Around what puts the run under a graph key in place: its first tasks run before it is complete.
+
+    An interrupt there stops it, as nobody else knows by then which run it is.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(UnknownRun, Unreachable):
+            for run in store.runs():
+                if run.key == key and not run.phase.is_over:
+                    _stop(store, run.run_id)
+        raise
+
+
+def _stop(store: RedisStore, run_id: str) -> None:
+    """Give what runs its time, then cancel the run and wait until nothing of it runs."""
+    try:
+        drain(store, run_id)
+    finally:
+        store.request(run_id, Request.CANCEL)
+        deadline = time.monotonic() + TEARDOWN_SECONDS
+        for changed in Follower(store, run_id).changes(FIRST_PAUSE):
+            if changed.over is not None or time.monotonic() >= deadline:
+                break
 
 
 def say_what_continues(*, is_recorded: bool) -> None:

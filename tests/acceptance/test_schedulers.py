@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from tests.support.sites import SCHEDULER, Entries, Site, finish, kill
+from tests.support.sites import SCHEDULER, WORKER, Entries, Site, finish, kill
+
+SECOND_WORKER = "worker-default-2"
 
 
 def test_a_standby_takes_over_and_the_frozen_leader_finds_itself_fenced(site: Site) -> None:
@@ -70,7 +72,7 @@ def test_a_rolling_restart_in_the_middle_of_a_run_starts_no_task_twice(site: Sit
     entries = Entries(site, "rolling", seconds=0.3)
     client = entries.start()
     entries.wait_for(ended=3)
-    for name in (SCHEDULER, *sorted(set(site.files.known_slots()) - {SCHEDULER})):
+    for name in (SCHEDULER, WORKER, SECOND_WORKER):
         process = site.slot(name)
         process.send_signal(signal.SIGTERM)
         site.wait(lambda process=process: not process.is_running())  # type: ignore[misc]

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from overnight.cache import NoTaskCache
 from overnight.config import Settings
 from overnight.core.states import RunPhase, TaskState
@@ -18,7 +20,7 @@ from overnight.pickling import dumps
 from overnight.queue_executor import QueueExecutor
 from overnight.results import FLAG
 from overnight.store.memory import MemoryStore
-from overnight.store.records import Addition, Batch, Report, RunRecord, Verdict
+from overnight.store.records import Addition, Batch, Report, Request, RunRecord, Verdict
 from overnight.task import Task, TaskDesc, TaskOptions
 from tests.support.simulation.actors import URL, SimDeployment
 from tests.support.stores import Night, epoch_of
@@ -170,3 +172,29 @@ def test_a_task_that_is_added_at_the_end_is_yielded_though_its_run_has_ended_aga
         if len(seen) == 1:
             graph.add_task(task("t1"))
     assert seen == ["t0", "t1"]
+
+
+class Interrupted(WorkedOn):
+    """Ctrl-C is pressed when the first tasks have been added; a scheduler then ends what is cancelled."""
+
+    def work(self) -> None:
+        self.succeed(0)
+
+    def add_tasks(self, run_id: str, addition: Addition) -> None:
+        super().add_tasks(run_id, addition)
+        raise KeyboardInterrupt
+
+    def request(self, run_id: str, request: Request, tasks: Sequence[int] = ()) -> None:
+        super().request(run_id, request, tasks)
+        if request is Request.CANCEL:
+            self.night = Night(self, epoch_of(self), run_id)
+            self.night.settle(Verdict(0, TaskState.CANCELLED))
+            assert self.night.end(RunPhase.CANCELLED)
+
+
+def test_an_interrupt_while_the_run_is_put_in_place_stops_it(tmp_path: Path) -> None:
+    """QX7: its first tasks run by then; left alone they would go on without their driver."""
+    store = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        pairs_of(store, tmp_path)
+    assert [run.phase for run in store.runs()] == [RunPhase.CANCELLED]
