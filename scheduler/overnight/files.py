@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -58,10 +59,13 @@ def local_path(path: str) -> str:
     return _LOCAL_URL.sub("", path, count=1)
 
 
-def see_writable(directory: str) -> None:
-    """Raise OSError if no file can be made in a local directory: what its mode promises may not hold for it."""
-    with tempfile.TemporaryFile(dir=directory):
-        pass
+def see_writable(directory: str) -> float:
+    """Return by how many seconds the clock that dates a local directory's files is ahead of this host's.
+
+    Raise OSError if no file can be made there: what its mode promises may not hold for it.
+    """
+    with tempfile.TemporaryFile(dir=directory) as file:
+        return os.fstat(file.fileno()).st_mtime - time.time()
 
 
 def look_up(paths: Iterable[str]) -> dict[str, FileFacts]:

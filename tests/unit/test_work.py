@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,16 @@ def test_a_record_that_is_no_flag_is_warned_of_once_however_often_records_are_re
     asked.read_again(["lost run"])
     asked.read_again(["lost run"])
     assert len([message for message in caplog.messages if message.startswith(f"The record {flag} ")]) == 1
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(0.0, ""), (7200.0, "7200 s behind"), (-7200.0, "7200 s ahead of")])
+def test_a_file_server_with_another_time_is_told_before_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, ahead: float, told: str
+) -> None:
+    """ADVERSITY 7, row 45: by file times it is decided what must run. `ahead` are the seconds of this host's clock."""
+    now = time.time
+    asked = work(tmp_path / "state")
+    monkeypatch.setattr("overnight.files.time.time", lambda: now() + ahead)
+    asked.make_directories()
+    warnings = [message for message in caplog.messages if "file server" in message]
+    assert [told in message for message in warnings] == ([True] if told else [])

@@ -32,6 +32,8 @@ from overnight.state_dir import make_private, prepare_state_dir, see_out_of_reac
 from overnight.task import Task, TaskDesc
 
 FORCED = "forced (-f)"
+#: By so much the clock of a file server may differ before it is told.
+MOST_SKEW_SECONDS = 1.0
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME = 60
 _IN_MEMORY = "memory://"
@@ -133,7 +135,7 @@ class Work:
         prepare_state_dir(self.settings.state_dir)
         if not is_url(self.status_dir):
             _made("status directory", self.status_dir)
-            _warn_if_read_only(self.status_dir)
+            _warn_if_unfit(self.status_dir)
         try:
             self.log_dir = ensure_log_dir(task_log_dir=self.log_dir)
         except OSError as error:
@@ -173,15 +175,25 @@ def _directory_name(name: str, parameters: Mapping[str, str], settings: Settings
     return f"{_NOT_IN_NAME.sub('_', name).lstrip('._-')[-_LONGEST_NAME:]}-{digest[:12]}"
 
 
-def _warn_if_read_only(status_dir: str) -> None:
+def _warn_if_unfit(status_dir: str) -> None:
+    """Warn of a status directory that cannot be written to, or whose file server has another time."""
     try:
-        see_writable(status_dir)
+        skew = see_writable(status_dir)
     except OSError as error:
         _logger.warning(
             "The status directory %s cannot be written to (%s): the run goes on, and what it computes runs again next "
             "time.",
             shown(status_dir),
             error.strerror or error,
+        )
+        return
+    if abs(skew) > MOST_SKEW_SECONDS:
+        _logger.warning(
+            "The clock of the file server of %s is %.0f s %s this host's: files may look newer or older than they are, "
+            "and by their times overnight decides what must run. Set both clocks right.",
+            shown(status_dir),
+            abs(skew),
+            "ahead of" if skew > 0 else "behind",
         )
 
 
