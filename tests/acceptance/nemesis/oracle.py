@@ -20,6 +20,7 @@ from overnight.flags import DONE
 from overnight.keyring import Keyring
 from overnight.naming import flag_name
 from overnight.pickling import loads
+from overnight.service.perform import LOST_TOO_OFTEN
 from tests.acceptance.nemesis.load import ALWAYS, Value
 from tests.acceptance.nemesis.rounds import Round
 
@@ -162,7 +163,8 @@ class Oracle:
                 continue
             strange.append(task_id)
             # A worker may be lost with its claim before the task starts; REAP charges that too.
-            if failed["type"] != "TaskDied" or failed["attempts"] < 3:
+            is_lost = failed["type"] == "TaskDied" and LOST_TOO_OFTEN in failed["message"]
+            if not is_lost or failed["attempts"] < 3:
                 self._violated(f"P10: {task_id} failed with {failed}")
             self.counts["poisoned"] += 1
         return strange
