@@ -49,6 +49,7 @@ KEPT = {
     30387: "a task that ended again was not yielded",
     40980: "a run without tasks was waited for",
     40992: "a run that ended again between two looks was taken for over",
+    100230: "a flag of a run that the server had lost, under an older run, is no damage",
     226: "a run succeeded with a task that had failed after its success had been given out",
 }
 #: A seed that finds each planted bug.
