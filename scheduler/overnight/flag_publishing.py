@@ -1,7 +1,7 @@
 """What of the flags that stand in a status directory each writer leaves alone.
 
-A worker's flag never takes the place of a success of the same run and lineage, nor of a later attempt's or run's; what
-a client writes of its run, never the place of a later run's. Who comes late has the result, if it counts, in Redis.
+A worker's flag never takes the place of a success of the same run and lineage, nor of a later attempt's or run's: if
+its result counts, it is in Redis. The record of a failure, which clients write, never takes the place of a later run's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def publish_flags(
 
 
 def later_runs(headers: Sequence[FlagHeader], keyring: Keyring, names: Sequence[str]) -> Keep:
-    """Return the rule that keeps the flags of runs that began after those of `headers`, which go to files `names`."""
+    """Return a rule for failures, whose `headers` go to files of these `names`: flags of later runs are kept."""
     by_name = dict(zip(names, headers, strict=True))
 
     def keep(descriptor: int, name: str) -> Written | None:
