@@ -118,11 +118,16 @@ local function split_entry(entry)
   return string.sub(entry, 1, at - 1), string.sub(entry, at + 1)
 end
 
--- Split a hold into instance, sequence and marks. A mark is '.' while its task is with the holder, '+' once a success
--- of it was accepted from this batch, '-' after any other end.
+-- Split a hold into instance, sequence, marks and begun. A mark is '.' while its task is with the holder, '+' once a
+-- success of it was accepted from this batch, '-' after any other end. `begun` is the task that the holder last said it
+-- runs, or empty.
 local function split_hold(hold)
-  if not hold then return nil, nil, nil end
-  return string.match(hold, '^([^\n]*)\n([^\n]*)\n([^\n]*)$')
+  if not hold then return nil, nil, nil, nil end
+  return string.match(hold, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
+end
+
+local function hold_text(instance, sequence, marks, begun)
+  return table.concat({instance, sequence, marks, begun}, '\n')
 end
 
 -- Put those of `tasks` that are in state `code` under `batch` back to PENDING and return them.
