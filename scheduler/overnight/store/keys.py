@@ -75,7 +75,7 @@ RUN_KEYS: Final = (
     Key("causes", "hash", "skipped task -> the failed ancestor"),
     Key("inflight", "hash", "task -> 'batch', newline, expected lineage; from DISPATCH until the task is terminal"),
     Key("batches", "hash", "batch -> JSON: queue, tasks; from DISPATCH until no task of it is left"),
-    Key("holds", "hash", "claimed batch -> instance, sequence, mark of each task, on one line each"),
+    Key("holds", "hash", "claimed batch -> on a line each: instance, sequence, mark of each task, task that has begun"),
     Key("events", "stream", "what happened to the run, the latest 100,000"),
 )
 

@@ -89,9 +89,10 @@ class Arena:
             act()
         except (redis.RedisError, OSError):
             if tries:
-                self._later(0.5, lambda: self.patiently(act, tries - 1))
+                self.later(0.5, lambda: self.patiently(act, tries - 1))
 
-    def _later(self, seconds: float, act: Callable[[], object]) -> None:
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """Do something in so many seconds."""
         heapq.heappush(self._heap, (self.clock() + seconds, next(self._order), act))
 
     def _violated(self, what: str) -> None:
@@ -121,7 +122,7 @@ class Arena:
         self.cluster.start()
         self._began = self.clock()
         for fault in self._faults:
-            self._later(fault.at, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
+            self.later(fault.at, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
         self._every(LOOK_SECONDS, self._look)
         self._every(COPY_SECONDS / self._length.speed, self._copy)
         self._until(lambda: self.clock() > self._began + self._length.seconds)
@@ -164,14 +165,14 @@ class Arena:
         self.struck[fault.kind] += 1
         self._say(f"{at}" + (f" for {fault.length:.1f} s" if fault.length else ""))
         if mend is not None:
-            self._later(fault.length, mend)
+            self.later(fault.length, mend)
 
     def _every(self, seconds: float, act: Callable[[], object]) -> None:
         def again() -> None:
             act()
-            self._later(seconds, again)
+            self.later(seconds, again)
 
-        self._later(seconds, again)
+        self.later(seconds, again)
 
     def _look(self) -> None:
         self.oracle.look(self.cluster.keyring)
