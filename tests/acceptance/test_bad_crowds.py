@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,7 @@ from overnight.state_dir import wait_until
 from overnight.store.records import WorkerRecord
 from overnight.store.redis import RedisStore
 from tests.support.command import Desk, finished
+from tests.support.daemons import daemon
 from tests.support.ledgers import read_ledger
 from tests.support.servers import running_server, server_binary
 from tests.support.sites import COMPRESSED, SCHEDULER, WORKER, Entries, Site, finish
@@ -44,20 +45,6 @@ def desk(tmp_path: Path, admin: redis.Redis) -> Desk:
     url = f"unix://{admin.connection_pool.connection_kwargs['path']}?db=0"
     given.environ = {**COMPRESSED, "OVERNIGHT_REDIS_URL": url, "OVERNIGHT_CONNECT_SECONDS": "2"}
     return given
-
-
-@contextmanager
-def daemon(desk: Desk, name: str, *words: str) -> Iterator[Callable[[str], int]]:
-    """Run a daemon; what is yielded tells how often it has said something."""
-    log = desk.directory / f"{name}.log"
-    with log.open("wb") as output:
-        process = desk.start(*words, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        yield lambda text: log.read_text("utf-8", "replace").count(text)
-        assert process.poll() is None, log.read_text("utf-8", "replace")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(SECONDS)
 
 
 def started(desk: Desk, words: list[str]) -> subprocess.Popen[str]:
