@@ -53,9 +53,19 @@ def test_each_line_is_proven() -> None:
     assert list(proofs()) == [line for line in lines() if line not in WITHOUT]
 
 
-@pytest.mark.parametrize("line", proofs())
+def found() -> dict[str, list[str]]:
+    """Return the tests that are named for each defect that the simulation has found."""
+    rows = re.findall(r"^\| (.+) \| (`.+`) \|$", section(9).partition("| defect |")[2], re.MULTILINE)
+    return {defect: re.findall(r"`([^`]+)`", tests) for defect, tests in rows}
+
+
+def test_each_defect_has_its_row() -> None:
+    assert len(found()) == section(9).partition("| defect |")[2].count("\n| ")
+
+
+@pytest.mark.parametrize("line", [*proofs(), *found()])
 def test_each_proof_exists(line: str) -> None:
-    named = proofs()[line]
+    named = {**proofs(), **found()}[line]
     assert named
     assert len(set(named)) == len(named)
     for proof in named:
