@@ -24,6 +24,8 @@ from tests.acceptance.nemesis.tally import Tally
 
 TICK_SECONDS, LOOK_SECONDS, COPY_SECONDS, OLD_SECONDS = 0.05, 5.0, 10.0, 30.0
 RESTART_SECONDS = 0.2
+#: A fault that finds no victim looks again so often, at such intervals.
+TRIES, RETRY_SECONDS = 4, 0.5
 #: A graph is so many times what its share of an hour is, so that workers seldom idle.
 LOAD = 2.0
 #: How long the last graph may take once all faults are over, at least.
@@ -154,11 +156,14 @@ class Arena:
         del self._down_until[name]
         self.cluster.start_server() if name == SERVER else self.cluster.start_member(name)
 
-    def _strike(self, fault: Fault) -> None:
+    def _strike(self, fault: Fault, tries: int = TRIES) -> None:
         at = f"{self.clock() - self._began:7.1f} s  {fault.kind}"
         try:
             mend = STRIKES[fault.kind](self, fault, fault.chance())
         except Missed as reason:
+            if tries > 1 and self.clock() + RETRY_SECONDS < self._began + self._length.seconds:
+                self.later(RETRY_SECONDS, lambda: self._strike(fault, tries - 1))
+                return
             self.missed[fault.kind, str(reason)] += 1
             self._say(f"{at}: missed, {reason}")
             return
