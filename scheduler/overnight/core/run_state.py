@@ -47,11 +47,18 @@ class RunState:
     """The state of one run; `len()` is the number of its tasks.
 
     With `fail_fast` the first FAILED task stops the run like a cancel, and the run ends as FAILED.
-    `resource_limits` bounds what the tasks in flight hold of each named resource.
+    `resource_limits` bounds what the tasks in flight hold of each named resource. With `by_paths` the longest remaining
+    path starts first among tasks of one priority; without, what was added first.
     """
 
-    def __init__(self, *, fail_fast: bool = False, resource_limits: Mapping[str, float] | None = None) -> None:
-        self.life = Lifecycle(fail_fast=fail_fast, resource_limits=resource_limits or {})
+    def __init__(
+        self,
+        *,
+        fail_fast: bool = False,
+        resource_limits: Mapping[str, float] | None = None,
+        by_paths: bool = False,
+    ) -> None:
+        self.life = Lifecycle(fail_fast=fail_fast, resource_limits=resource_limits or {}, by_paths=by_paths)
         self._handlers: dict[type, Callable[[Any], None]] = {
             TaskSucceeded: self._task_succeeded,
             SlotsOffered: lambda event: dispatching.fill_offers(self.life, event),
@@ -196,6 +203,8 @@ class RunState:
             return
         if event.seconds is not None:
             life.durations.learn(life.rulebook.functions[task], event.seconds)
+        if life.paths is not None:
+            life.paths.spend(life.rulebook.functions[task])
         life.end(task, DONE)
 
     def _task_failed(self, event: TaskFailed) -> None:
