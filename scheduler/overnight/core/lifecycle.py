@@ -59,6 +59,8 @@ class Lifecycle:
         self.actions: list[Action] = []
         self.now = -inf
         self.alarm: float | None = None
+        #: Whether a read of the stored truth is to come before anything is offered: until then no task finds its place.
+        self.awaits_state = False
         self.begun = False
         self.paused = False
         self.cancelling = False
@@ -85,10 +87,11 @@ class Lifecycle:
             raise
         self.table.add(len(tasks))
         self.readiness.add(len(tasks))
-        self.count_waiting(first)
-        for task in range(first, len(self.table)):
-            if self.table.states[task] == PENDING:
-                self.settle(task)
+        if not self.awaits_state:
+            self.count_waiting(first)
+            for task in range(first, len(self.table)):
+                if self.table.states[task] == PENDING:
+                    self.settle(task)
         if tasks:
             self.ended = None
 

@@ -48,7 +48,8 @@ class RunState:
 
     With `fail_fast` the first FAILED task stops the run like a cancel, and the run ends as FAILED.
     `resource_limits` bounds what the tasks in flight hold of each named resource. With `by_paths` the longest remaining
-    path starts first among tasks of one priority; without, what was added first.
+    path starts first among tasks of one priority; without, what was added first. With `awaits_state` a `StateRead` comes
+    before the first offer, and decides on all that was added before it.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class RunState:
         fail_fast: bool = False,
         resource_limits: Mapping[str, float] | None = None,
         by_paths: bool = False,
+        awaits_state: bool = False,
     ) -> None:
         self.life = Lifecycle(fail_fast=fail_fast, resource_limits=resource_limits or {}, by_paths=by_paths)
+        self.life.awaits_state = awaits_state
         self._handlers: dict[type, Callable[[Any], None]] = {
             TaskSucceeded: self._task_succeeded,
             SlotsOffered: lambda event: dispatching.fill_offers(self.life, event),
