@@ -31,6 +31,7 @@ def fill_offers(life: Lifecycle, event: SlotsOffered) -> None:
         return
     if life.paths is not None and life.paths.refresh(event.now):
         life.readiness.reorder()
+    life.limits.ceilings = event.ceilings
     left = len(event.offers)
     for offer in event.offers:
         if life.flights.get(offer.batch) is None:
@@ -46,7 +47,7 @@ def _choose_lane(life: Lifecycle, queue: str | None) -> int | None:
     """Return the lane whose head comes first among those whose resources are free."""
     open_lanes = life.readiness.open_to(queue)
     lanes, limits = life.rulebook.lanes, life.limits
-    if limits.limits:
+    if limits.bound_any:
         open_lanes = [lane for lane in open_lanes if limits.fits(lanes[lane][1])]
     if len(open_lanes) > 1:
         return min(open_lanes, key=life.readiness.rank)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -69,10 +70,14 @@ class Offer(NamedTuple):
 
 
 class SlotsOffered(NamedTuple):
-    """There is room for batches; the core fills as many offers as it has ready tasks for."""
+    """There is room for batches; the core fills as many offers as it has ready tasks for.
+
+    `ceilings` are what the run may hold at most, with these, of resources that it shares with other runs.
+    """
 
     now: float
     offers: Sequence[Offer]
+    ceilings: Mapping[str, float] = MappingProxyType({})
 
 
 class BatchClaimed(NamedTuple):

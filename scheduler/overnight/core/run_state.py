@@ -10,7 +10,7 @@ The steps are in `lifecycle`; which task goes into which batch is decided in `di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from overnight.core import dispatching, recovery, reopening
@@ -48,8 +48,8 @@ class RunState:
 
     With `fail_fast` the first FAILED task stops the run like a cancel, and the run ends as FAILED.
     `resource_limits` bounds what the tasks in flight hold of each named resource. With `by_paths` the longest remaining
-    path starts first among tasks of one priority; without, what was added first. With `awaits_state` a `StateRead` comes
-    before the first offer, and decides on all that was added before it.
+    path starts first among tasks of one priority; without, what was added first. With `awaits_state` a `StateRead`
+    comes before the first offer, and decides on all that was added before it.
     """
 
     def __init__(
@@ -150,6 +150,23 @@ class RunState:
     def outstanding(self, queue: str | None = None) -> int:
         """Return how many batches that were offered for this queue are in flight; None: how many in all."""
         return self.life.flights.outstanding(queue)
+
+    def held(self, resource: str) -> float:
+        """Return how much of a resource the batches in flight hold."""
+        return self.life.limits.held(resource)
+
+    def most_needed(self, resource: str) -> float:
+        """Return the most that any task needs of a resource."""
+        return max(
+            (amount for _, needs in self.life.rulebook.lanes for name, amount in needs if name == resource), default=0.0
+        )
+
+    def expected_seconds(self, tasks: Sequence[int], *, unknown: float) -> float:
+        """Return how long the tasks are expected to take; `unknown` for each of a function that has never run."""
+        functions, expected = self.life.rulebook.functions, self.life.durations.expected
+        known = {function: expected(function) for function in {functions[task] for task in tasks}}
+        seconds = {function: unknown if found is None else found for function, found in known.items()}
+        return sum(seconds[functions[task]] for task in tasks)
 
     def batch(self, batch_id: str) -> Batch | None:
         """Return the batch if it is in flight. To be read only."""
