@@ -31,7 +31,7 @@ def fill_offers(life: Lifecycle, event: SlotsOffered) -> None:
         return
     if life.paths is not None and life.paths.refresh(event.now):
         life.readiness.reorder()
-    life.limits.ceilings = event.ceilings
+    life.limits.ceilings = event.ceilings or {}
     left = len(event.offers)
     for offer in event.offers:
         if life.flights.get(offer.batch) is None:

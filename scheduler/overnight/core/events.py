@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -77,7 +76,7 @@ class SlotsOffered(NamedTuple):
 
     now: float
     offers: Sequence[Offer]
-    ceilings: Mapping[str, float] = MappingProxyType({})
+    ceilings: Mapping[str, float] | None = None
 
 
 class BatchClaimed(NamedTuple):

@@ -110,8 +110,6 @@ def unpacked_run(meta: Mapping[bytes, bytes]) -> RunRecord:
     added = unpacked_index(meta[b"added"])
     static["total"] = max(static["total"], added, 0)
     ended_at = meta.get(b"ended_at")
-    if not static.get("weight", 1.0) > 0:
-        raise ValueError(static["weight"])
     return RunRecord(
         **static,
         phase=RunPhase(meta[b"phase"].decode("ascii")),

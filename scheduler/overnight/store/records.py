@@ -44,6 +44,10 @@ class RunRecord:
     note: str = ""
     """What a scheduler has to say of the run to people: why it leaves it alone."""
 
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(self.weight)
+
 
 class Opening(Enum):
     """How SUBMIT answered: a new run; the same graph is active already; the place is in use by another graph."""
