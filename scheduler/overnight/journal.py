@@ -16,7 +16,7 @@ from overnight.errors import OvernightError
 from overnight.flags import AttemptFacts, FlagHeader, record_of
 from overnight.graph import Task, TaskDesc, TaskGraph
 from overnight.inspection import FlagReader
-from overnight.invoke import Outcome
+from overnight.invoke import Outcome, StandIn
 from overnight.lineage import DependencyRecord
 from overnight.naming import shown
 from overnight.preparation import Preparation
@@ -124,7 +124,11 @@ class Journal:
 
     def results_for(self, held: Mapping[Task, Any]) -> Mapping[Task, Any]:
         """Return all results as one mapping; `held` are those that the graph kept from before the run."""
-        return _Results(self, held)
+        return _Results(self.result, self.is_done, held)
+
+    def arguments_for(self, held: Mapping[Task, Any]) -> Mapping[Task, Any]:
+        """Return what stands for each result among the arguments of a launch: the result, or its `StandIn`."""
+        return _Results(self._argument, self.is_done, held)
 
     def result(self, task: Task) -> Any:
         """Return the result of a finished task; KeyError if there is none, BadSeal if it cannot be loaded."""
@@ -133,6 +137,10 @@ class Journal:
         if task not in self._results and task in self._unloaded:
             self._results[task] = self._loaded(self._unloaded[task])
         return self._results[task]
+
+    def _argument(self, task: Task) -> Any:
+        load = self._elsewhere.get(task)
+        return load if isinstance(load, StandIn) else self.result(task)
 
     def leave(self) -> RunSummary:
         """End the run: make its records durable, fill the results into what is left of the graph, sum it up."""
@@ -213,15 +221,18 @@ class Journal:
 class _Results(Mapping[Task, Any]):
     """The results of a run and those that a graph held before, by Task."""
 
-    def __init__(self, journal: Journal, held: Mapping[Task, Any]) -> None:
-        self._journal = journal
+    def __init__(
+        self, result: Callable[[Task], Any], is_done: Callable[[Task], bool], held: Mapping[Task, Any]
+    ) -> None:
+        self._result = result
+        self._is_done = is_done
         self._held = held
 
     def __getitem__(self, task: Task) -> Any:
-        return self._held[task] if task in self._held else self._journal.result(task)
+        return self._held[task] if task in self._held else self._result(task)
 
     def __contains__(self, task: object) -> bool:
-        return task in self._held or (isinstance(task, Task) and self._journal.is_done(task))
+        return task in self._held or (isinstance(task, Task) and self._is_done(task))
 
     def __iter__(self) -> Iterator[Task]:
         raise TypeError("Results are asked for, never listed: some are still in the cache.")

@@ -26,6 +26,7 @@ _SIMPLE = frozenset({str, int, bool, type(None), Task})
 class RunOptions:
     """How a run is to be carried out. `command` is what started it: with the graph and `force` it identifies the run.
 
+    Beside other runs one of twice the `weight` is given twice the time of workers.
     `force`: nothing that was finished before counts, so such a run is another one than that of the same command.
     """
 
@@ -38,6 +39,7 @@ class RunOptions:
     fail_fast: bool = False
     fork_tasks: bool = False
     resource_limits: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
     force: bool = False
     keep_seconds: float = KEEP_SECONDS
     pass_environment: Sequence[str] = ()

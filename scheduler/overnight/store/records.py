@@ -16,7 +16,8 @@ class RunRecord:
     """What a run is, as all may read it. Times are seconds of the server's clock.
 
     `key` identifies the graph (the same command makes the same key), `place` the status directory or other resource
-    that only one active run may use (empty: none).
+    that only one active run may use (empty: none). Of runs that share workers, one of twice the `weight` is given twice
+    the time.
     """
 
     run_id: str
@@ -35,6 +36,7 @@ class RunRecord:
     fail_fast: bool = False
     keep_seconds: float = 604800.0
     resource_limits: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
     phase: RunPhase = RunPhase.SUBMITTING
     paused: bool = False
     added: int = 0
@@ -42,6 +44,10 @@ class RunRecord:
     ended_at: float | None = None
     note: str = ""
     """What a scheduler has to say of the run to people: why it leaves it alone."""
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(self.weight)
 
 
 class Opening(Enum):
