@@ -83,6 +83,9 @@ def supervisor_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend
     """Its child goes on and ends its task; it wakes once another worker has ended that too, if that comes to pass."""
     name, run_id, task = at_work(arena, chance)
     thaw = _freeze(arena, name, fault.length, alone=True)
+    if is_over(arena, run_id, task):
+        thaw()
+        raise Missed("its task had just ended")
     limit = arena.clock() + fault.length + PATIENCE_SECONDS
 
     def thaw_in_time() -> None:
