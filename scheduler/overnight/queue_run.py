@@ -147,9 +147,9 @@ class QueueRun:
         self._own_runs.append(run_id)
         self._submission: Submission = launched.submission
         self._follower = Follower(self._store, run_id, placed=lambda: len(self._submission.tasks))
-        self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir)
         self._watch = WorkerWatch(self._store, run_id, self._options.queue, deployment.settings)
-        self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
+        self._outcomes = outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
+        self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir, seen=outcomes.seen)
         self._told.clear()
         self._over = None
 

@@ -19,7 +19,7 @@ from overnight.store import scripts
 from overnight.store.connection import connect, hidden
 from overnight.store.keys import RUN_KEYS, SHARED_KEYS
 from overnight.store.memory import MemoryStore
-from overnight.store.records import Adopted, Batch, Epoch, EpochHeld, Reaped, Request, Verdict
+from overnight.store.records import Adopted, Batch, Epoch, EpochHeld, Opening, Reaped, Request, Verdict
 from overnight.store.redis import RedisStore
 from overnight.store.server_check import check_server, examine
 from tests.support.servers import KINDS, free_port, running_server, server_binary
@@ -165,6 +165,15 @@ def test_runs_whose_client_vanished_are_forgotten_with_the_next_submission(serve
     assert server_store.open_run(run_record("r2"), b"").run.run_id == "r2"
     assert client.smembers(keys.shared("runs:active")) == {b"r2"}
     assert client.zrange(keys.shared("runs"), 0, -1) == [b"r2"]
+
+
+def test_an_active_run_whose_record_was_deleted_is_in_nobodys_way(server_store: RedisStore) -> None:
+    """Whoever starts its graph again, or another one in its directory, gets a run of its own."""
+    for name in ("r1", "r2"):
+        assert server_store.open_run(run_record(name, key="k", place="p"), b"").opening is Opening.CREATED
+        server_store.server.client.delete(server_store.server.keys.of_run(name, "meta"))
+    assert server_store.open_run(run_record("r3", key="other", place="p"), b"").opening is Opening.CREATED
+    assert server_store.active_runs() == ["r3"]
 
 
 def test_every_key_is_declared_with_its_type(server_store: RedisStore) -> None:

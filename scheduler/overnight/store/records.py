@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from overnight.core.events import Charge, Flight
 from overnight.core.states import RunPhase, TaskState
@@ -15,7 +16,8 @@ class RunRecord:
     """What a run is, as all may read it. Times are seconds of the server's clock.
 
     `key` identifies the graph (the same command makes the same key), `place` the status directory or other resource
-    that only one active run may use (empty: none).
+    that only one active run may use (empty: none). Of runs that share workers, one of twice the `weight` is given twice
+    the time.
     """
 
     run_id: str
@@ -34,6 +36,7 @@ class RunRecord:
     fail_fast: bool = False
     keep_seconds: float = 604800.0
     resource_limits: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
     phase: RunPhase = RunPhase.SUBMITTING
     paused: bool = False
     added: int = 0
@@ -41,6 +44,10 @@ class RunRecord:
     ended_at: float | None = None
     note: str = ""
     """What a scheduler has to say of the run to people: why it leaves it alone."""
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(self.weight)
 
 
 class Opening(Enum):
@@ -176,8 +183,7 @@ class ClaimRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """One attempt's outcome for COMMIT.
 
     `record` is a sealed `StoredResult` (ok) or `StoredError`; `digest` the result's (ok) or empty; `lineage` the
@@ -288,8 +294,7 @@ class Happening(Enum):
     """Entries were missed (trimmed, or the server lost some): read the state instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """One accepted report inside a COMMITTED event; `digest` is empty for a failure."""
 
     task: int

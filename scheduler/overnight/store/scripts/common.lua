@@ -153,12 +153,19 @@ local function drop_batch(run_id, batch)
   redis.call('ZREM', LEASES, run_id .. ' ' .. batch)
 end
 
+-- Whether there is a record of `other`. A run without one is gone, whatever else names it: a client that attached to
+-- it would find it unknown for ever.
+local function is_kept(run_id, other)
+  return redis.call('EXISTS', string.sub(META, 1, -#(run_id .. ':meta') - 1) .. other .. ':meta') == 1
+end
+
 -- The active run that keeps this ended one from becoming active again, or nil.
 local function in_the_way(run_id)
   local record = cjson.decode(redis.call('HGET', META, 'record'))
   for _, pair in ipairs({{GRAPHS, record.key}, {PLACES, record.place}}) do
     local other = pair[2] ~= '' and redis.call('HGET', pair[1], pair[2])
-    if other and other ~= run_id and redis.call('SISMEMBER', ACTIVE, other) == 1 then return other end
+    local is_other = other and other ~= run_id and redis.call('SISMEMBER', ACTIVE, other) == 1
+    if is_other and is_kept(run_id, other) then return other end
   end
   return nil
 end
