@@ -22,7 +22,6 @@ from tests.support.simulation.many import seeds
 from tests.support.simulation.planted import PLANTED, planted
 from tests.support.simulation.play import Played, played
 
-
 #: After so many seeds a line tells how far it has come.
 PROGRESS_SEEDS = 5000
 
