@@ -46,7 +46,7 @@ KEPT = {
 #: A seed that finds each planted bug.
 FOUND_BY = {
     "any-failure": 112,
-    "any-lineage": 1547,
+    "any-lineage": 3683,
     "any-member": 554,
     "claim-not-repeatable": 2,
     "claim-of-anything": 24,
