@@ -19,6 +19,7 @@ from overnight.errors import OvernightError, nearest
 VERBS = {
     "run": "Run the graph that TARGET makes, to its end.",
     "submit": "Start the graph that TARGET makes and leave it running.",
+    "plan": "Say what a run of TARGET would do, and why.",
     "runs": "List the runs that are kept, newest first.",
     "status": "Show where a run stands, or one task of it.",
     "follow": "Watch a run until it is over.",

@@ -86,6 +86,13 @@ def open_to_read(settings: Settings) -> Deployment:
     return _of_present_server(settings) or open_for_reading(settings)
 
 
+def open_present(settings: Settings) -> Deployment | None:
+    """Open the server that the settings name, or the embedded one if it runs; None if there is none. Starts nothing."""
+    from overnight.deployment import Deployment
+
+    return Deployment(settings, workers=0) if settings.redis_url is not None else _of_present_server(settings)
+
+
 def open_to_steer(settings: Settings) -> Deployment:
     """Open what exists to change a run there, seeing that some scheduler is there to carry the change out."""
     from overnight.deployment import Deployment, open_for_reading

@@ -113,25 +113,31 @@ def start(request: Request, settings: Settings, *, as_json: bool, dry_run: bool 
     with Interrupts() as interrupts:
         work = Work(request, settings)
         if dry_run:
-            return _list(work, as_json=as_json)
+            return show_plan(work, as_json=as_json, verbose=request.verbosity > 0)
         if not work.to_run:
             return _nothing(work, as_json=as_json)
         work.make_directories()
         return _detached(work, as_json=as_json) if detach else _carried(work, interrupts, as_json=as_json)
 
 
-def _list(work: Work, *, as_json: bool) -> int:
+def show_plan(work: Work, *, as_json: bool, verbose: bool = False) -> int:
+    """Tell what a run of this work would do; return the exit status."""
+    from overnight.commands.facts import tell
+    from overnight.commands.plan_lines import facts_of, rows_of, total_lines
+    from overnight.commands.planning import make_plan
     from overnight.commands.screen import say, table
     from overnight.naming import shown
 
-    rows = [[task.task_id, reason] for task, reason in work.to_run]
+    plan = make_plan(work)
     if as_json:
-        would_run = [{"task": task_id, "reason": reason} for task_id, reason in rows]
-        say(json.dumps({"total": len(work.graph), "would_run": would_run}))
+        tell("plan", facts_of(plan))
         return 0
-    if rows:
-        table(["TASK", "REASON"], [[shown(task_id), shown(reason)] for task_id, reason in rows])
-    say(f"{len(rows)} of {len(work.graph)} tasks would run.")
+    if plan.would_run:
+        table(*rows_of(plan))
+    if verbose:
+        say("\n".join(f"up to date: {shown(task_id)}" for task_id in plan.up_to_date))
+    for line in total_lines(plan, work.settings):
+        say(line)
     return 0
 
 
