@@ -1,9 +1,9 @@
 """How long work is expected to take: its sum, its longest chain, and from these a range for so many workers.
 
 Tasks are numbers, dependencies smaller than their dependants. A task of unknown duration counts as nothing and is
-counted apart. With `n` workers no order of the tasks is faster than the higher of the longest chain and the n-th part of
-the sum; none that leaves no worker idle while a task is ready is slower than the longest chain and the n-th part of the
-rest (Graham, "Bounds for certain multiprocessing anomalies", 1966).
+counted apart. With `n` workers no order of the tasks is faster than the higher of the longest chain and the n-th part
+of the sum; none that leaves no worker idle while a task is ready is slower than the longest chain and the n-th part of
+the rest (Graham, "Bounds for certain multiprocessing anomalies", 1966).
 """
 
 from __future__ import annotations

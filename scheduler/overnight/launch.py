@@ -88,7 +88,12 @@ def launch(
     def adopted() -> Mapping[Task, StoredResult]:
         return adopted_results(_up_to_date(decisions, descs, cache), cache) if decisions else {}
 
-    return put_in_place(store, descs, adopted, graph_key(descs, options), options, settings, keyring)
+    def reasons() -> Mapping[Task, str]:
+        # In a forced run the reason is that it is forced, which its key tells.
+        return {} if decisions is None or options.force else _up_to_date(decisions, descs, cache).must_run
+
+    key = graph_key(descs, options)
+    return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons)
 
 
 def put_in_place(
@@ -99,10 +104,12 @@ def put_in_place(
     options: RunOptions,
     settings: Settings,
     keyring: Keyring,
+    *,
+    reasons: Callable[[], Mapping[Task, str]] = dict,
 ) -> Launched:
     """Make the run of these tasks under `key`, or attach to the one that has it: it then goes on if it was paused,
-    is given what it lacks, and runs what was cancelled in it. `adopted` is called when no other run can write records
-    any more. Errors: `launch`."""
+    is given what it lacks, and runs what was cancelled in it. `adopted`, and then `reasons` (why tasks
+    must run, for people), are called when no other run can write records any more. Errors: `launch`."""
     require_key(settings.redis_url, keyring)
     check_resources(descs, options)
     _prepare_directories(options, settings)
@@ -121,10 +128,10 @@ def put_in_place(
         return Launched(opened.run, _joined(store, opened.run, descs, adopted, keyring), attached=True)
     submission = Submission(store, run_id, keyring)
     try:
-        submission.add(descs, adopted())
+        submission.add(descs, adopted(), reasons())
         store.activate(run_id, len(submission.tasks))
     except UnknownRun:  # the server has lost the run, or a part of it, while it was put in place
-        return put_in_place(store, descs, adopted, key, options, settings, keyring)
+        return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons)
     failpoints.reach("client.after_submit")
     return Launched(store.run(run_id), submission, attached)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
+from overnight.core.events import TaskRules
 from overnight.core.states import TERMINAL
 from overnight.errors import UnknownTask, nearest
 from overnight.keyring import Keyring
@@ -44,6 +45,16 @@ class Structure:
         """Return a task's dependencies in declared order."""
         chunk, offset = self._place(task)
         return chunk.dependencies[offset]
+
+    def rules(self, task: int) -> TaskRules:
+        """Return the rules of a task."""
+        chunk, offset = self._place(task)
+        return chunk.rules_of(offset)
+
+    def reason(self, task: int) -> str | None:
+        """Return why a task had to run when the run began, None if it was there already or that is not recorded."""
+        chunk, offset = self._place(task)
+        return chunk.reasons.get(offset)
 
     def queues(self, default: str, codes: bytes) -> set[str]:
         """Return the queues of those tasks that are not terminal; `codes` is one state a task."""

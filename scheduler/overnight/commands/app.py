@@ -24,6 +24,7 @@ VERBS = {
     "status": "Show where a run stands, or one task of it.",
     "follow": "Watch a run until it is over.",
     "logs": "Print what a task logged and printed.",
+    "why": "Say why a task runs, waits, failed, was skipped or would run.",
     "cancel": "Stop a run; what is finished is kept.",
     "pause": "Start nothing more of a run until it is resumed.",
     "resume": "Let a paused run go on.",
