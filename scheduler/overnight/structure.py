@@ -76,6 +76,24 @@ class Structure:
             raise UnknownTask(f"The run has no task {shown(task_id)!r}{nearest(task_id, list(self._indices))}")
         return found
 
+    def order(self) -> list[int]:
+        """Return all tasks, dependencies first; a task stands before those with higher indices wherever it can."""
+        placed: set[int] = set()
+        order: list[int] = []
+        for root in range(len(self)):
+            stack = [root]
+            while stack:
+                task = stack[-1]
+                missing = [one for one in self.dependencies(task) if one not in placed] if task not in placed else []
+                if missing:
+                    stack += reversed(missing)
+                    continue
+                stack.pop()
+                if task not in placed:
+                    placed.add(task)
+                    order.append(task)
+        return order
+
     def with_descendants(self, tasks: Iterable[int]) -> list[int]:
         """Return `tasks` and all their transitive dependants, in index order."""
         dependants: dict[int, list[int]] = {}

@@ -29,6 +29,7 @@ VERBS = {
     "pause": "Start nothing more of a run until it is resumed.",
     "resume": "Let a paused run go on.",
     "retry": "Run failed and cancelled tasks of a run again.",
+    "graph": "Draw a graph with the states of its tasks as colours.",
     "workers": "List the workers that are there, and what each is doing.",
     "scheduler": "Run a scheduler until SIGTERM.",
     "worker": "Run tasks from queues until SIGTERM.",
