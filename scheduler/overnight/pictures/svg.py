@@ -83,7 +83,7 @@ def _legend_width(counts: Mapping[str, int]) -> float:
 
 def _edges(picture: Picture, layout: Layout, sizes: Sequence[tuple[float, float]]) -> Iterator[str]:
     yield (
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" '
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="10" markerHeight="10" '
         'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 1L8 4L0 7z" fill="#8a8a8a"/></marker></defs>'
     )
     yield '<g fill="none" stroke="#8a8a8a">'
