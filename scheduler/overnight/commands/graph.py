@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from overnight.commands.completion import complete_run_or_target
 from overnight.commands.options import found_run, json_option, open_to_read, server_options, settings_of, verb
 from overnight.commands.run import parameter_option
 
@@ -20,7 +21,7 @@ _FOLD_ABOVE = 150
 
 
 @verb("graph", "overnight graph flow.py:build -o flow.svg", "overnight graph last -o last.svg")
-@click.argument("what", metavar="RUN|TARGET")
+@click.argument("what", metavar="RUN|TARGET", shell_complete=complete_run_or_target)
 @click.option("-o", "--out", required=True, metavar="FILE", help="The picture; its ending decides: .svg, .dot, .mmd.")
 @parameter_option
 @click.option("-t", "--task-ids", multiple=True, metavar="ID", help="Of a TARGET: this task and what it needs.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from overnight.commands.completion import complete_run
 from overnight.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def verbose_option(command: Verb) -> Verb:
 
 def run_argument(command: Verb) -> Verb:
     """Add RUN, by default the last one."""
-    return click.argument("run", default="last", metavar="[RUN]")(command)
+    return click.argument("run", default="last", metavar="[RUN]", shell_complete=complete_run)(command)
 
 
 def settings_of(redis_url: str | None, state_dir: str | None) -> Settings:

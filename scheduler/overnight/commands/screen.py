@@ -101,6 +101,14 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
+def say_to_people(text: str, *, as_json: bool) -> None:
+    """Print one line for people: on standard error where standard output is a program's."""
+    if as_json:
+        _to_stderr(text)
+    else:
+        say(text)
+
+
 class _Lines(logging.Handler):
     """Prints records as lines of the command, on standard error unless a display takes them."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from overnight.commands.completion import complete_run_or_target, complete_task
 from overnight.commands.options import (
     found_run,
     json_option,
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @verb("why", 'overnight why "count json/decoder.py"', "overnight why flow.py:build merge")
-@click.argument("where", required=False, metavar="[RUN|TARGET]")
-@click.argument("task", required=False, metavar="TASK")
+@click.argument("where", required=False, metavar="[RUN|TARGET]", shell_complete=complete_run_or_target)
+@click.argument("task", required=False, metavar="TASK", shell_complete=complete_task)
 @parameter_option
 @click.option("-d", "--task-status-dir", metavar="DIR", help="Of a TARGET: where outcomes are recorded, as for run.")
 @server_options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -52,7 +51,7 @@ def command(
     with open_to_read(settings) as deployment:
         client = Client.of(deployment)
         if released is not None:
-            release(deployment.store, released)
+            release(deployment.store, released, as_json=as_json)
             return
         if wanted is not None:
             print_wanted(client, wanted, queues, as_json=as_json)
@@ -61,6 +60,7 @@ def command(
 
 
 def _list(client: Client, *, as_json: bool) -> None:
+    from overnight.commands.facts import tell
     from overnight.commands.quarantine import as_fact, lines
     from overnight.commands.screen import say, table
     from overnight.hints import hint
@@ -72,7 +72,7 @@ def _list(client: Client, *, as_json: bool) -> None:
     kept_apart = {one.host: as_fact(client, one) for one in store.quarantines()}
     if as_json:
         facts = [{**asdict(worker), "quarantine": kept_apart.get(worker.host)} for worker in workers]
-        say(json.dumps([{**fact, "task_id": ids[fact["instance"]]} for fact in facts]))
+        tell("workers", {"workers": [{**fact, "task_id": ids[fact["instance"]]} for fact in facts]})
         return
     for line in lines(kept_apart):
         say(line)
