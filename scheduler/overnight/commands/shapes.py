@@ -36,9 +36,9 @@ _HEAD = f"""\
 
 `overnight VERB --json` prints one line of JSON on standard output, an object. Its member `schema` names the shape and
 the version of it, such as `overnight.status/{VERSION}`; what people read meanwhile is on standard error. Within a
-version members are only added, so a program passes over those that it does not know; one that goes or comes to mean something
-else makes a new version. The exit status is the same with and without `--json`; an error is a sentence on standard
-error, and nothing is printed on standard output.
+version members are only added, so a program passes over those that it does not know; one that goes or comes to mean
+something else makes a new version. The exit status is the same with and without `--json`; an error is a sentence on
+standard error, and nothing is printed on standard output.
 
 The schemas are in `overnight/commands/schemas/`, one JSON Schema (2020-12) for each shape. This page is made of them by
 `python -m overnight.commands.shapes`. `logs` prints the log itself; `scheduler` and `worker` print no facts.
