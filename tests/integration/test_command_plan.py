@@ -67,7 +67,7 @@ def test_a_plan_of_what_never_ran_tells_so_and_makes_nothing(tmp_path: Path) -> 
 
 def test_after_a_run_nothing_would_run(place: Desk) -> None:
     told = place.run("plan", TARGET, "-d", "records", "-v")
-    assert "0 of 4 tasks would run; 4 are up to date." in told.out
+    assert "0 of 4 tasks would run. 4 are up to date." in told.out
     assert "up to date: count a\n" in told.out
     assert plan_of(place)["up_to_date"] == ["count a", "count b", "merge", "annotate"]
 
@@ -114,7 +114,7 @@ def test_a_server_that_does_not_answer_does_not_keep_a_plan_from_being_made(plac
     later(place.directory / "regions.bed", HOUR)
     told = place.run("plan", TARGET, "-d", "records", "-u", f"redis://127.0.0.1:{free_port()}/0")
     assert told.status == 0
-    assert "1 of 4 tasks would run; 3 are up to date." in told.out
+    assert "1 of 4 tasks would run. 3 are up to date." in told.out
 
 
 def test_what_a_server_has_learned_tells_how_long_other_tasks_of_a_function_take(short_directory: Path) -> None:

@@ -58,7 +58,7 @@ def rows_of(plan: Plan) -> tuple[list[str], list[list[str]]]:
 def total_lines(plan: Plan, settings: Settings) -> Iterator[str]:
     """Yield what people read below the tasks: how many, for which reasons, how long it takes, what is next."""
     number, fresh = len(plan.would_run), len(plan.up_to_date)
-    yield f"{number} of {number + fresh} tasks would run{f'; {fresh} are up to date' if fresh else ''}."
+    yield f"{number} of {number + fresh} tasks would run.{f' {fresh} are up to date.' if fresh else ''}"
     if not number:
         return
     yield from _cause_lines(plan.causes)
