@@ -103,7 +103,7 @@ class Submission:
             function_of,
             [self._dependencies(desc) for desc in descs],
             {offset: _rules(desc) for offset, desc in enumerate(descs) if _rules(desc) is not DEFAULT_RULES},
-            {offset: reasons[desc.task] for offset, desc in enumerate(descs) if desc.task in reasons},
+            {offset: reason for offset, desc in enumerate(descs) if (reason := reasons.get(desc.task))},
         )
 
     def _dependencies(self, desc: TaskDesc) -> list[int]:

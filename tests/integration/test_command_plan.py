@@ -16,6 +16,18 @@ from tests.support.servers import free_port
 TARGET = "tests.support.planned:build"
 GRAPHS = "tests.support.graphs"
 HOUR = 3600
+WIDE = """
+from pathlib import Path
+from overnight import TaskGraph
+def make(out): Path(out).write_text("x")
+def build():
+    if not Path("out0").exists(): Path("in.txt").write_text("x")
+    graph = TaskGraph()
+    made = [graph.create_task(f"make {n}", make, args=[f"out{n}"], input_files=["in.txt"], output_files=[f"out{n}"])
+            for n in range(3)]
+    graph.create_task("end", make, args=["end"], deps=made)
+    return graph
+"""
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +96,20 @@ def test_each_task_has_one_reason_and_what_leads_to_it_is_counted(place: Desk) -
     assert reasons_of(facts)["merge"] == "needs count a, which will run"
     assert [(cause["tasks"], cause["dependants"]) for cause in facts["causes"]] == [(1, 1), (1, 0)]
     assert facts["up_to_date"] == ["count b"]
+
+
+def test_reasons_that_differ_only_in_what_a_task_makes_are_one_cause(tmp_path: Path) -> None:
+    given = Desk(tmp_path)
+    (tmp_path / "wide.py").write_text(WIDE)
+    assert given.run("run", "wide.py:build", "-j", "1").status == 0
+    os.utime(tmp_path / "in.txt", (0, (tmp_path / "out0").stat().st_mtime + HOUR))
+    told = given.run("plan", "wide.py:build")
+    assert "  input in.txt is newer than what was made from it: 3, and 1 because of them\n" in told.out
+    (tmp_path / "in.txt").unlink()
+    (tmp_path / "out1").unlink()
+    causes = given.run("plan", "wide.py:build", "--json").facts["causes"]
+    assert {cause["reason"] for cause in causes} == {"input in.txt is missing", "output out1 is missing"}
+    given.close()
 
 
 def test_a_deleted_output_and_another_function_are_reasons(place: Desk) -> None:

@@ -7,6 +7,7 @@ tell.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from overnight.inspection import Judged
 
 #: A server that does not answer so fast tells no durations.
 _CONNECT_SECONDS = 2.0
+_NEWER = re.compile(r"(input .+ is newer) than .+ by [^ ]+ [a-z]+", re.DOTALL)
+_OUTPUT_MISSING = re.compile(r"output .+ is missing", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +160,29 @@ class _Expected:
 
 
 def _causes(judged: Judged) -> dict[str, tuple[int, int]]:
-    """Return by reason how many tasks run for it themselves, and how many because of those."""
-    first: dict[int, int] = {}
+    """Return by reason how many tasks run for it themselves, and how many because of those.
+
+    Reasons that differ only in a file that a task makes are one, told by the exact sentence only if it is alone.
+    """
+    kinds: dict[int, str] = {}
+    exact: dict[str, str] = {}
     own: Counter[str] = Counter()
     pulled: Counter[str] = Counter()
     for number, reason in judged.reasons.items():  # a cause comes before what it brings in
         cause = judged.because.get(number)
-        first[number] = number if cause is None else first[cause]
         if cause is None:
-            own[reason] += 1
+            kind = kinds[number] = _kind_of(reason)
+            own[kind] += 1
+            exact[kind] = reason
         else:
-            pulled[judged.reasons[first[number]]] += 1
-    return {reason: (number, pulled[reason]) for reason, number in own.most_common()}
+            kind = kinds[number] = kinds[cause]
+            pulled[kind] += 1
+    return {(exact[kind] if number == 1 else kind): (number, pulled[kind]) for kind, number in own.most_common()}
+
+
+def _kind_of(reason: str) -> str:
+    """Return a reason without the output that it names."""
+    newer = _NEWER.fullmatch(reason)
+    if newer is not None:
+        return f"{newer[1]} than what was made from it"
+    return "an output is missing" if _OUTPUT_MISSING.fullmatch(reason) else reason
