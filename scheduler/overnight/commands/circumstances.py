@@ -130,7 +130,12 @@ class Circumstances:
         before = sum(self._rank(one) < self._rank(task) for one in self._ready if self.queue(one) == queue)
         first = f"{before} other{'' if before == 1 else 's'} of the run {_is(before)} before it"
         text = f"it is ready, and {first if before else 'comes next'}; {self._busy(queue)}"
-        return Obstacle("ready", text + self._beside())
+        return Obstacle("ready", text + self._beside() + self._bounded(task))
+
+    def _bounded(self, task: int) -> str:
+        """Say what of a ready task a scheduler may limit over all runs, which it alone knows (decision 0047)."""
+        needs = [f"{amount:g} of {shown(name)}" for name, amount in self.structure.rules(task).resources]
+        return f"; it needs {', '.join(needs)}, which the scheduler may limit over all runs" if needs else ""
 
     def _rank(self, task: int) -> tuple[int, int]:
         return (-self.structure.rules(task).priority, task)
