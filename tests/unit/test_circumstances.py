@@ -88,7 +88,7 @@ def test_a_limit_is_named_with_those_that_use_it_up() -> None:
         "xp", rules={0: gpu, 1: gpu}, flights=[Flight("b", "default", (0,), claimed=True)],
         run={"resource_limits": {"gpu": 3}},
     )  # fmt: skip
-    assert scene.kinds(1)[0] == "limit"
+    assert scene.kinds(1) == ["limit"]
     assert scene.text(1) == "it needs 2 of gpu, of which 2 of 3 are in use by t0"
     assert Scene("xp", rules={0: gpu, 1: gpu}, flights=scene.flights, run={"resource_limits": {"gpu": 4}}).kinds(1) == [
         "ready"

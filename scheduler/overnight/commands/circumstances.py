@@ -86,11 +86,12 @@ class Circumstances:
             yield Obstacle("backing_off", text)
         if open_dependencies:
             return
-        yield from self._limits(task)
+        limits = list(self._limits(task))
+        yield from limits
         lack = self._lack(task)
         if lack is not None:
             yield lack
-        elif charge.not_before <= self.now:
+        elif charge.not_before <= self.now and not limits:
             yield self._turn(task)
 
     def _dependencies(self, task: int, open_dependencies: Sequence[int]) -> Obstacle:
