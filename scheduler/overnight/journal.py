@@ -67,17 +67,19 @@ class Journal:
         self._results: dict[Task, Any] = {}
         self._unloaded: dict[Task, TaskDesc] = {}
         self._elsewhere: dict[Task, Callable[[], Any]] = {}
+        #: The tasks of the three above.
+        self._done: set[Task] = set()
         self._records: dict[Task, DependencyRecord] = {}
         self._succeeded: list[Task] = []
         self._failed: list[Task] = []
         self._cached: list[Task] = []
 
     def __contains__(self, task: object) -> bool:
-        return task in self._results or task in self.blame or task in self._unloaded or task in self._elsewhere
+        return task in self._done or task in self.blame
 
     def is_done(self, task: Task) -> bool:
         """Tell whether a task has a result, of this run or stored."""
-        return task in self._results or task in self._unloaded or task in self._elsewhere
+        return task in self._done
 
     def adopt(self, preparation: Preparation) -> None:
         """Take over what is completed, and remove it from the graph."""
@@ -89,6 +91,7 @@ class Journal:
             header = preparation.decisions.header(task) if preparation.decisions else None
             if header is not None:
                 self._records[task] = record_of(header)
+        self._done.update(preparation.completed)
         self._cached.extend(preparation.completed)
         self._graph.mark_completed(preparation.completed)
 
@@ -172,6 +175,7 @@ class Journal:
             self._failed.append(task)
             return
         self._succeeded.append(task)
+        self._done.add(task)
         if settled.load is not None:
             self._elsewhere[task] = settled.load
         else:

@@ -108,10 +108,14 @@ class TaskFailed:
 
 @dataclass(frozen=True, slots=True)
 class BatchLost:
-    """The worker of the batch vanished. Its first unfinished task is charged with a loss, and only that one (O7)."""
+    """The worker of the batch vanished. Its first unfinished task is charged with a loss, and only that one (O7).
+
+    `begun`: that task is known to have begun.
+    """
 
     batch: str
     now: float
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +168,15 @@ class TasksInvalidated:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a task has used up: failed attempts, worker losses in a row, and the time before which it must not start."""
+    """What a task has used up: failed attempts, worker losses in a row, and the time before which it must not start.
+
+    `begun` counts those losses of the row before which the task was known to have begun.
+    """
 
     failures: int = 0
     losses: int = 0
     not_before: float = 0.0
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,13 +246,13 @@ class RunState:
         if batch is None:
             return
         suspect, *rest = life.flights.held(batch)
-        self._charge_loss(suspect)
+        self._charge_loss(suspect, begun=event.begun)
         for task in rest:
             life.put_back(task)
 
-    def _charge_loss(self, task: int) -> None:
+    def _charge_loss(self, task: int, *, begun: bool) -> None:
         life = self.life
-        charge = after_loss(life.table.charge(task))
+        charge = after_loss(life.table.charge(task), begun=begun)
         if life.stopping:
             life.put_back(task)
         elif is_poison(charge):

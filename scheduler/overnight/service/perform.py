@@ -25,7 +25,7 @@ from overnight.transport.port import Entry, Transport
 _logger = logging.getLogger("overnight.scheduler")
 
 _RECORDED_BY_COMMIT = frozenset({TaskState.DONE, TaskState.CACHED})
-LOST_TOO_OFTEN = "its worker was lost three times in a row while it ran"
+LOST_TOO_OFTEN = "its worker was lost too often"
 
 
 @dataclass(slots=True)
@@ -107,7 +107,9 @@ class Performer:
         return work
 
     def _death(self, run: ActiveRun, task: int) -> bytes:
-        error = TaskDied(f"The task ended without a result: {LOST_TOO_OFTEN}.")
+        charge = run.core.charge(task)
+        row = f"{charge.losses} times in a row, at least {charge.begun} of them while it ran"
+        error = TaskDied(f"The task ended without a result: {LOST_TOO_OFTEN}, {row}.")
         stored = StoredError("overnight.errors.TaskDied", str(error), "", dump_exception(error))
         return stored.sealed(run.run_id, task, self._keyring)
 

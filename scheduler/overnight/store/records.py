@@ -250,6 +250,11 @@ class WorkerRecord:
     draining: bool = False
     note: str = ""
 
+    def begun_in(self, run_id: str, batch: str) -> str | int:
+        """Return the task of the batch that runs or is about to, empty for none."""
+        is_at_hand = (self.run_id, self.batch) == (run_id, batch)
+        return self.task if is_at_hand and self.task is not None else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
@@ -304,7 +309,8 @@ class Committed(NamedTuple):
 class RunEvent:
     """One entry of a run's event stream; fields that do not belong to its happening are empty.
 
-    `cursor` is the position to go on from. For SETTLED `verdicts` holds (task, state, cause) triples.
+    `cursor` is the position to go on from. For SETTLED `verdicts` holds (task, state, cause) triples. `begun`: the
+    first of the REAPED tasks is known to have begun.
     """
 
     run_id: str
@@ -317,6 +323,7 @@ class RunEvent:
     verdicts: Sequence[tuple[int, TaskState, int | None]] = ()
     request: Request | None = None
     phase: RunPhase | None = None
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
