@@ -8,7 +8,7 @@ computed from it are invalidated, and the run goes on. Without a status director
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +72,14 @@ class Audit:
         self._structure = Structure(run_id, (), keyring)
         self._proven: set[int] = set()
 
+    def look_ahead(self, recorded: Mapping[int, str]) -> None:
+        """Look at results that are on record by now, given as index -> id, so that little is left for the end."""
+        self._unproven(list(recorded), recorded.__getitem__)
+
+    def forget(self, task: int) -> None:
+        """Look at the result of a task again: the one that was proven has been invalidated."""
+        self._proven.discard(task)
+
     def run(self) -> Findings:
         """Look at every finished task; repair what can be repaired, invalidate the rest."""
         self._structure = Structure(self._run_id, self._store.specs(self._run_id), self._keyring)
@@ -80,7 +88,7 @@ class Audit:
         codes = self._store.states(self._run_id)[::2]
         finished = [task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED]
         findings = Findings()
-        pending = self._unproven([task for task in finished if task not in self._proven])
+        pending = self._unproven([task for task in finished if task not in self._proven], self._structure.task_id)
         stored = self._results.stored(pending)
         for task in pending:
             self._look_at(task, stored.get(task), findings)
@@ -116,21 +124,21 @@ class Audit:
             (findings.rewritten if self._flags.write_result(task, body) else findings.unwritten).append(task)
         self._proven.add(task)
 
-    def _unproven(self, finished: list[int]) -> list[int]:
+    def _unproven(self, finished: list[int], id_of: Callable[[int], str]) -> list[int]:
         """Note those as proven of which the recorded digest is also that of the flag, or was seen; return the rest."""
         recorded = self._store.read_digests(self._run_id, finished) if finished else []
         rest = []
         for task, digest in zip(finished, recorded, strict=True):
-            if digest != NO_DIGEST and digest == self._digest_found(task):
+            if digest != NO_DIGEST and digest == self._digest_found(task, id_of):
                 self._proven.add(task)
             else:
                 rest.append(task)
         return rest
 
-    def _digest_found(self, task: int) -> bytes | None:
+    def _digest_found(self, task: int, id_of: Callable[[int], str]) -> bytes | None:
         if self._directory is None:
             return self._seen.get(task)
-        task_id = self._structure.task_id(task)
+        task_id = id_of(task)
         try:
             flag = open_flag(self._directory / flag_name(task_id), task_id, self._keyring)
         except (OSError, BadSeal):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from overnight import failpoints
 from overnight.core.states import TERMINAL, RunPhase, TaskState
@@ -24,6 +25,8 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 #: Without an event for so long the state itself is read; as often a client compares what it has put in place.
 SILENCE_SECONDS = 5.0
+Answer = TypeVar("Answer")
+
 #: An event of a task beyond this is none of overnight's: nobody is to keep room for what it names.
 MOST_TASKS = 1 << 24
 
@@ -180,3 +183,18 @@ class Follower:
     def is_terminal(self, task: int) -> bool:
         """Tell whether nothing more happens to the task by itself."""
         return self.state(task) in TERMINAL
+
+
+def endured(action: Callable[[], Answer], between: Callable[[], None]) -> Answer:
+    """Repeat a step that may be repeated until the server can be used: an outage ends no run. `between` is called
+    after each time that it could not be."""
+    pause = 0.0
+    while True:
+        try:
+            return action()
+        except Unreachable as error:
+            if not pause:
+                _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
+            pause = min(2 * pause, LONGEST_PAUSE) or FIRST_PAUSE
+            time.sleep(pause)
+            between()

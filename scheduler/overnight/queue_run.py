@@ -21,7 +21,7 @@ from overnight.cache import TaskCache
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
 from overnight.errors import RunCancelled, UnknownRun, Unreachable
-from overnight.following import FIRST_PAUSE, LONGEST_PAUSE, Follower
+from overnight.following import Follower, endured
 from overnight.graph import Task, TaskDesc
 from overnight.graph_order import dependencies_first
 from overnight.joining import Joining
@@ -180,17 +180,7 @@ class QueueRun:
         return self._store.run(self._run_id).phase.is_over
 
     def _endure(self, action: Callable[[], Answer]) -> Answer:
-        """Repeat a step that may be repeated until the server can be used: an outage ends no run."""
-        pause = 0.0
-        while True:
-            try:
-                return action()
-            except Unreachable as error:
-                if not pause:
-                    _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
-                pause = min(2 * pause, LONGEST_PAUSE) or FIRST_PAUSE
-                time.sleep(pause)
-                self._deployment.check()
+        return endured(action, self._deployment.check)
 
     # Additions.
 
@@ -241,7 +231,9 @@ class QueueRun:
             with suppress(Unreachable):
                 self._watch.look()
             self._note(changed.tasks)
-            yield from self._journal.settle(self._endure(self._fetch))
+            settled = self._endure(self._fetch)
+            yield from self._journal.settle(settled)
+            self._look_ahead(settled)
             has_more = self._take_additions()
             self._over = changed.over
             self._runs_again = self._runs_again or (has_more and changed.over is not None)
@@ -252,6 +244,13 @@ class QueueRun:
                 self._told[number] = state
             else:
                 self._told.pop(number, None)
+                self._audit.forget(number)
+
+    def _look_ahead(self, settled: Sequence[Settled]) -> None:
+        index = self._submission.index
+        done = {index[one.desc.task]: one.desc.task.task_id for one in settled if one.outcome.ok}
+        with suppress(Unreachable, UnknownRun):  # the audit at the end looks again
+            self._audit.look_ahead(done)
 
     def _fetch(self) -> list[Settled]:
         """Return the tasks that have ended and may be yielded now, dependencies first."""

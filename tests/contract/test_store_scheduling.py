@@ -364,3 +364,17 @@ def test_tasks_in_flight_under_a_batch_that_was_lost_go_back(server_store: Redis
 
     assert night.states() == "pppp"
     assert night.dispatch(batch_of("b3", [0], 2), batch_of("b4", [1], 2)) == [True, True]
+
+
+def test_a_scheduler_that_has_not_heard_of_all_invalidations_dispatches_nothing(night: Night) -> None:
+    """P4: the lineage that it expects may be that of results which are gone, and what was computed from those would be
+    accepted again."""
+    night.start("b1", [0])
+    night.commit("b1", success(0))
+    known = night.store.load_run("r1").invalidations
+    night.store.invalidate("r1", [0])
+    (told,) = [one for one in night.store.follow("r1", "0", 0) if one.what is Happening.INVALIDATED]
+    now = night.store.load_run("r1").invalidations
+    assert told.invalidations == now == known + 1
+    for heard, accepted in ((known, False), (now + 1, False), (now, True), (known, True)):  # the last one is a repeat
+        assert night.store.dispatch(night.epoch, "r1", [batch_of("b2", [1])], heard) == [accepted]

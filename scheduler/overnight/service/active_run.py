@@ -21,7 +21,7 @@ from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
 from overnight.service.learned import LearnedDurations
 from overnight.service.window import BATCH_SECONDS
-from overnight.store.records import Batch, RunEvent, RunRecord
+from overnight.store.records import Batch, Happening, RunEvent, RunRecord
 
 DIGEST_BYTES = 32
 #: So many returned batches within `HOLD_SECONDS` hold a run back for as long.
@@ -53,6 +53,7 @@ class ActiveRun:
         self.cursor = "0"
         self.over: RunPhase | None = None
         self.moved_at = 0.0
+        self.invalidations = 0
         self.held_until = 0.0
         #: The queues on which it has work; expected seconds dispatched for it, by weight, and of a batch (`sharing`).
         self.busy_on: set[str] = set()
@@ -82,6 +83,13 @@ class ActiveRun:
         """Note that a batch of so many expected seconds was dispatched."""
         self.served += seconds / self.record.weight
         self.usual_batch += (seconds - self.usual_batch) / 2
+
+    def hear(self, entry: RunEvent, now: float) -> None:
+        """Note how far the run's events have been heard."""
+        self.cursor = entry.cursor
+        self.moved_at = now
+        if entry.what is Happening.INVALIDATED:
+            self.invalidations = entry.invalidations
 
     def came_back_whole(self, entry: RunEvent) -> bool:
         """Tell whether nothing of a batch is left of which tasks came back. A worker that a slow task holds up gives

@@ -160,8 +160,7 @@ class Scheduler:
         now = self._now()
         actions: list[Action] = []
         for entry in entries:
-            run.cursor = entry.cursor
-            run.moved_at = now
+            run.hear(entry, now)
             if entry.what is Happening.GAP or run.gave_up_too_soon(entry):
                 return None
             if entry.what is Happening.RETURNED and run.came_back_whole(entry) and run.keeps_coming_back(now):

@@ -128,7 +128,7 @@ class Performer:
         if not work.batches:
             return
         failpoints.reach("scheduler.before_dispatch")
-        accepted = self._store.dispatch(self.epoch, run.run_id, work.batches)
+        accepted = self._store.dispatch(self.epoch, run.run_id, work.batches, run.invalidations)
         taken = [batch for batch, ok in zip(work.batches, accepted, strict=True) if ok]
         failpoints.reach("scheduler.after_dispatch")
         self._transport.push(

@@ -233,8 +233,7 @@ def _unpacked_verdicts(text: bytes | None) -> tuple[tuple[int, TaskState, int | 
 
 
 def _text(entry: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = entry.get(name)
-    return None if value is None else value.decode("utf-8")
+    return entry[name].decode("utf-8") if name in entry else None
 
 
 @of_known_form
@@ -253,6 +252,7 @@ def unpacked_event(run_id: str, entry_id: bytes, entry: Mapping[bytes, bytes]) -
         request=None if request is None else Request(request),
         phase=None if phase is None else RunPhase(phase),
         begun=entry.get(b"g") == b"1",
+        invalidations=unpacked_sequence(entry.get(b"l", b"0")),
     )
 
 

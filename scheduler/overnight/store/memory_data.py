@@ -83,6 +83,7 @@ class MemoryRun:
     events: deque[RunEvent] = field(default_factory=lambda: deque(maxlen=MOST_EVENTS))
     sequence: int = 0
     dispatched: int = 0
+    invalidations: int = 0
 
     @property
     def phase(self) -> RunPhase:

@@ -75,19 +75,23 @@ class MemoryScheduling(MemoryReading):
                 [flight for flight in (_flight(run, batch) for batch in run.batches.values()) if flight.tasks],
                 dict(run.charges),
                 Cursor(f"{run.sequence}-0", run.sequence).text,
+                run.invalidations,
             )
 
     def read_specs(self, run_id: str, first: int) -> list[bytes]:
         """Return the sealed chunks from task index `first` on."""
         return self._specs_from(run_id, first)
 
-    def dispatch(self, epoch: Epoch, run_id: str, batches: Sequence[Batch]) -> list[bool]:
+    def dispatch(
+        self, epoch: Epoch, run_id: str, batches: Sequence[Batch], invalidations: int | None = None
+    ) -> list[bool]:
         """DISPATCH: see the port. A member whose lineage is empty depends on members of its own batch before it."""
         with self._step() as now:
             self._fence(epoch)
             run = self._touched(run_id, now)
             before = run.dispatched
-            accepted = [_queue(run, batch) for batch in batches]
+            heard_all = invalidations in (None, run.invalidations)
+            accepted = [_queue(run, batch) if heard_all else _was_accepted(run, batch) for batch in batches]
             self._dispatched.grow(run_id, run.dispatched - before, run.dispatched)
             return accepted
 

@@ -130,8 +130,9 @@ class MemorySubmitting(MemoryReading):
             for task in gone:
                 self._undo(run, task)
             if gone:
+                run.invalidations += 1
                 self._reopen(run, now)
-                run.tell(Happening.INVALIDATED, tasks=tuple(gone))
+                run.tell(Happening.INVALIDATED, tasks=tuple(gone), invalidations=run.invalidations)
             return gone
 
     def _undo(self, run: MemoryRun, task: int) -> None:

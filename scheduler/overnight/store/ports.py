@@ -100,9 +100,12 @@ class SchedulingStore(Protocol):
     def read_digests(self, run_id: str, tasks: Iterable[int]) -> list[bytes]:
         """Return the digests of the tasks' results in the given order (zeros: none)."""
 
-    def dispatch(self, epoch: Epoch, run_id: str, batches: Sequence[Batch]) -> list[bool]:
+    def dispatch(
+        self, epoch: Epoch, run_id: str, batches: Sequence[Batch], invalidations: int | None = None
+    ) -> list[bool]:
         """DISPATCH: PENDING tasks become QUEUED under their batch. A batch is refused whole if one of its tasks is
-        not PENDING or its attempt is not the next one (a repeat of an accepted batch is accepted)."""
+        not PENDING or its attempt is not the next one (a repeat of an accepted batch is accepted); all are, if results
+        of the run were invalidated more or less often than `invalidations`: lineages may be of what is gone."""
 
     def withdraw(self, epoch: Epoch, run_id: str, batches: Sequence[str]) -> list[str]:
         """Take back batches that no worker holds: their tasks become PENDING, attempts uncharged. Return those

@@ -119,7 +119,7 @@ class RunSnapshot:
     """All that a scheduler needs to take a run over. `specs` are sealed `SpecChunk` records in order of `first`.
 
     `states` holds two bytes a task (code, attempt), `digests` 32 bytes a task (zeros: none). `cursor` is the position
-    in the run's event stream just before the state was read.
+    in the run's event stream just before the state was read. `invalidations` as in `RunEvent`.
     """
 
     run: RunRecord
@@ -129,6 +129,7 @@ class RunSnapshot:
     flights: Sequence[Flight]
     charges: Mapping[int, Charge]
     cursor: str
+    invalidations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +311,7 @@ class RunEvent:
     """One entry of a run's event stream; fields that do not belong to its happening are empty.
 
     `cursor` is the position to go on from. For SETTLED `verdicts` holds (task, state, cause) triples. `begun`: the
-    first of the REAPED tasks is known to have begun.
+    first of the REAPED tasks is known to have begun. `invalidations`: how often results of the run were INVALIDATED.
     """
 
     run_id: str
@@ -324,6 +325,7 @@ class RunEvent:
     request: Request | None = None
     phase: RunPhase | None = None
     begun: bool = False
+    invalidations: int = 0
 
 
 @dataclass(frozen=True, slots=True)

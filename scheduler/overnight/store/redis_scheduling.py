@@ -118,16 +118,21 @@ class RedisScheduling(RedisReading):
             ],
             {unpacked_index(task): unpacked_charge(charge) for task, charge in as_mapping(charges).items()},
             Cursor(last.decode(), unpacked_sequence(meta[b"sequence"])).text,
+            unpacked_sequence(meta.get(b"invalidations", b"0")),
         )
 
     def read_specs(self, run_id: str, first: int) -> list[bytes]:
         """Return the sealed chunks from task index `first` on."""
         return self._specs_from(run_id, first)
 
-    def dispatch(self, epoch: Epoch, run_id: str, batches: Sequence[Batch]) -> list[bool]:
+    def dispatch(
+        self, epoch: Epoch, run_id: str, batches: Sequence[Batch], invalidations: int | None = None
+    ) -> list[bool]:
         """DISPATCH: see the port. A member whose lineage is empty depends on members of its own batch before it."""
+        heard = "" if invalidations is None else invalidations
         commands = [
-            self.server.on_run(scripts.DISPATCH, run_id, *fence(epoch), *_flat(group)) for group in _grouped(batches)
+            self.server.on_run(scripts.DISPATCH, run_id, *fence(epoch), heard, *_flat(group))
+            for group in _grouped(batches)
         ]
         accepted: list[bool] = []
         for reply in self.server.send_all(commands):

@@ -1,13 +1,16 @@
 -- DISPATCH: PENDING tasks become QUEUED under their batch. A batch is accepted or refused whole.
--- ARGV  run id, epoch number, epoch holder, then for each batch: id, JSON, its members (38 bytes each: task, attempt,
+-- ARGV  run id, epoch number, epoch holder, how often the scheduler knows results to have been invalidated (or empty:
+--       not compared), then for each batch: id, JSON, its members (38 bytes each: task, attempt,
 --       length of the expected lineage, lineage, padding)
 -- Reply {'fenced'} | {'unknown'} | {'ok', batches ever accepted, those of them accepted now, 1 or 0 for each batch}
 -- First write: HSET of the in-flight entries, which a full server refuses: that is the back-pressure.
 -- The number of batches ever accepted grows; one that is lower than it was shows that the server fell back.
 -- A batch that is known, or that an in-flight entry or an accepted report names, was accepted before.
 if is_fenced(ARGV[2], ARGV[3]) then return {'fenced'} end
-local phase = redis.call('HGET', META, 'phase')
+local meta = redis.call('HMGET', META, 'phase', 'invalidations')
+local phase = meta[1]
 if not phase then return {'unknown'} end
+local is_open = not IS_OVER[phase] and (ARGV[4] == '' or ARGV[4] == (meta[2] or '0'))
 
 local function was_accepted(batch, tasks)
   if redis.call('HEXISTS', BATCHES, batch) == 1 then return true end
@@ -35,7 +38,7 @@ local function cells_after(tasks, attempts)
 end
 
 local reply, writes = {'ok', 0, 0}, {}
-local at = 4
+local at = 5
 while at <= #ARGV do
   local batch, packed = ARGV[at], ARGV[at + 2]
   local tasks, attempts, entries = {}, {}, {}
@@ -45,7 +48,7 @@ while at <= #ARGV do
     entries[2 * i - 1] = task
     entries[2 * i] = batch .. '\n' .. string.sub(packed, 38 * i - 31, 38 * i - 32 + length)
   end
-  local cells = not IS_OVER[phase] and cells_after(tasks, attempts)
+  local cells = is_open and cells_after(tasks, attempts)
   if cells then
     writes[#writes + 1] = {batch, ARGV[at + 1], tasks, cells, entries}
     reply[#reply + 1] = 1

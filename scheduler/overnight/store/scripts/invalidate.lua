@@ -37,6 +37,6 @@ for _, task in ipairs(tasks) do write_cells(DIGESTS, 32, {task}, {NO_DIGEST}) en
 for _, key in ipairs({RESULTS, FACTS, CHARGES, INFLIGHT}) do redis.call('HDEL', key, unpack(tasks)) end
 redis.call('HINCRBY', META, 'open', #tasks)
 if IS_OVER[phase] then reopen(run_id) end
-tell('invalidated', 't', table.concat(tasks, ','))
+tell('invalidated', 't', table.concat(tasks, ','), 'l', redis.call('HINCRBY', META, 'invalidations', 1))
 keep_lifetimes({EVENTS, ACTIVE, GRAPHS, PLACES, CONTROL})
 return reply
