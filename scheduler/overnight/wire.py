@@ -49,6 +49,7 @@ class Purpose(IntEnum):
     ERROR = 6
     BLOB = 7
     CONTEXT = 8
+    CERTIFICATE = 9
 
 
 @dataclass(frozen=True, slots=True)

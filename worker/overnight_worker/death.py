@@ -42,6 +42,14 @@ class Death:
         how = f"was killed by {self.signal}" if self.signal else f"ended without a result, exit status {self.exit_code}"
         return f"{how}, {peak}"
 
+    def ended_by(self) -> str:
+        """Say what ended the process in words that are the same for all that ended so."""
+        if self.beyond:
+            return f"its worker, {self.beyond.partition(',')[0]}"
+        if self.signal is None:
+            return f"exit status {self.exit_code}"
+        return f"{self.signal}, out of memory" if self.out_of_memory else self.signal
+
     def error(self, worker: str) -> TaskDied:
         """Return the failure of the task: what happened to it, on which worker, and what can be done."""
         parts = [f"The process of the task on worker {worker} {self.sentence()}."]

@@ -32,6 +32,7 @@ from overnight.pickling import dump_exception
 from overnight.recording import TaskIdentity, record_header
 from overnight.store.records import Report
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
+from overnight_worker.certifying import certified
 from overnight_worker.post import Post
 
 LARGEST_REDIS_RESULT_BYTES = 64 << 20
@@ -80,6 +81,7 @@ class Reporter:
             seconds=ended.seconds,
             hopeless=ended.hopeless,
             died=ended.died,
+            certificate=b"" if ended.ok else certified(self._post, self._run_id, member, ended),
         )
 
     def _record(self, member: Member, ended: Ended, place: str | None) -> bytes:
@@ -132,7 +134,7 @@ class Reporter:
         seconds = "null" if ended.seconds is None else f"{ended.seconds:.6f}"
         return (
             f'{self._place},"attempt":{member.attempt},"started":{ended.started:.6f},"seconds":{seconds},'
-            f'"peak_memory":{ended.peak_memory}}}'
+            f'"peak_memory":{ended.peak_memory},"bytes":{len(ended.body)}}}'
         ).encode("ascii")
 
     # Flags.

@@ -16,10 +16,11 @@ import select
 import time
 
 from overnight import failpoints
+from overnight.certificates import BY_TIME_LIMIT
 from overnight.errors import DamagedRun, TaskDied, UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
-from overnight_worker.answers import cause_of, ended_of, write_to_task_log
+from overnight_worker.answers import cause_of, ended_of, tail_of_log, write_to_task_log
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
 from overnight_worker.child_process import ChildProcess
 from overnight_worker.death import Death
@@ -195,11 +196,13 @@ class Session:
         cause = cause_of(member, death, self._post.name, verdict)
         ended = failure(cause)
         ended.died = isinstance(cause, TaskDied)
+        ended.ended_by = death.ended_by() if ended.died else BY_TIME_LIMIT
         ended.peak_memory = death.peak_memory
         if since is not None:
             ended.seconds = time.monotonic() - since
             ended.started = time.time() - ended.seconds
         _logger.warning("task %s of run %s: %s", shown(member.facts.task_id), self._batch.run_id, death.sentence())
+        ended.tail = tail_of_log(member, ended, self._context) + death.last_words
         write_to_task_log(member, death, self._batch.run_id, self._context)
         self._ended(member, ended)
 

@@ -18,7 +18,7 @@ from overnight.service.learned import LearnedDurations
 from overnight.service.perform import Performer
 from overnight.service.suspects import Suspects
 from overnight.store.ports import SchedulingStore
-from overnight.store.records import EpochHeld, RunEvent, WorkerRecord
+from overnight.store.records import EpochHeld, Happening, RunEvent, WorkerRecord
 
 _logger = logging.getLogger("overnight.scheduler")
 
@@ -28,6 +28,7 @@ ENTRY_PATIENCE = 2.0
 #: A batch whose entry was lost so often in a row may not be what the store holds: the run is read again.
 PUSHES_UNTIL_READ = 2
 DURATIONS_SECONDS = 30.0
+MOST_SEEN = 1000
 
 
 @dataclass(slots=True)
@@ -60,6 +61,8 @@ class Duties:
         self._look_for_entries = _Due(ENTRY_PATIENCE / 2)
         self._save_durations = _Due(DURATIONS_SECONDS)
         self._workers: list[WorkerRecord] = []
+        #: Those that were ever seen, the latest: who has vanished is to be named too.
+        self._seen: dict[str, WorkerRecord] = {}
         self._suspects = Suspects(store, settings.quarantine_seconds, self._host_of)
         self._wakes: list[tuple[float, str]] = []
         self._held_until = 0.0
@@ -95,6 +98,13 @@ class Duties:
         if entry.worker and all(worker.instance != entry.worker for worker in self._workers):
             self._look_for_workers.next_at = 0.0
         self._suspects.hear(run, entry)
+        if entry.what is Happening.REAPED:
+            run.lost_with.update(dict.fromkeys(entry.tasks, self._name_of(entry.worker or "")))
+
+    def _name_of(self, instance: str) -> tuple[str, str]:
+        """Return host and name of a worker that may be gone; empty texts for one that was never seen."""
+        worker = self._seen.get(instance)
+        return ("", "") if worker is None else (worker.host, f"{worker.host}:{worker.pid}")
 
     def _host_of(self, instance: str) -> str | None:
         """Return the host of a worker, looking again for one that is not known."""
@@ -141,6 +151,9 @@ class Duties:
     def _meet_workers(self) -> None:
         before = {worker.instance for worker in self._workers}
         self._workers = self._store.workers()
+        self._seen |= {worker.instance: worker for worker in self._workers}
+        for instance in list(self._seen)[:-MOST_SEEN]:
+            del self._seen[instance]
         now = {worker.instance for worker in self._workers}
         if before != now:
             _logger.info("workers: %d (%d new, %d gone)", len(now), len(now - before), len(before - now))

@@ -10,8 +10,9 @@ local record = redis.call('HGET', BATCHES, batch)
 
 pass_when_full()
 local back = record and put_back(cjson.decode(record).tasks, batch, 'x') or {}
+local holder = split_hold(redis.call('HGET', HOLDS, batch)) or ''
 drop_batch(run_id, batch)
 if not record then return {'kept'} end
-tell('reaped', 'b', batch, 't', table.concat(back, ','))
+tell('reaped', 'b', batch, 'i', holder, 't', table.concat(back, ','))
 keep_lifetimes({EVENTS})
 return {'reaped', back}
