@@ -101,7 +101,7 @@ class TaskLog:
     def _note(self, text: str) -> None:
         """Keep the end of a text that the attempt has written."""
         if self.capture is not None:
-            self._tail = (self._tail + text[-LONGEST_TAIL_BYTES:])[-2 * LONGEST_TAIL_BYTES :]
+            self._tail = (self._tail + text[-2 * LONGEST_TAIL_BYTES :])[-2 * LONGEST_TAIL_BYTES :]
 
     def write(self, text: str) -> None:
         """Write text as it is: output of the task, or the reason of its death."""
