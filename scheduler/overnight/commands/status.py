@@ -65,6 +65,8 @@ def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool, i
     lacks = [f"  {lack}" for lack in _lacks(client, ending, is_private=is_private)]
     for line in [*_heading(ending), *lacks, *ending.lines(verbose=verbose)[1:], *lines(held, ids, ending.now)]:
         say(line)
+    for step in ending.next_steps():
+        say(step)
 
 
 def _heading(ending: Ending) -> list[str]:
