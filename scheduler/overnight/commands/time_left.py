@@ -1,0 +1,125 @@
+"""How much time a run still takes, as a range.
+
+What is left is worth the learned durations of its functions. With m workers it takes at least the larger of the whole
+work shared among them and the longest chain of tasks that must follow each other; and, as no worker idles while a task
+is ready, at most the shared work and the part of that chain that the others do not cover (Graham's bound for list
+scheduling: W/m + (1 - 1/m) L). A function of which nothing is known makes the range open at its upper end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from overnight.commands.screen import duration
+from overnight.core.states import TERMINAL, TaskState
+from overnight.store.ports import ReadingStore
+from overnight.store.records import RunRecord, WorkerRecord
+from overnight.structure import Structure
+
+#: What the handling of one task costs besides its function.
+HANDLING_SECONDS = 0.0003
+_MOST_SAMPLED = 20
+_TERMINAL = frozenset(int(state) for state in TERMINAL)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLeft:
+    """Seconds that a run takes at least and at most; `most` None: of some function nothing is known."""
+
+    least: float
+    most: float | None
+
+    def text(self) -> str:
+        """Return it as people read it."""
+        least = duration(self.least)
+        if self.most is None:
+            return f"at least {least} left"
+        most = duration(self.most)
+        return f"about {least} left" if least == most else f"{least} to {most} left"
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return it as plain values."""
+        return {"least": round(self.least, 3), "most": None if self.most is None else round(self.most, 3)}
+
+
+def time_left(
+    rows: Iterable[tuple[str, Sequence[int]]],
+    codes: bytes,
+    seconds_of: Mapping[str, float],
+    ages: Mapping[int, float],
+    workers: int,
+) -> TimeLeft | None:
+    """Return how long the tasks that are not terminal still take; None without tasks or workers.
+
+    `rows` holds function and dependencies of each task by index, `codes` one state a task, `seconds_of` the expected
+    seconds of a task by function, `ages` for how long running tasks have been running. A dependency that was added
+    after its dependant is left out of the chains.
+    """
+    table = list(rows)
+    waiting = [task for task, code in enumerate(codes[: len(table)]) if code not in _TERMINAL]
+    if not waiting or workers < 1:
+        return None
+    after: dict[int, float] = {}
+    work = longest = 0.0
+    is_open = False
+    for task in reversed(waiting):
+        function, dependencies = table[task]
+        known = seconds_of.get(function)
+        is_open = is_open or known is None
+        cost = max(HANDLING_SECONDS, (known or 0.0) + HANDLING_SECONDS - ages.get(task, 0.0))
+        chain = cost + after.get(task, 0.0)
+        work += cost
+        longest = max(longest, chain)
+        for dependency in dependencies:
+            if chain > after.get(dependency, 0.0):
+                after[dependency] = chain
+    shared = work / workers
+    most = shared + longest * (1 - 1 / workers)
+    return TimeLeft(max(shared, longest), None if is_open else most)
+
+
+def expected_seconds(
+    store: ReadingStore, run_id: str, rows: Sequence[tuple[str, Sequence[int]]], codes: bytes
+) -> dict[str, float]:
+    """Return what is known of how long one task of each function takes: as learned, else by some that have ended."""
+    learned = store.read_durations()
+    functions = {rows[task][0] for task, code in enumerate(codes[: len(rows)]) if code not in _TERMINAL}
+    known = {name: learned[name][0] for name in functions if name in learned}
+    unknown = functions - known.keys()
+    samples: dict[str, list[int]] = {name: [] for name in unknown}
+    if unknown:
+        for task, code in enumerate(codes[: len(rows)]):
+            if code == TaskState.DONE and rows[task][0] in unknown and len(samples[rows[task][0]]) < _MOST_SAMPLED:
+                samples[rows[task][0]].append(task)
+    for name, tasks in samples.items():
+        seconds = [value for text in store.read_facts(run_id, tasks).values() for value in _seconds(text)]
+        if seconds:
+            known[name] = sum(seconds) / len(seconds)
+    return known
+
+
+def _seconds(facts: bytes) -> list[float]:
+    with suppress(ValueError, TypeError, AttributeError):
+        seconds = json.loads(facts).get("seconds")
+        if isinstance(seconds, float | int) and 0 <= seconds < 1e9:
+            return [float(seconds)]
+    return []
+
+
+def read_time_left(
+    store: ReadingStore, run: RunRecord, structure: Structure, codes: bytes, workers: Sequence[WorkerRecord], now: float
+) -> TimeLeft | None:
+    """Read how long a run still takes with the workers that serve it; None while nothing of it is being started."""
+    if run.phase.is_over or run.paused:
+        return None
+    rows = list(structure.rows())
+    serving = sum(1 for worker in workers if not worker.draining and run.queue in worker.queues)
+    ages = {
+        worker.task: max(0.0, now - worker.task_since)
+        for worker in workers
+        if worker.run_id == run.run_id and worker.task is not None and worker.task_since is not None
+    }
+    return time_left(rows, codes, expected_seconds(store, run.run_id, rows, codes), ages, serving)
