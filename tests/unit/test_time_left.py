@@ -39,13 +39,18 @@ def test_a_chain_takes_its_length_however_many_workers_there_are() -> None:
 
 def test_a_task_that_runs_is_worth_what_is_left_of_it() -> None:
     assert left([("f", ())], [RUNNING], {"f": 10.0}, workers=1, t0=7.0).least == pytest.approx(3, abs=0.1)
-    assert left([("f", ())], [RUNNING], {"f": 10.0}, workers=1, t0=70.0).least == pytest.approx(0, abs=0.1)
+
+
+def test_a_task_that_runs_for_longer_than_expected_may_do_so_for_as_long_again() -> None:
+    found = left([("f", ()), ("f", (0,))], [RUNNING, PENDING], {"f": 10.0}, workers=1, t0=70.0)
+    assert (found.least, found.most) == (pytest.approx(10, abs=0.1), pytest.approx(80, abs=0.1))
 
 
 def test_a_function_of_which_nothing_is_known_leaves_the_end_open() -> None:
     found = left([("f", ()), ("g", ())], [PENDING] * 2, {"f": 65.0}, workers=1)
     assert found.most is None
     assert found.text() == "at least 1:05 left"
+    assert TimeLeft(0.0, None).text() == "time left unknown"
 
 
 def test_nothing_is_said_without_tasks_or_workers() -> None:

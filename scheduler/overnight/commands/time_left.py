@@ -3,7 +3,8 @@
 What is left is worth the learned durations of its functions. With m workers it takes at least the larger of the whole
 work shared among them and the longest chain of tasks that must follow each other; and, as no worker idles while a task
 is ready, at most the shared work and the part of that chain that the others do not cover (Graham's bound for list
-scheduling: W/m + (1 - 1/m) L). A function of which nothing is known makes the range open at its upper end.
+scheduling: W/m + (1 - 1/m) L). A function of which nothing is known makes the range open at its upper end. A task
+that runs for longer than expected may end at once, or run for as long again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class TimeLeft:
         """Return it as people read it."""
         least = duration(self.least)
         if self.most is None:
-            return f"at least {least} left"
+            return f"at least {least} left" if self.least >= 1 else "time left unknown"
         most = duration(self.most)
         return f"about {least} left" if least == most else f"{least} to {most} left"
 
@@ -62,23 +63,34 @@ def time_left(
     waiting = [task for task, code in enumerate(codes[: len(table)]) if code not in _TERMINAL]
     if not waiting or workers < 1:
         return None
-    after: dict[int, float] = {}
-    work = longest = 0.0
-    is_open = False
+    least, most = _Chains(), _Chains()
     for task in reversed(waiting):
         function, dependencies = table[task]
-        known = seconds_of.get(function)
-        is_open = is_open or known is None
-        cost = max(HANDLING_SECONDS, (known or 0.0) + HANDLING_SECONDS - ages.get(task, 0.0))
-        chain = cost + after.get(task, 0.0)
-        work += cost
-        longest = max(longest, chain)
+        known, age = seconds_of.get(function, 0.0), ages.get(task)
+        rest = known + HANDLING_SECONDS - (age or 0.0)
+        least.add(task, max(HANDLING_SECONDS, rest), dependencies)
+        most.add(task, rest if age is None or rest > 0 else age, dependencies)
+    is_open = any(table[task][0] not in seconds_of for task in waiting)
+    latest = most.work / workers + most.longest * (1 - 1 / workers)
+    return TimeLeft(max(least.work / workers, least.longest), None if is_open else latest)
+
+
+class _Chains:
+    """The work of the tasks added so far, in seconds, and the longest chain of them; dependants are added first."""
+
+    def __init__(self) -> None:
+        self.work = 0.0
+        self.longest = 0.0
+        self._after: dict[int, float] = {}
+
+    def add(self, task: int, cost: float, dependencies: Sequence[int]) -> None:
+        """Add a task that takes `cost` seconds."""
+        chain = cost + self._after.get(task, 0.0)
+        self.work += cost
+        self.longest = max(self.longest, chain)
         for dependency in dependencies:
-            if chain > after.get(dependency, 0.0):
-                after[dependency] = chain
-    shared = work / workers
-    most = shared + longest * (1 - 1 / workers)
-    return TimeLeft(max(shared, longest), None if is_open else most)
+            if chain > self._after.get(dependency, 0.0):
+                self._after[dependency] = chain
 
 
 def expected_seconds(
