@@ -5,6 +5,7 @@ from __future__ import annotations
 from overnight.certificates import DeathCertificate
 from overnight.own_frames import place_of
 from overnight_worker.batch import Ended, Member
+from overnight_worker.death import LAST_OUTPUT
 from overnight_worker.post import Post
 
 
@@ -17,7 +18,7 @@ def certified(post: Post, run_id: str, member: Member, ended: Ended) -> bytes:
         attempt=member.attempt,
         ended_by=ended.ended_by,
         type_name=error.type_name,
-        message=error.message,
+        message=error.message.partition(f" {LAST_OUTPUT}\n")[0],
         place=place_of(error.traceback),
         worker=post.name,
         host=post.host,

@@ -11,6 +11,8 @@ from overnight.errors import TaskDied
 from overnight.slots import how_it_ended
 from overnight_worker.memory_kills import MemoryKills
 
+#: What stands in the message of a death before the last words.
+LAST_OUTPUT = "Its last output:"
 _MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
@@ -59,7 +61,7 @@ class Death:
             more = "raise the limit" if self.memory_limit else "run it on a machine with more memory"
             parts.append(f"Let the task hold less at once, run fewer tasks beside it (-j), or {more}.")
         if self.last_words:
-            parts.append(f"Its last output:\n{self.last_words}")
+            parts.append(f"{LAST_OUTPUT}\n{self.last_words}")
         return TaskDied(" ".join(parts), signal=self.signal, exit_code=self.exit_code, worker=worker)
 
 
