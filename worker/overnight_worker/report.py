@@ -130,11 +130,15 @@ class Reporter:
         return "redis:"
 
     def _facts(self, member: Member, ended: Ended) -> bytes:
-        """Return the attempt's facts for people as JSON. Only numbers vary, so it is written without an encoder."""
+        """Return the attempt's facts for people as JSON. Only numbers vary, so it is written without an encoder.
+
+        `found`: a flag stood already, so the times are those of an attempt that ran elsewhere or before.
+        """
         seconds = "null" if ended.seconds is None else f"{ended.seconds:.6f}"
+        found = ',"found":true' if ended.kept is not None else ""
         return (
             f'{self._place},"attempt":{member.attempt},"started":{ended.started:.6f},"seconds":{seconds},'
-            f'"peak_memory":{ended.peak_memory},"bytes":{len(ended.body)}}}'
+            f'"peak_memory":{ended.peak_memory},"bytes":{len(ended.body)}{found}}}'
         ).encode("ascii")
 
     # Flags.

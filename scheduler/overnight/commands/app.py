@@ -22,6 +22,7 @@ VERBS = {
     "runs": "List the runs that are kept, newest first.",
     "status": "Show where a run stands, or one task of it.",
     "follow": "Watch a run until it is over.",
+    "report": "Write one page that tells a whole run.",
     "logs": "Print what a task logged and printed.",
     "cancel": "Stop a run; what is finished is kept.",
     "pause": "Start nothing more of a run until it is resumed.",
