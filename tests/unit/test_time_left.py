@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overnight.commands.time_left import HANDLING_SECONDS, TimeLeft, expected_seconds, time_left
+from overnight.commands.time_left import HANDLING_SECONDS, TimeLeft, at_pace, expected_seconds, time_left
 from overnight.core.states import TaskState
 from overnight.store.memory import MemoryStore
 from tests.support.stores import Night, begin, success
@@ -79,6 +79,12 @@ def test_a_schedule_in_which_no_worker_idles_ends_within_the_range(
     took = played(rows, seconds, workers)
     assert found.most is not None
     assert found.least - (len(rows) + 1) * HANDLING_SECONDS <= took <= found.most
+
+
+def test_what_is_left_of_short_tasks_reaches_to_what_the_pace_says() -> None:
+    assert at_pace(TimeLeft(1.0, 2.0), 10.0) == TimeLeft(7.0, 13.0)
+    assert at_pace(TimeLeft(20.0, 21.0), 10.0) == TimeLeft(20.0, 21.0)
+    assert at_pace(TimeLeft(1.0, None), 10.0) == TimeLeft(7.0, None)
 
 
 def played(rows: Rows, seconds: dict[str, float], workers: int) -> float:

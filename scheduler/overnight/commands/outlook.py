@@ -32,11 +32,11 @@ class Outlook:
         self._next_at = 0.0
         self._left: TimeLeft | None = None
 
-    def time_left(self, now: float) -> TimeLeft | None:
-        """Return it, None if it is not known; `now` is a time of the monotonic clock."""
+    def time_left(self, now: float, pace: float | None) -> TimeLeft | None:
+        """Return it, None if it is not known; `now` is a time of the monotonic clock, `pace` in tasks a second."""
         if now >= self._next_at:
             began = time.monotonic()
-            self._left, self._read_at = self._read(), now
+            self._left, self._read_at = self._read(pace), now
             self._next_at = now + max(_SHORTEST_SECONDS, (time.monotonic() - began) / SHARE_OF_TIME)
         if self._left is None:
             return None
@@ -44,13 +44,13 @@ class Outlook:
         most = None if self._left.most is None else max(0.0, self._left.most - passed)
         return TimeLeft(max(0.0, self._left.least - passed), most)
 
-    def _read(self) -> TimeLeft | None:
+    def _read(self, pace: float | None) -> TimeLeft | None:
         store = self._deployment.store
         try:
             run, codes = store.run(self._run_id), store.states(self._run_id)[::2]
             if self._structure is None or len(self._structure) < len(codes):
                 self._structure = Client.of(self._deployment).structure(self._run_id)
-            return read_time_left(store, run, self._structure, codes, store.workers(), store.now())
+            return read_time_left(store, run, self._structure, codes, store.workers(), store.now(), pace)
         except OvernightError as error:
             # Whoever follows the run says what is wrong with it or with its server.
             _logger.debug("the time left is not known: %s", error)

@@ -62,7 +62,7 @@ def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool, i
     ending = read_ending(client.deployment, run.run_id, ids, every_failure=as_json)
     codes, workers = store.states(run.run_id)[::2], store.workers()
     held = held_tasks(run.run_id, codes, workers)
-    left = read_time_left(store, ending.run, structure, codes, workers, ending.now)
+    left = read_time_left(store, ending.run, structure, codes, workers, ending.now, _rate(ending))
     if as_json:
         running = [as_fact(each, ids[each.task], ending.now) for each in held]
         time_left = None if left is None else left.as_json()

@@ -20,8 +20,11 @@ from overnight.store.ports import ReadingStore
 from overnight.store.records import RunRecord, WorkerRecord
 from overnight.structure import Structure
 
-#: What the handling of one task costs besides its function.
+#: What the handling of one task costs besides its function, at the least.
 HANDLING_SECONDS = 0.0003
+#: Of functions that take less than this the handling is most of the time: then the pace so far says more.
+SHORT_SECONDS = 0.02
+_SPREAD_OF_PACE = 0.3
 _MOST_SAMPLED = 20
 _TERMINAL = frozenset(int(state) for state in TERMINAL)
 
@@ -122,9 +125,18 @@ def _seconds(facts: bytes) -> list[float]:
 
 
 def read_time_left(
-    store: ReadingStore, run: RunRecord, structure: Structure, codes: bytes, workers: Sequence[WorkerRecord], now: float
+    store: ReadingStore,
+    run: RunRecord,
+    structure: Structure,
+    codes: bytes,
+    workers: Sequence[WorkerRecord],
+    now: float,
+    pace: float | None,
 ) -> TimeLeft | None:
-    """Read how long a run still takes with the workers that serve it; None while nothing of it is being started."""
+    """Read how long a run still takes with the workers that serve it; None while nothing of it is being started.
+
+    `pace` is how many tasks a second have ended, None if that is unknown.
+    """
     if run.phase.is_over or run.paused:
         return None
     rows = list(structure.rows())
@@ -134,4 +146,14 @@ def read_time_left(
         for worker in workers
         if worker.run_id == run.run_id and worker.task is not None and worker.task_since is not None
     }
-    return time_left(rows, codes, expected_seconds(store, run.run_id, rows, codes), ages, serving)
+    seconds_of = expected_seconds(store, run.run_id, rows, codes)
+    left = time_left(rows, codes, seconds_of, ages, serving)
+    waiting = sum(code not in _TERMINAL for code in codes)
+    is_short = bool(seconds_of) and max(seconds_of.values()) < SHORT_SECONDS
+    return at_pace(left, waiting / pace) if left is not None and pace and is_short else left
+
+
+def at_pace(left: TimeLeft, seconds: float) -> TimeLeft:
+    """Return a range that reaches to what is left by the pace so far."""
+    least = max(left.least, seconds * (1 - _SPREAD_OF_PACE))
+    return TimeLeft(least, None if left.most is None else max(left.most, seconds * (1 + _SPREAD_OF_PACE)))

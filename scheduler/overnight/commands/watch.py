@@ -133,7 +133,7 @@ class Watch:
             self._look_at = now + _LOOK_AT_WORKERS_SECONDS
             self._look_at_workers()
         rate = self._pace.note(now, counts)
-        left = self._outlook.time_left(now) if self._goes_on and changed.over is None else None
+        left = self._outlook.time_left(now, rate) if self._goes_on and changed.over is None else None
         self._display.show(Standing(counts, self.run.total, rate, left, self._running(now)))
         if self._leave_at is not None and now >= self._leave_at:
             return Left.IMPATIENT

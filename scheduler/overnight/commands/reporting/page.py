@@ -39,7 +39,7 @@ MOST_DEATHS = 20
 MOST_FUNCTIONS = 40
 MOST_LISTED = 10
 #: Of a long critical path, how many tasks are shown at its beginning and at its end.
-ENDS_OF_PATH = 15
+ENDS_OF_PATH = 10
 #: How many functions have a colour of their own; all others share one more.
 COLOURS = 7
 _STATES = (
@@ -151,7 +151,7 @@ def _drawn(bars: Iterable[Bar], facts: RunFacts) -> list[Drawn]:
         if bar.task is None:
             paths.setdefault(bar.kind, []).append(path)
         else:
-            found.append(Drawn(bar.kind, path, f"{facts.task_ids[bar.task]}: {span(bar.seconds)}"))
+            found.append(Drawn(bar.kind, path, f"{facts.task_ids[bar.task]}: {_brief(bar.seconds)}"))
     # Failures lie above what runs beside them.
     joined = [Drawn(kind, "".join(parts)) for kind, parts in paths.items()]
     return sorted(joined + found, key=lambda one: one.kind.startswith("bad"))
@@ -172,7 +172,7 @@ def _environment() -> Environment:
         "shown": lambda text: shown(str(text)),
         "lines": lambda text: "\n".join(shown(line) for line in str(text).rstrip().split("\n")),
         "duration": duration,
-        "span": span,
+        "span": _brief,
         "moment": moment,
         "clock": lambda seconds: moment(seconds)[11:],
         "amount": amount,
@@ -181,6 +181,11 @@ def _environment() -> Environment:
         "state": lambda code: TaskState(code).name.lower(),
     }
     return environment
+
+
+def _brief(seconds: float) -> str:
+    """Return how long a task took, also one of microseconds."""
+    return f"{seconds * 1e6:.0f} µs" if seconds < 0.001 else span(seconds)
 
 
 def _first_line(text: str) -> str:

@@ -18,8 +18,8 @@ MOST_BARS = 2000
 MOST_LANES = 40
 PIECES = 250
 LEVELS = 3
-#: A pause is left out if it is longer than this part of the time in which something ran.
-LONG_PAUSE = 0.15
+#: A pause is left out if it is longer than this part of the whole, and than this part of the time in which work ran.
+LONG_PAUSE = 0.1
 _SHOWN_PAUSE = 0.02
 FAILED = "bad"
 
@@ -62,6 +62,7 @@ class Scale:
     def __init__(self, executions: Sequence[Execution]) -> None:
         stretches = _merged(executions)
         busy = sum(end - start for start, end in stretches) or 1.0
+        long = LONG_PAUSE * max(busy, stretches[-1][1] - stretches[0][0])
         self.pauses: list[tuple[float, float]] = []
         self._times: list[float] = []
         self._places: list[float] = []
@@ -69,7 +70,7 @@ class Scale:
         for number, (start, end) in enumerate(stretches):
             if number:
                 pause = start - stretches[number - 1][1]
-                if pause > LONG_PAUSE * busy:
+                if pause > long:
                     self.pauses.append((place + _SHOWN_PAUSE * busy / 2, pause))
                     pause = _SHOWN_PAUSE * busy
                 place += pause
