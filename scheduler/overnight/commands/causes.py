@@ -136,10 +136,14 @@ def chosen_cause(causes: Sequence[Cause], text: str, run_id: str) -> Cause:
 
 
 def _stand_in(deployment: Deployment, run_id: str, task: int, function_of: Callable[[int], str]) -> str:
-    """Say where a failure was that has no frame of the user's: in which function, and what ended the attempt."""
+    """Say where a failure was whose error has no frame of the user's, and what ended the attempt.
+
+    A crash may have told its place with its last words; else the function of the task stands for it.
+    """
     latest = certificates_of(deployment, run_id, task)[-1:]
+    place = next((one.place for one in latest if one.place), None) or f"in {function_of(task)}"
     by = "".join(f", {one.ended_by}" for one in latest if one.ended_by != BY_EXCEPTION)
-    return f"in {function_of(task)}{by}"
+    return f"{place}{by}"
 
 
 def _name(type_name: str, where: str) -> str:
