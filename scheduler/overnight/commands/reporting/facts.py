@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from overnight.client import Client
 from overnight.commands.causes import Cause, certificates_of
 from overnight.commands.ending import causes_of
 from overnight.core.states import TaskState
+from overnight.json_text import decoded
 from overnight.store.ports import ReadingStore
 from overnight.store.records import RunRecord
 
@@ -134,7 +134,7 @@ _MAY_HAVE_RUN = frozenset(
 def _told(text: bytes) -> dict[str, Any]:
     """Return the facts of a report, whatever may stand there in their place."""
     try:
-        told = json.loads(text)
+        told = decoded(text)
     except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
