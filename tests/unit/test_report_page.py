@@ -128,6 +128,17 @@ def test_the_critical_path_is_the_chain_that_takes_longest() -> None:
     assert critical_path(facts_of([TaskState.CACHED], seconds=[nan])) == []
 
 
+def test_of_a_long_critical_path_the_longest_steps_are_shown() -> None:
+    number = 100
+    facts = facts_of([DONE] * number, needs={task: (task - 1,) for task in range(1, number)})
+    facts.seconds[77] = 50.0
+    page = render(facts, Settings())
+    section = page[page.index('<section id="path">') : page.index('<section id="extremes">')]
+    assert "in 100 tasks" in section
+    assert section.count("<tr>") == 20
+    assert "task 77<" in section
+
+
 def test_durations_are_told_by_function_with_the_most_work_first() -> None:
     facts = facts_of([DONE, FAILED, DONE, DONE], seconds=[1.0, 9.0, 2.0, 3.0])
     first, second, _ = by_function(facts)
@@ -156,14 +167,17 @@ def test_a_lane_holds_each_attempt_until_there_are_too_many() -> None:
     assert drawn is not None
     assert [bar.task for bar in drawn.lanes[0].bars] == list(range(10))
     assert [bar.kind for bar in drawn.lanes[0].bars][2:5] == ["c0", "bad", "c0"]
-    many = [Execution(task, f"w{task % 3}", task / 3, 1 / 3, failed=False) for task in range(MOST_BARS + 1)]
+    many = [Execution(task, f"w{task % 3}", task / 3, 1 / 3, failed=task == 30) for task in range(MOST_BARS + 1)]
     condensed = timeline(many, ["c0", "c1"] * len(many))
     assert condensed is not None
     assert condensed.is_condensed
     for lane in condensed.lanes:
-        assert len(lane.bars) <= 250
+        assert len(lane.bars) <= 251
         assert all(bar.left >= 0 and bar.left + bar.width <= WIDTH + 1 for bar in lane.bars)
         assert lane.busy == pytest.approx(1 / 3, abs=0.01)
+    [mark] = [bar for lane in condensed.lanes for bar in lane.bars if bar.kind == "bad"]
+    assert mark.left == pytest.approx(12.0)
+    assert mark.width < 2
 
 
 def test_a_long_pause_is_left_out_and_marked() -> None:

@@ -38,8 +38,8 @@ MOST_CAUSES = 30
 MOST_DEATHS = 20
 MOST_FUNCTIONS = 40
 MOST_LISTED = 10
-#: Of a long critical path, how many tasks are shown at its beginning and at its end.
-ENDS_OF_PATH = 10
+#: Of a long critical path, how many tasks are shown: those that took longest.
+MOST_OF_PATH = 20
 #: How many functions have a colour of their own; all others share one more.
 COLOURS = 7
 _STATES = (
@@ -118,11 +118,19 @@ def _course(facts: RunFacts, functions: Sequence[FunctionFigures]) -> dict[str, 
         "kinds": kinds,
         "path": path,
         "path_seconds": sum(seconds for task in path if isfinite(seconds := facts.seconds[task])),
-        "path_ends": ENDS_OF_PATH,
+        "path_shown": _longest_of(path, facts),
+        "path_most": max((seconds for task in path if isfinite(seconds := facts.seconds[task])), default=1.0) or 1.0,
         "slowest": slowest(facts, MOST_LISTED),
         "hungriest": hungriest(facts, MOST_LISTED),
         "largest": largest(facts, MOST_LISTED),
     }
+
+
+def _longest_of(path: Sequence[int], facts: RunFacts) -> list[int]:
+    """Return the tasks of a path that took longest, in the order of the path."""
+    known = {task: facts.seconds[task] for task in path if isfinite(facts.seconds[task])}
+    longest = set(sorted(known, key=lambda task: -known[task])[:MOST_OF_PATH])
+    return [task for task in path if task in longest]
 
 
 def _kinds(facts: RunFacts, functions: Sequence[str]) -> list[str]:
@@ -178,7 +186,6 @@ def _environment() -> Environment:
         "amount": amount,
         "number": lambda number: f"{number:,}",
         "first": _first_line,
-        "state": lambda code: TaskState(code).name.lower(),
     }
     return environment
 

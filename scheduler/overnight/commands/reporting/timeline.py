@@ -1,8 +1,9 @@
 """Who ran what when: one lane a worker, drawn as few paths, however many tasks there were.
 
 Up to some thousand attempts each is a bar that names its task. Beyond that a lane is divided into equal pieces of time,
-each shown by the function that took most of it, lighter where the worker was partly idle. Long stretches in which
-nobody ran anything, as between a night and the retry in the morning, are left out and marked.
+each shown by the function that took most of it, lighter where the worker was partly idle, and marked where an attempt
+failed. Long stretches in which nobody ran anything, as between a night and the retry in the morning, are left out and
+marked too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ LEVELS = 3
 #: A pause is left out if it is longer than this part of the whole, and than this part of the time in which work ran.
 LONG_PAUSE = 0.1
 _SHOWN_PAUSE = 0.02
+_LEAST_MARK = 1.0
 FAILED = "bad"
 
 
@@ -127,18 +129,22 @@ def _pieces(ran: Sequence[Execution], scale: Scale, kind_of: Sequence[str]) -> l
             part = min(right, (piece + 1) * size) - max(left, piece * size)
             shares[piece][kind] = shares[piece].get(kind, 0.0) + max(0.0, part)
     bars: list[Bar] = []
+    marks: list[Bar] = []
     for piece, share in enumerate(shares):
         busy = sum(share.values()) / size
         if busy <= 0:
             continue
-        level = min(LEVELS, 1 + int(busy * LEVELS))
-        kind = FAILED if FAILED in share else max(share, key=share.__getitem__)
-        kind = f"{kind} l{level}"
+        failed = share.pop(FAILED, None)
+        if failed is not None:
+            marks.append(Bar(piece * size, max(_LEAST_MARK, min(size, failed)), FAILED))
+        if not share:
+            continue
+        kind = f"{max(share, key=share.__getitem__)} l{min(LEVELS, 1 + int(busy * LEVELS))}"
         if bars and bars[-1].kind == kind and abs(bars[-1].left + bars[-1].width - piece * size) < 1e-6:
             bars[-1] = Bar(bars[-1].left, bars[-1].width + size, kind)
         else:
             bars.append(Bar(piece * size, size, kind))
-    return bars
+    return bars + marks
 
 
 def _merged(executions: Iterable[Execution]) -> list[tuple[float, float]]:
