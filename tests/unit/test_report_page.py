@@ -177,7 +177,7 @@ def test_a_lane_holds_each_attempt_until_there_are_too_many() -> None:
         assert lane.busy == pytest.approx(1 / 3, abs=0.01)
     [mark] = [bar for lane in condensed.lanes for bar in lane.bars if bar.kind == "bad"]
     assert mark.left == pytest.approx(12.0)
-    assert mark.width < 2
+    assert mark.width == 2.0
 
 
 def test_a_long_pause_is_left_out_and_marked() -> None:

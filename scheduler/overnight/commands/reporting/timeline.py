@@ -22,7 +22,7 @@ LEVELS = 3
 #: A pause is left out if it is longer than this part of the whole, and than this part of the time in which work ran.
 LONG_PAUSE = 0.1
 _SHOWN_PAUSE = 0.02
-_LEAST_MARK = 1.0
+_LEAST_MARK = 2.0
 FAILED = "bad"
 
 
