@@ -61,7 +61,7 @@ NOT_ITS_OWN = {
             for command in (["SET", "x"], ["HSET", "f", "v"], ["DEL"], ["EXPIRE", "1"], ["ZADD", "1", "x"], ["UNLINK"])
         ),
         ["EVALSHA", "0" * 40, "1", f"{P}runs"], ["SCRIPT", "LOAD", "return 1"], ["MULTI"],
-        *(["GET", f"{P}run:r:{name}"] for name in ("context", "messages", "blobs", "inflight", "batches", "holds")),
+        *(["GET", f"{P}run:r:{name}"] for name in ("context", "messages", "blobs", "inflight")),
         *(["HGETALL", f"{P}{name}"] for name in ("rq:job:x", "flags:x", "runs:graphs", "runs:places")),
     ),
 }  # fmt: skip
@@ -74,6 +74,8 @@ READING = (
     ["status", "last", "culprit"],
     ["status", "--json"],
     ["report", "last"],
+    ["why", "dependant"],
+    ["workers", "--wanted", "--json"],
     ["follow"],
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from overnight.certificates import LONGEST_TAIL_BYTES
+from overnight.certificates import BY_TIME_LIMIT, LONGEST_TAIL_BYTES
 from overnight.errors import TaskDied, TaskTimedOut
 from overnight.files import is_url
 from overnight.log_files import end_of_log
@@ -39,6 +39,13 @@ def cause_of(member: Member, death: Death, worker: str, verdict: Verdict | None)
             f"was killed on worker {worker}."
         )
     return death.error(worker)
+
+
+def note_death(member: Member, ended: Ended, death: Death, run_id: str, context: RunContext) -> None:
+    """Note with the outcome what ended it and what it had written last; tell of the death in the log of the task."""
+    ended.ended_by = death.ended_by() if ended.died else BY_TIME_LIMIT
+    ended.tail = tail_of_log(member, ended, context) + death.last_words
+    write_to_task_log(member, death, run_id, context)
 
 
 def tail_of_log(member: Member, ended: Ended, context: RunContext) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from overnight.commands.completion import complete_run, complete_task
 from overnight.commands.options import found_run, index_of, json_option, open_to_read, server_options, settings_of, verb
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ LOOK_SECONDS = 0.25
 
 
 @verb("logs", 'overnight logs last "count json/decoder.py"', 'overnight logs last "count json/decoder.py" -f')
-@click.argument("run", metavar="RUN")
-@click.argument("task", metavar="TASK")
+@click.argument("run", metavar="RUN", shell_complete=complete_run)
+@click.argument("task", metavar="TASK", shell_complete=complete_task)
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until the task has ended.")
 @server_options
 @json_option
@@ -30,6 +31,7 @@ def command(*, run: str, task: str, follow: bool, redis_url: str | None, state_d
     Of attempts whose log cannot be seen from here, the end is printed that the server keeps of those that failed.
     """
     from overnight.client import Client
+    from overnight.commands.facts import tell
     from overnight.hints import hint
 
     if follow and as_json:
@@ -43,7 +45,7 @@ def command(*, run: str, task: str, follow: bool, redis_url: str | None, state_d
         if follow:
             log.follow()
         elif as_json:
-            click.echo(json.dumps(log.facts()))
+            tell("log", log.facts())
         else:
             log.print()
 

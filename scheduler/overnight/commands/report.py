@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import sys
@@ -40,6 +39,7 @@ def command(*, run: str, output: str | None, redis_url: str | None, state_dir: s
     tasks, and what the next run would do. It is one file of HTML that opens in any browser, offline.
     """
     from overnight.client import Client
+    from overnight.commands.facts import tell
     from overnight.commands.reporting.facts import read_facts
     from overnight.commands.reporting.page import amount, render
     from overnight.commands.screen import say
@@ -57,7 +57,7 @@ def command(*, run: str, output: str | None, redis_url: str | None, state_dir: s
     data = page.encode("utf-8")
     _write(path, data)
     if as_json:
-        say(json.dumps(_facts(facts, path, len(data))))
+        tell("report", _facts(facts, path, len(data)))
         return
     say(f"Wrote {shown(str(path))} ({amount(len(data))}). Open it in a browser: {shown(path.as_uri())}")
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from overnight.commands.completion import complete_task
 from overnight.commands.options import (
     found_run,
     index_of,
+    json_option,
     open_to_read,
     run_argument,
     server_options,
@@ -23,17 +25,32 @@ if TYPE_CHECKING:
 
 @verb("retry", "overnight retry last --cause 3fa9c1", 'overnight retry last -t "fetch 2026-01"')
 @run_argument
-@click.option("-t", "--task-ids", multiple=True, metavar="ID", help="Only this task, and what was skipped for it.")
+@click.option(
+    "-t",
+    "--task-ids",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_task,
+    help="Only this task, and what was skipped for it.",
+)
 @click.option("--cause", metavar="CAUSE", help="Only the tasks that failed by this cause, as 'status' names it.")
 @server_options
+@json_option
 def command(
-    *, run: str, task_ids: Sequence[str], cause: str | None, redis_url: str | None, state_dir: str | None
+    *,
+    run: str,
+    task_ids: Sequence[str],
+    cause: str | None,
+    redis_url: str | None,
+    state_dir: str | None,
+    as_json: bool,
 ) -> None:
     """Run failed and cancelled tasks of a run again, with what was skipped for them.
 
     'overnight status' groups failures by cause and prints, for each cause, the command that retries it alone.
     """
     from overnight.client import Client
+    from overnight.commands.facts import tell
     from overnight.commands.screen import say
     from overnight.deployment import Deployment
     from overnight.hints import hint
@@ -44,19 +61,27 @@ def command(
     with open_to_read(settings) as reading:
         client = Client.of(reading)
         record = found_run(client, run)
-        for task_id in task_ids:
-            index_of(client, record.run_id, task_id)
-        if cause is not None:
-            task_ids = _of_cause(client, record.run_id, cause)
-        client.check_retry(record.run_id, tuple(task_ids))
+        task_ids = _chosen(client, record.run_id, task_ids, cause)
     # On an embedded server the local workers have ended with the run: this brings them back.
     deployment = Deployment(settings, queue=record.queue)
     try:
         Client.of(deployment).retry(record.run_id, tuple(task_ids))
     finally:
         deployment.close(stop=False)
+    if as_json:
+        tell("request", {"run": record.run_id, "request": "retry", "tasks": list(task_ids)})
+        return
     which = f" with {len(task_ids)} tasks that had failed" if cause is not None else ""
     say(f"Run {record.run_id} goes on{which}. Watch it: {hint(settings, 'follow', record.run_id)}")
+
+
+def _chosen(client: Client, run_id: str, task_ids: Sequence[str], cause: str | None) -> Sequence[str]:
+    """Return which tasks are to run again, none for all. Raises UsageError, Refused."""
+    for task_id in task_ids:
+        index_of(client, run_id, task_id)
+    chosen = task_ids if cause is None else _of_cause(client, run_id, cause)
+    client.check_retry(run_id, tuple(chosen))
+    return chosen
 
 
 def _of_cause(client: Client, run_id: str, text: str) -> list[str]:
