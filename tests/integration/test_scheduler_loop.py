@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 import redis
@@ -150,7 +151,10 @@ def test_the_loss_of_a_worker_is_certified_with_who_it_was(stage: Stage) -> None
     stage.worker.open_run(run_record(total=1), b"context")
     stage.add([[]])
     for _ in range(3):
-        stage.claim("w1", seconds=0.05)
+        batch = stage.claim("w1").batch
+        begun = replace(worker_record("w1"), run_id="r1", batch=batch, task=0)
+        stage.worker.heartbeat(begun, 0.05, [("r1", batch)])
+        stage.worker.register(begun, SECONDS)
     assert wait_until(lambda: stage.worker.states("r1")[:1] == b"f", SECONDS)
     sealed = stage.worker.read_certificates("r1", [0])[0]
     found = sorted((DeathCertificate.opened(one, "r1", 0, read_keyring()) for one in sealed), key=lambda c: c.attempt)

@@ -121,7 +121,7 @@ class Performer:
         if task not in run.lost_with:
             return None
         host, worker = run.lost_with[task]
-        message = "Its worker fell silent while it ran: killed, cut off, or its machine went down."
+        message = "Its worker fell silent while it held the task: killed, cut off, or its machine went down."
         died = type_name(TaskDied)
         attempt, at = run.core.attempt(task), run.moved_at
         lost = DeathCertificate(attempt, BY_LOSS, died, message, worker=worker, host=host, ended=at)
