@@ -2,53 +2,18 @@
 
 What can be changed is loaded anew for each task, so that no task sees what another did to its arguments; that costs no
 copy of buffers that are kept apart (`parcels`). A value that nobody can change is loaded once for all tasks of the
-process, and kept, the latest ones first, up to `MOST_KEPT_BYTES`.
+process, and kept, the latest ones first, up to a bound (`kept_values`).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import NoneType
 from typing import Any
 
 from overnight.invoke import Outcome
+from overnight.kept_values import KeptValues
 from overnight.parcels import Layout, content_in, open_content, open_parcel
-
-MOST_KEPT_BYTES = 512 << 20
-_ATOMS = frozenset({str, int, float, bool, NoneType, bytes, complex})
-
-
-class KeptValues:
-    """Values that nobody can change, by key."""
-
-    def __init__(self, most_bytes: int = MOST_KEPT_BYTES) -> None:
-        self._most_bytes = most_bytes
-        self._values: OrderedDict[int, tuple[Any, int]] = OrderedDict()
-        self._bytes = 0
-
-    def __contains__(self, key: int) -> bool:
-        return key in self._values
-
-    def get(self, key: int) -> Any:
-        """Return a value that is kept."""
-        self._values.move_to_end(key)
-        return self._values[key][0]
-
-    def offer(self, key: int, value: Any, size: int) -> None:
-        """Keep a value of so many bytes, if nobody can change it and it is not too large."""
-        if size > self._most_bytes or not _is_unchangeable(value):
-            return
-        self._values[key] = (value, size)
-        self._bytes += size
-        while self._bytes > self._most_bytes:
-            self._bytes -= self._values.popitem(last=False)[1][1]
-
-
-def _is_unchangeable(value: Any) -> bool:
-    kind = type(value)
-    return kind in _ATOMS or (kind in (tuple, frozenset) and _ATOMS.issuperset(map(type, value)))
 
 
 class Arrivals:

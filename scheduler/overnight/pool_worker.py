@@ -27,11 +27,12 @@ from typing import Any, NamedTuple, NoReturn
 from overnight.attempt_order import AttemptOrder, raise_error
 from overnight.forked import ended_in_child
 from overnight.invoke import Outcome, attempt
+from overnight.kept_values import KeptValues
 from overnight.lifeline import end_group_with
 from overnight.output_capture import OutputCapture
 from overnight.parcels import Layout, Parcel, pack_parcel, parcel_of
 from overnight.pickling import loads
-from overnight.pool_arrivals import Arrivals, KeptValues
+from overnight.pool_arrivals import Arrivals
 from overnight.pool_board import Board, seal_page
 from overnight.pool_frames import FrameReader, Kind, RunContext, ancillary, close_all, packed_frame, take_ticket
 from overnight.task_log import is_for_process

@@ -1,13 +1,15 @@
 """Arguments that many tasks share are stored once per run, not once per task (BEHAVIOUR QX8).
 
 A value that is passed as a whole (a positional or keyword argument) to more than one task is pickled once and its
-place is taken by a `SharedArgument`, which names it by the digest of its bytes. What is small, or holds a Task, stays
-where it is.
+place is taken by a `SharedArgument`, which names it by the digest of its bytes. So is a large one at its first sight:
+one that is made anew for each task has the same digest if it is equal. What is small, or holds a Task, stays where it
+is.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,8 @@ from overnight.pickling import LARGEST_INPUT_BYTES, dumps
 from overnight.task import Task, TaskDesc
 
 SMALLEST_SHARED_BYTES = 512
+#: From this size on, as Python tells it without looking inside, a value need not be seen twice.
+LARGE_BYTES = 16 * 1024
 _NEVER_SHARED = (type(None), bool, int, float, complex, Task)
 _SHARED_IF_LONG = (str, bytes)
 
@@ -30,7 +34,7 @@ class SharedArgument:
 
 
 class SharedArguments:
-    """Finds arguments that several tasks share, by identity, and pickles each once.
+    """Finds arguments that several tasks share, by identity or, if they are large, by content; pickles each once.
 
     It holds a reference to every value it has judged, so that no identity is used twice.
     """
@@ -46,7 +50,7 @@ class SharedArguments:
             for value in (*desc.args, *desc.kwargs.values()):
                 if not _may_be_shared(value):
                     continue
-                if id(value) in self._seen and id(value) not in self._judged:
+                if (id(value) in self._seen or _is_large(value)) and id(value) not in self._judged:
                     self._judged[id(value)] = self._judge(value)
                 self._seen[id(value)] = value
 
@@ -73,7 +77,7 @@ class SharedArguments:
         if not SMALLEST_SHARED_BYTES <= len(data) <= LARGEST_INPUT_BYTES:  # and what is too large
             return None
         digest = hashlib.sha256(data).hexdigest()
-        self.blobs[digest] = data
+        self.blobs.setdefault(digest, data)
         return SharedArgument(digest)
 
 
@@ -86,6 +90,13 @@ def put_back(
         return values[value.digest] if type(value) is SharedArgument else value
 
     return [original(value) for value in args], {name: original(value) for name, value in kwargs.items()}
+
+
+def _is_large(value: Any) -> bool:
+    try:
+        return sys.getsizeof(value, 0) >= LARGE_BYTES
+    except FAULTS_OF_OBJECTS:  # a user's class may raise anything
+        return False
 
 
 def _may_be_shared(value: Any) -> bool:

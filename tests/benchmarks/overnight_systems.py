@@ -40,6 +40,7 @@ def _graphs(sizes: Sizes) -> dict[str, Callable[[], TaskGraph]]:
         workloads.CHAIN.name: lambda: graphs.chain(n=sizes.chain),
         workloads.LAYERS.name: lambda: graphs.layers(k=sizes.layers, n=sizes.layer),
         workloads.SLEEP.name: lambda: graphs.sleeps(seconds=SLEEP_SECONDS, n=sizes.sleeps),
+        workloads.PATH.name: lambda: graphs.chain_behind_sleeps(links=sizes.links, n=2 * sizes.links),
         workloads.FANIN.name: lambda: graphs.fan_in(n=sizes.wide),
         workloads.BIGRESULT.name: lambda: graphs.large_results(n=sizes.big, size=sizes.big_bytes),
     }
@@ -72,7 +73,7 @@ def _with_flags(make_executor: Callable[[FileTaskCache], TaskGraphExecutor], siz
 @contextmanager
 def sequential(sizes: Sizes, place: Path) -> Iterator[System]:
     """The sequential executor, in this process."""
-    skipped = {workloads.SLEEP.name}
+    skipped = {workloads.SLEEP.name, workloads.PATH.name}
     runs = {name: _run(SequentialExecutor(), make) for name, make in _graphs(sizes).items() if name not in skipped}
     runs[workloads.FLAGS.name] = lambda: _with_flags(SequentialExecutor, sizes, place)
     yield System(SEQUENTIAL, runs)
@@ -112,7 +113,13 @@ def queue(sizes: Sizes, place: Path) -> Iterator[System]:
 def warm_up(executor: QueueExecutor, state: Path) -> None:
     """Wait until all workers have a child and every function of the workloads has a known duration."""
     with Client(state_dir=state, workers=0) as client:
-        for graph in (graphs.noops(n=200), graphs.chain(n=20), graphs.sleeps(n=20), graphs.fan_in(n=20)):
+        for graph in (
+            graphs.noops(n=200),
+            graphs.chain(n=20),
+            graphs.sleeps(n=20),
+            graphs.fan_in(n=20),
+            graphs.chain_behind_sleeps(links=5),
+        ):
             execute(executor, graph)
         store = client.deployment.store
         if not wait_until(lambda: len(store.workers()) >= WORKERS, 30):

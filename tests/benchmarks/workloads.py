@@ -13,6 +13,8 @@ FLAGS = Workload("WIDE+flags", Unit.RATE)
 CHAIN = Workload("CHAIN", Unit.HOP)
 LAYERS = Workload("LAYERS", Unit.RATE)
 SLEEP = Workload("SLEEP", Unit.IDEAL, ideal=lambda tasks: tasks * SLEEP_SECONDS / WORKERS)
+#: A chain as long as half of all work, behind short tasks: whoever starts these first ends half as late again.
+PATH = Workload("PATH", Unit.IDEAL, ideal=lambda tasks: tasks / 3 * 2 * SLEEP_SECONDS)
 FANIN = Workload("FANIN", Unit.RATE)
 BIGRESULT = Workload("BIGRESULT", Unit.SECONDS)
 MILLION = Workload("MILLION", Unit.RATE)
@@ -29,6 +31,7 @@ WORKLOADS = (
     CHAIN,
     LAYERS,
     SLEEP,
+    PATH,
     FANIN,
     BIGRESULT,
     SUBMIT,
@@ -58,6 +61,7 @@ class Sizes:
     layer: int = 500
     layers: int = 10
     sleeps: int = 400
+    links: int = 80
     submit: int = 100_000
     status: int = 100_000
     graph: int = 1_000_000
@@ -69,4 +73,4 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(sleeps=100, rq_wide=1_000, big=50)
+QUICK = Sizes(sleeps=100, links=20, rq_wide=1_000, big=50)

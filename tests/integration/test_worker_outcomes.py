@@ -368,6 +368,46 @@ def test_large_results_go_by_reference_to_redis_and_to_their_consumer(run: Small
     assert run.result(1) == 2_000_000
 
 
+def test_a_large_value_that_many_tasks_of_a_worker_take_is_read_and_loaded_once(
+    run: SmallScheduler, tmp_path: Path
+) -> None:
+    """QX8: it is gone from its place after the first of them, and an address is not used twice while it is kept."""
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    takers = [Plan(id, (Task("0"),), (0,)), Plan(id, (Task("0"),), (0,)), Plan(tasks.length, (Task("0"),), (0,))]
+    run.submit([Plan(tasks.large, (1,)), *takers], tmp_path, context={"blob_dir": str(blobs)})
+    run.dispatch(0)
+    run.wait_ended(0)
+    run.dispatch(1)
+    run.wait_ended(1)
+    (blobs / run.stored(0).digest.hex()).unlink()
+    for task in (2, 3):
+        run.dispatch(task)
+        run.wait_ended(task)
+    assert run.result(1) == run.result(2)
+    assert run.result(3) == 1_000_000
+
+
+def test_a_large_value_that_can_be_changed_reaches_each_task_as_it_was(run: SmallScheduler, tmp_path: Path) -> None:
+    """QX8."""
+    plans = [Plan(numbers, (50_000,)), *[Plan(changed, (Task("0"),), (0,)) for _ in range(3)]]
+    run.submit(plans, tmp_path)
+    for task in range(4):
+        run.dispatch(task)
+        run.wait_ended(task)
+    assert [run.result(task) for task in (1, 2, 3)] == [0, 0, 0]
+
+
+def numbers(count: int) -> list[int]:
+    return [0] + [1_000_000] * count
+
+
+def changed(values: list[int]) -> int:
+    """Return the first value, and change it."""
+    first, values[0] = values[0], 99
+    return first
+
+
 def test_large_results_go_to_the_blob_directory_where_there_is_one(run: SmallScheduler, tmp_path: Path) -> None:
     blobs = tmp_path / "blobs"
     blobs.mkdir()

@@ -36,3 +36,7 @@ def total_size(parts: Sequence[bytes]) -> int:
 def zeros(size: int) -> bytes:
     """Return so many bytes: what RQ runs must be a function."""
     return bytes(size)
+
+
+def pause_after(seconds: float, _before: float = 0.0) -> float:
+    return pause(seconds)

@@ -35,7 +35,7 @@ from tests.support.culprits import (
     unpicklable_function,
     unpicklable_result,
 )
-from tests.support.functions import noop, one_more, pause, total, total_size, value_of
+from tests.support.functions import noop, one_more, pause, pause_after, total, total_size, value_of
 from tests.support.ledgers import (
     flaky,
     gated,
@@ -52,6 +52,7 @@ __all__ = [
     "calls_sys_exit",
     "cannot_be_built",
     "chain",
+    "chain_behind_sleeps",
     "cyclic",
     "diamond",
     "dies_by_signal",
@@ -127,6 +128,15 @@ def layers(*, k: int = 10, n: int = 50) -> TaskGraph:
             )
             for number in range(n)
         ]
+    return graph
+
+
+def chain_behind_sleeps(*, links: int = 40, n: int = 80, seconds: float = 0.05) -> TaskGraph:
+    """``sleep 0`` .. ``sleep n-1``, independent, and a chain ``link 0`` -> .. of sleeps twice as long."""
+    graph = sleeps(seconds=seconds, n=n)
+    before: list[Task] = []
+    for number in range(links):
+        before = [graph.create_task(f"link {number}", pause_after, args=[2 * seconds, *before])]
     return graph
 
 

@@ -1,7 +1,8 @@
 """From an order to an outcome, inside the child: loading what a task needs, calling it, keeping what others need.
 
-Functions are loaded once; arguments and dependency results afresh for each task, so that no task sees what another
-did to its arguments. What members of a batch hand on to each other stays here as bytes.
+Functions are loaded once, and so are large values that nobody can change; other arguments and dependency results afresh
+for each task, so that no task sees what another did to its arguments. What members of a batch hand on to each other
+stays here as bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from overnight import failpoints
 from overnight.arguments import resolve_arguments
 from overnight.invoke import Outcome, attempt
+from overnight.kept_values import KeptValues
 from overnight.output_capture import OutputCapture
 from overnight.pickling import loads
 from overnight.shared_arguments import put_back
@@ -50,7 +52,9 @@ class Attempts:
         self.worker = worker
         self._capture = capture
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._kept = KeptValues()
         self._results: dict[int, bytes] = {}
+        self._digests: dict[int, str] = {}
         self._run_id = ""
         self._log_dir: str | None = None
         self._verbosity = 0
@@ -64,6 +68,7 @@ class Attempts:
         """Forget all blobs; the supervisor sends again what it still needs."""
         self.blobs.clear()
         self._functions.clear()
+        self._kept = KeptValues()
 
     def read_batch(self, frame: Frame) -> list[Order]:
         """Take in a batch: dependency results first, then a payload for each task, in one body."""
@@ -72,6 +77,8 @@ class Attempts:
         for task, size in fields["results"]:
             self._results[task] = frame.body[position : position + size]
             position += size
+        for task, digest in fields.get("shared", ()):
+            self._digests[task] = digest
         orders = []
         for *facts, size in fields["tasks"]:
             facts.append(frame.body[position : position + size])
@@ -82,6 +89,7 @@ class Attempts:
     def end_batch(self) -> None:
         """Drop what only the batch needed."""
         self._results.clear()
+        self._digests.clear()
 
     def keep(self, order: Order, body: bytes) -> None:
         """Keep a result for later members of the batch."""
@@ -112,7 +120,7 @@ class Attempts:
         with loading(self.worker, arguments_of, order.task_id):
             args, kwargs = loads(order.payload)
             if order.blobs:
-                args, kwargs = put_back(args, kwargs, {digest: loads(self.blobs[digest]) for digest in order.blobs})
+                args, kwargs = put_back(args, kwargs, {digest: self._blob(digest) for digest in order.blobs})
         if order.values:
             results = {Task(task_id): self._result(task, task_id) for task, task_id in order.values}
             args, kwargs = resolve_arguments((Task(order.task_id), args, kwargs), results)
@@ -121,4 +129,12 @@ class Attempts:
 
     def _result(self, task: int, task_id: str) -> Any:
         with loading(self.worker, result_of, task_id):
-            return loads(self._results[task])
+            return self._blob(self._digests[task]) if task in self._digests else loads(self._results[task])
+
+    def _blob(self, digest: str) -> Any:
+        """Return the value of a large result or shared argument: one that nobody can change is loaded once."""
+        if digest not in self._kept:
+            value = loads(self.blobs[digest])
+            self._kept.offer(digest, value, len(self.blobs[digest]))
+            return value
+        return self._kept.get(digest)

@@ -37,10 +37,10 @@ LONGEST_START_SECONDS = 10.0
 
 
 class ChildProcess:
-    """A running child. `blobs` are the digests it holds, `run_id` the run whose surroundings it is in."""
+    """A running child. `blobs` are the digests that it holds, with their sizes, `run_id` the run that it is in."""
 
     def __init__(self, worker: str) -> None:
-        self.blobs: set[str] = set()
+        self.blobs: dict[str, int] = {}
         self.run_id: str | None = None
         self.tasks_run = 0
         self._awaited_until = time.monotonic() + LONGEST_START_SECONDS

@@ -1,7 +1,8 @@
 """What the tasks of a batch need: functions and shared arguments, results of dependencies, flags that stand already.
 
 The supervisor checks every seal; what it hands to the child are bytes that were sealed for this run. Blobs are kept
-from batch to batch. A result that lies elsewhere is read from there and must have the digest that is on record.
+from batch to batch, and so are results that lie elsewhere: each is read from there once, and must have the digest that
+is on record.
 """
 
 from __future__ import annotations
@@ -82,9 +83,24 @@ class Inputs:
         stored = results.stored(tasks)
         names = _names_of_dependencies(batch)
         return {
-            task: _body(results, names.get(task, str(task)), batch.digests.get(task), stored.get(task))
-            for task in tasks
+            task: self._result(results, batch, task, names.get(task, str(task)), stored.get(task)) for task in tasks
         }
+
+    def _result(
+        self, results: Results, batch: ClaimedBatch, task: int, name: str, stored: StoredResult | ResultLost | None
+    ) -> bytes | TaskError:
+        """Return the body of a result; one that lies elsewhere is read once for all tasks that take it."""
+        digest = batch.digests.get(task)
+        if not isinstance(stored, StoredResult) or stored.body is not None or stored.digest != digest:
+            return _body(results, name, digest, stored)
+        key = (batch.run_id, digest.hex())
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        body = _body(results, name, digest, stored)
+        if isinstance(body, bytes):
+            self._remember(key, body)
+        return body
 
     def _blob(self, run_id: str, digest: str, sealed: bytes | None) -> bytes | TaskError:
         cached = self._cache.get((run_id, digest))

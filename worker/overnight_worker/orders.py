@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from overnight.config import INLINE_BYTES
 from overnight.errors import TaskError
 from overnight.messages import RunContext
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
@@ -14,6 +15,7 @@ from overnight_worker.post import Post
 from overnight_worker.report import failure
 
 MOST_BLOBS_IN_CHILD = 2000
+MOST_BLOB_BYTES_IN_CHILD = 512 << 20
 
 
 class Orders:
@@ -41,8 +43,10 @@ class Orders:
             frames.append(self._entry(batch.run_id))
             child.run_id = batch.run_id
             child.blobs.clear()
-        frames += self._missing_blobs(child, {digest: blobs[digest] for digest in _digests(members)})
-        frames.append(self._order(batch, members, results))
+        shared = _large_results(batch, members, results)
+        needed = {digest: blobs[digest] for digest in _digests(members)}
+        frames += self._missing_blobs(child, needed | {digest: results[task] for task, digest in shared.items()})
+        frames.append(self._order(batch, members, results, shared))
         return frames
 
     def _results(self, batch: ClaimedBatch, tell: Callable[[Member], None]) -> dict[int, bytes]:
@@ -79,23 +83,40 @@ class Orders:
 
     def _missing_blobs(self, child: ChildProcess, blobs: dict[str, bytes | TaskError]) -> list[bytes]:
         frames = []
-        if len(child.blobs) + len(blobs) > MOST_BLOBS_IN_CHILD:
+        bodies = {digest: body for digest, body in blobs.items() if isinstance(body, bytes)}
+        lacking = sum(len(body) for digest, body in bodies.items() if digest not in child.blobs)
+        is_large = bool(lacking) and lacking + sum(child.blobs.values()) > MOST_BLOB_BYTES_IN_CHILD
+        if is_large or len(child.blobs) + len(blobs) > MOST_BLOBS_IN_CHILD:
             frames.append(pack(Kind.FORGET))
             child.blobs.clear()
-        for digest, body in blobs.items():
-            if digest not in child.blobs and isinstance(body, bytes):
+        for digest, body in bodies.items():
+            if digest not in child.blobs:
                 frames.append(pack(Kind.BLOB, {"digest": digest}, body))
-                child.blobs.add(digest)
+                child.blobs[digest] = len(body)
         return frames
 
-    def _order(self, batch: ClaimedBatch, members: Sequence[Member], results: dict[int, bytes]) -> bytes:
-        needed = {task: results[task] for member in members for task in member.facts.values if task in results}
+    def _order(
+        self, batch: ClaimedBatch, members: Sequence[Member], results: dict[int, bytes], shared: dict[int, str]
+    ) -> bytes:
+        wanted = [task for member in members for task in member.facts.values if task not in shared]
+        needed = {task: results[task] for task in wanted if task in results}
         consumed = {task for member in members for task in member.facts.values}
         header = {
             "results": [[task, len(body)] for task, body in needed.items()],
+            "shared": list(shared.items()),
             "tasks": [_row(batch, member, consumed) for member in members],
         }
         return pack(Kind.BATCH, header, b"".join((*needed.values(), *(member.payload for member in members))))
+
+
+def _large_results(batch: ClaimedBatch, members: Sequence[Member], results: dict[int, bytes]) -> dict[int, str]:
+    """Return the digests of large results of tasks outside the batch: the child keeps these as it keeps blobs."""
+    wanted = {task for member in members for task in member.facts.values}
+    return {
+        task: batch.digests[task].hex()
+        for task in batch.outside_values(members)
+        if task in wanted and len(results.get(task, b"")) > INLINE_BYTES
+    }
 
 
 def _row(batch: ClaimedBatch, member: Member, consumed: set[int]) -> list[object]:

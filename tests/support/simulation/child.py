@@ -33,7 +33,7 @@ class SimChild:
     """What the nursery takes for a child process: an actor that runs orders by the product's own `Attempts`."""
 
     def __init__(self, play: Play, owner: WorkerActor) -> None:
-        self.blobs: set[str] = set()
+        self.blobs: dict[str, int] = {}
         self.run_id: str | None = None
         self.tasks_run = 0
         self.is_up = True
