@@ -22,7 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -53,7 +53,8 @@ class Outcome:
 
     `started` is seconds since the epoch, `seconds` the duration by a monotonic clock, `peak_memory` the largest
     resident size in bytes that the task's process had reached by the end (0 if unknown). `load`, where there is one,
-    gets a large result once more from where it lies, so that nobody need keep it (B15).
+    gets a large result once more from where it lies, so that nobody need keep it (B15). `tail` is the end of what a
+    failed attempt printed and logged, where its output is captured.
     """
 
     ok: bool
@@ -62,6 +63,7 @@ class Outcome:
     seconds: float
     peak_memory: int = 0
     load: Callable[[], Any] | None = None
+    tail: str = ""
 
 
 def invoke(
@@ -198,6 +200,8 @@ def attempt(
         if _logger.isEnabledFor(logging.INFO):
             _logger.info("task <%s> started, attempt %d", shown(task_id), attempt)
         outcome = invoke(func, args, kwargs, timeout=timeout, passing=passing)
+        if not outcome.ok and capture is not None:
+            outcome = replace(outcome, tail=log.tail())
         _log_outcome(task_id, outcome)
     return outcome
 

@@ -71,10 +71,12 @@ class OutputCapture:
             yield piece
         os.ftruncate(self._file, 0)
 
-    def pass_on(self, most: int | None = None) -> None:
-        """Drain to the standard error that this capture replaced: the output of what has no log."""
+    def pass_on(self, most: int | None = None) -> bytes:
+        """Drain to the standard error that this capture replaced: the output of what has no log. Return its end."""
+        piece = b""
         for piece in self.drain(most):
             os.write(self._former[1], piece)
+        return piece
 
 
 def _usable(stream: TextIO | None, descriptor: int) -> TextIO:

@@ -17,6 +17,8 @@ _EXAMPLES = _OWN / "examples"
 _NOT_USERS = frozenset({"site-packages", "dist-packages"})
 _PICKLERS = frozenset({"cloudpickle.py", "pickle.py"})
 _FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<name>.+)$', re.MULTILINE)
+#: A frame as the interpreter prints it when it crashes, the innermost one first.
+_DUMPED = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+) in (?P<name>.+)\n?', re.MULTILINE)
 _HEADING = "Traceback (most recent call last):\n"
 
 
@@ -43,6 +45,23 @@ def place_of(traceback_text: str) -> str | None:
     for frame in reversed(users or others):
         return f"{Path(frame['file']).name}:{frame['line']} in {frame['name']}"
     return None
+
+
+def place_in_dump(text: str) -> str | None:
+    """Return where the interpreter crashed, as its last words tell: the innermost frame that is a user's."""
+    for frame in _DUMPED.finditer(text):
+        if _is_users(frame["file"]):
+            return f"{Path(frame['file']).name}:{frame['line']} in {frame['name']}"
+    return None
+
+
+def without_dumped_own_frames(text: str) -> str:
+    """Return a crashed interpreter's last words without the frames around the task's function."""
+    return _DUMPED.sub(lambda frame: "" if _is_around_tasks(frame["file"]) else frame[0], text)
+
+
+def _is_around_tasks(file: str) -> bool:
+    return file.startswith("<") or _is_own(Path(file))
 
 
 def _is_users(file: str) -> bool:

@@ -31,6 +31,12 @@ class Structure:
         for chunk in self._chunks:
             yield from chunk.ids
 
+    def rows(self) -> Iterator[tuple[str, Sequence[int]]]:
+        """Yield function and dependencies of all tasks in index order."""
+        for chunk in self._chunks:
+            for function, dependencies in zip(chunk.function_of, chunk.dependencies, strict=True):
+                yield chunk.functions[function], dependencies
+
     def task_id(self, task: int) -> str:
         """Return the id of a task."""
         chunk, offset = self._place(task)

@@ -20,6 +20,7 @@ from contextvars import ContextVar, Token
 from functools import cache
 from typing import Any, Self
 
+from overnight.certificates import LONGEST_TAIL_BYTES, last_part
 from overnight.config import task_log_bytes
 from overnight.naming import log_name, shown
 from overnight.output_capture import OutputCapture
@@ -58,6 +59,7 @@ class TaskLog:
         self._older_threads: frozenset[threading.Thread] = frozenset()
         self._room = _most_bytes()
         self._is_full = False
+        self._tail = ""
 
     def __enter__(self) -> Self:
         if self.log_dir is not None:
@@ -91,8 +93,19 @@ class TaskLog:
             if self._has_room() or record.name == _ALWAYS_LOGGED:
                 handler.handle(record)
 
+    def tail(self) -> str:
+        """Return the end of what the attempt has printed and logged so far; nothing where no output is captured."""
+        self._write_captured()
+        return last_part(self._tail)
+
+    def _note(self, text: str) -> None:
+        """Keep the end of a text that the attempt has written."""
+        if self.capture is not None:
+            self._tail = (self._tail + text[-2 * LONGEST_TAIL_BYTES :])[-2 * LONGEST_TAIL_BYTES :]
+
     def write(self, text: str) -> None:
         """Write text as it is: output of the task, or the reason of its death."""
+        self._note(text)
         handler = self._open()
         if isinstance(handler, logging.StreamHandler) and self._has_room():
             data = text.encode("utf-8", "backslashreplace")
@@ -101,7 +114,8 @@ class TaskLog:
             _write_text(handler, wanted)
 
     def take_room(self, text: str) -> None:
-        """Count a text that is written to the log."""
+        """Count a text that is written to the log as a line of its own."""
+        self._note(f"{text}\n")
         self._room -= len(text.encode("utf-8", "backslashreplace"))
 
     def _has_room(self) -> bool:
@@ -123,7 +137,7 @@ class TaskLog:
 
     def _move_captured(self, capture: OutputCapture) -> None:
         if self.log_dir is None:
-            capture.pass_on(_most_bytes())
+            self._note(capture.pass_on(_most_bytes()).decode("utf-8", "backslashreplace"))
             return
         for piece in capture.drain(max(0, self._room + 1)):
             self.write(piece.decode("utf-8", "backslashreplace"))

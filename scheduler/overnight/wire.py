@@ -48,6 +48,7 @@ class Purpose(IntEnum):
     ERROR = 6
     BLOB = 7
     CONTEXT = 8
+    CERTIFICATE = 9
 
 
 class Record(NamedTuple):

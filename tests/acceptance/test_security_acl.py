@@ -72,6 +72,8 @@ READING = (
     ["workers", "--json"],
     ["logs", "last", "culprit"],
     ["status", "last", "culprit"],
+    ["status", "--json"],
+    ["report", "last"],
     ["why", "dependant"],
     ["workers", "--wanted", "--json"],
     ["follow"],

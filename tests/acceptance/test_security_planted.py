@@ -21,6 +21,7 @@ from overnight.naming import flag_name
 from overnight.results import ResultLost, Results
 from overnight.service.loop import Scheduler
 from overnight.state_dir import wait_until
+from overnight.store.records import Verdict
 from overnight.store.redis import RedisStore
 from overnight.task import Task
 from overnight.transport.memory import MemoryTransport
@@ -67,6 +68,7 @@ def stored(run: SmallScheduler, url: str, directory: Path) -> None:
     with worker(url, directory):
         run.dispatch(0, 1)
         run.wait_ended(0, 1)
+    run.store.settle(run.epoch(), run.run_id, [Verdict(1, TaskState.FAILED)])
     batch = run.dispatch(2)
     run.store.claim(run.run_id, batch, "w" * 32, 1, 3600)
     run.dispatch(4)
@@ -102,7 +104,14 @@ def put(client: redis.Redis, key: bytes, field: Any, value: bytes) -> None:
             client.hset(key, field, value)
 
 
-READING = (("status", "last", "task-1"), ("workers",), ("logs", "last", "task-0"))
+READING = (
+    ("status", "last", "task-1"),
+    ("status", "last"),
+    ("workers",),
+    ("logs", "last", "task-0"),
+    ("logs", "last", "task-1"),
+    ("report", "last", "-o", "report.html"),
+)
 
 
 def read_all(run: SmallScheduler, url: str) -> None:

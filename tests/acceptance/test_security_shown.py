@@ -12,10 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from overnight.certificates import DeathCertificate
 from overnight.commands.app import run as overnight
+from overnight.core.states import TaskState
 from overnight.keyring import KEY_VARIABLE
 from overnight.messages import StoredError
-from overnight.store.records import Report
+from overnight.store.records import Report, Verdict
 from tests.support import worker_tasks as tasks
 from tests.support.command import Desk, desk, finished
 from tests.support.hostile import NO_KEY
@@ -26,7 +28,8 @@ from tests.support.stores import lineage, worker_record
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\b\x7f\x9b31m\u2028%s<script>"
 COMMANDS = (
     ["runs"], ["status"], ["status", "-v"], ["status", "last", EVIL], ["status", "last", "no"], ["workers"],
-    ["logs", "last", EVIL], ["status", EVIL], ["cancel", EVIL], [EVIL], ["doctor"],
+    ["logs", "last", EVIL], ["status", EVIL], ["cancel", EVIL], [EVIL], ["doctor"], ["status", "--json"],
+    ["logs", "last", EVIL, "--json"], ["report", "last", "-o", "-"], ["retry", "last", "--cause", EVIL],
 )  # fmt: skip
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -51,7 +54,11 @@ def test_nothing_from_others_steers_a_terminal(
     run.store.claim(run.run_id, batch, "w1", 1, 3600)
     error = StoredError(EVIL, f"{EVIL}\n{EVIL}", EVIL).sealed(run.run_id, 0, NO_KEY)
     facts = json.dumps(dict.fromkeys(("worker", "host"), EVIL)).encode()
-    run.store.commit(run.run_id, batch, "w1", [Report(0, False, error, b"", lineage(0), facts, 1.0)], 3600)
+    certificate = DeathCertificate(1, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL, 1e9, 1.0, 7, f"{EVIL}\n{EVIL}")
+    death = certificate.sealed(run.run_id, 0, NO_KEY)
+    report = Report(0, False, error, b"", lineage(0), facts, 1.0, certificate=death)
+    run.store.commit(run.run_id, batch, "w1", [report], 3600)
+    run.store.settle(run.epoch(), run.run_id, [Verdict(0, TaskState.FAILED)])
     told = dict.fromkeys(("host", "python", "note"), EVIL)
     for number, pid in enumerate((1, EVIL)):
         record = {**told, "pid": pid, "queues": (EVIL,)}

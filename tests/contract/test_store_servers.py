@@ -183,7 +183,7 @@ def test_every_key_is_declared_with_its_type(server_store: RedisStore) -> None:
     server_store.write_durations({"f": (1.0, 1)})
     server_store.accuse("sick", "r1", 3, LEASE)
     night.start("b", [0, 1, 2])
-    night.commit("b", success(0), failure(1))
+    night.commit("b", success(0), failure(1, certificate=b"c"))
     night.settle(Verdict(1, TaskState.PENDING, Charge(1)), Verdict(1, TaskState.SKIPPED, cause=0))
     client, keys = server_store.server.client, server_store.server.keys
     declared = {keys.shared(key.name): key.type for key in SHARED_KEYS}

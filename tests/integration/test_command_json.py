@@ -97,6 +97,8 @@ def test_what_failed_and_is_tried_again(place: Desk) -> None:
     for task in ("culprit", "dependant", "bystander"):
         shaped(place, "task", "status", run, task)
         shaped(place, "why", "why", run, task)
+    shaped(place, "log", "logs", run, "culprit")
+    assert shaped(place, "report", "report", run, "-o", "r.html")["causes"] == 1
     assert shaped(place, "request", "retry", run, "-t", "culprit")["tasks"] == ["culprit"]
     shaped(place, "outcome", "follow", run, status=1)
     assert run in [one["run"] for one in shaped(place, "runs", "runs")["runs"]]

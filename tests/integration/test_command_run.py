@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from overnight.commands.ending import MOST_FAILED
 from overnight.local_fleet import ensure_fleet
 from tests.support.command import Desk, desk, finished
 from tests.support.graphs import read_ledger
@@ -79,13 +78,24 @@ def test_keep_going_runs_what_does_not_depend_on_a_failure(kept_desk: Desk) -> N
     assert [failed["type"] for failed in facts.facts["failed"]] == ["ValueError"]
 
 
-def test_programs_are_told_of_every_failure_and_people_of_the_first_few(kept_desk: Desk) -> None:
-    told = kept_desk.run("run", f"{GRAPHS}:many_raise", "-p", "n=30", "-k")
-    assert told.out.count("  failed: culprit") == MOST_FAILED
-    assert re.search(r"  and 10 more failed tasks: overnight status \S+ --json\n", told.out)
-    for words in (("follow",), ("status",), ("run", f"{GRAPHS}:many_raise", "-p", "n=30", "-k")):
-        failed = kept_desk.run(*words, "--json").facts["failed"]
-        assert {(one["task"], one["message"]) for one in failed} == {(f"culprit {n}", f"number {n}") for n in range(30)}
+def test_programs_are_told_of_every_failure_and_people_of_each_cause(kept_desk: Desk) -> None:
+    words = ("run", f"{GRAPHS}:many_raise", "-p", "n=30", "-k")
+    told = kept_desk.run(*words)
+    assert "\n1 cause explains 30 failures:\n" in told.out
+    group = re.search(
+        r"  failed: 30 tasks: ValueError \((culprits\.py:\d+ in \w+)\)\n    such as culprit 0: ValueError: number 0 "
+        r"\(\1\)\n      log: \S+\n    run them again: overnight retry \S+ --cause (\w{6})\n",
+        told.out,
+    )
+    assert group, told.out
+    for again in (("follow",), ("status",), words):
+        facts = kept_desk.run(*again, "--json").facts
+        assert {(one["task"], one["message"]) for one in facts["failed"]} == {
+            (f"culprit {n}", f"number {n}") for n in range(30)
+        }
+        [cause] = facts["causes"]
+        assert (cause["cause"], cause["type"], cause["where"]) == (group[2], "ValueError", group[1])
+        assert (cause["failed"], cause["skipped"]) == (30, 0)
 
 
 def test_verbose_shows_the_traceback_of_the_task(kept_desk: Desk) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 import redis
 
+from overnight.certificates import BY_LOSS, DeathCertificate
 from overnight.config import Settings
 from overnight.core.states import RunPhase
 from overnight.keyring import read_keyring
@@ -22,7 +24,7 @@ from overnight.transport.memory import MemoryTransport
 from overnight.transport.port import Entry
 from tests.support.rollback import Saved
 from tests.support.servers import connect
-from tests.support.stores import digest_of, failure, run_record, success
+from tests.support.stores import digest_of, failure, run_record, success, worker_record
 
 SECONDS = 20.0
 NO_LINEAGE = lineage_digest([])
@@ -141,6 +143,25 @@ def test_a_success_that_comes_before_the_verdict_is_on_record_voids_the_verdict(
     assert [*failed.acceptances, *late.acceptances] == [Acceptance.ACCEPTED, Acceptance.ACCEPTED]
     stage.store.gate.set()
     assert list(stage.claim("w3").tasks) == [1]
+
+
+def test_the_loss_of_a_worker_is_certified_with_who_it_was(stage: Stage) -> None:
+    """Each of the three losses that a task may have, and the last of them is what it failed of."""
+    stage.worker.register(worker_record("w1"), SECONDS)
+    stage.worker.open_run(run_record(total=1), b"context")
+    stage.add([[]])
+    for _ in range(3):
+        batch = stage.claim("w1").batch
+        begun = replace(worker_record("w1"), run_id="r1", batch=batch, task=0)
+        stage.worker.heartbeat(begun, 0.05, [("r1", batch)])
+        stage.worker.register(begun, SECONDS)
+    assert wait_until(lambda: stage.worker.states("r1")[:1] == b"f", SECONDS)
+    sealed = stage.worker.read_certificates("r1", [0])[0]
+    found = sorted((DeathCertificate.opened(one, "r1", 0, read_keyring()) for one in sealed), key=lambda c: c.attempt)
+    assert [(one.attempt, one.ended_by, one.worker, one.host) for one in found] == [
+        (attempt, BY_LOSS, "host:42", "host") for attempt in (1, 2, 3)
+    ]
+    assert all(one.ended is not None for one in found)
 
 
 def test_a_run_that_is_gone_when_it_ends_does_not_end_the_scheduler(stage: Stage) -> None:

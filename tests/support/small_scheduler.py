@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from overnight.core.events import Charge
 from overnight.core.states import TaskState
 from overnight.keyring import Keyring
 from overnight.lineage import lineage_digest
@@ -32,7 +33,7 @@ from overnight.messages import (
 )
 from overnight.pickling import dumps, load_exception, loads
 from overnight.shared_arguments import SharedArgument
-from overnight.store.records import Addition, Batch, Epoch, RunRecord, TaskView
+from overnight.store.records import Addition, Batch, Epoch, RunRecord, TaskView, Verdict
 from overnight.store.redis import RedisStore
 from overnight.task import Task
 from overnight.transport.port import Entry
@@ -166,6 +167,10 @@ class SmallScheduler:
         if not set(needs).isdisjoint(batch):
             return b""
         return lineage_digest(self.store.read_digests(self.run_id, needs) if needs else [])
+
+    def settle_again(self, task: int) -> None:
+        """Judge that a task which has failed is to run again."""
+        self.store.settle(self.epoch(), self.run_id, [Verdict(task, TaskState.PENDING, Charge(1))])
 
     def state(self, task: int) -> TaskState:
         """Return a task's state."""

@@ -77,8 +77,10 @@ def success(task: int, *, of: str = "value", used: bytes | None = None) -> Repor
     return Report(task, True, f"{of} {task}".encode(), digest, used, b'{"worker":"w"}', 0.25)
 
 
-def failure(task: int, *, hopeless: bool = False) -> Report:
-    return Report(task, False, b"error %d" % task, b"", lineage(task), b'{"worker":"w"}', None, hopeless)
+def failure(task: int, *, hopeless: bool = False, certificate: bytes = b"") -> Report:
+    facts = b'{"worker":"w"}'
+    error = b"error %d" % task
+    return Report(task, False, error, b"", lineage(task), facts, None, hopeless, certificate=certificate)
 
 
 def worker_record(instance: str = "w1") -> WorkerRecord:

@@ -61,6 +61,20 @@ def crash() -> None:
     ctypes.string_at(0)
 
 
+def speak_at_length_and_fail() -> None:
+    for _ in range(1000):
+        print("\x1b[31mred line")
+    print("the last line")
+    fail()
+
+
+def log_and_die() -> None:
+    """Print, log, so that what was printed is in the log already, and die."""
+    print("about to die")
+    logging.getLogger("mine").warning("a warning before the end")
+    kill_itself()
+
+
 def kill_supervisor() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)

@@ -13,8 +13,8 @@ from overnight.commands.shapes import SHAPES, page, schema_of
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "scheduler" / "overnight" / "commands" / "schemas"
-#: What prints no facts: a log is text, and two serve until they are ended.
-TEXT_ALONE = {"logs", "scheduler", "worker"}
+#: What prints no facts: these serve until they are ended.
+TEXT_ALONE = {"scheduler", "worker"}
 KNOWN = sorted(path.stem for path in SCHEMAS.glob("*.json"))
 
 

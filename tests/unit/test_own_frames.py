@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import threading
 import traceback
+from pathlib import Path
 
 import pytest
 
+import overnight
 from overnight.chain import chain_tasks
 from overnight.errors import ResultNotPicklable, TaskNotPicklable
 from overnight.graph import TaskGraph
 from overnight.invoke import invoke
-from overnight.own_frames import place_of
+from overnight.own_frames import place_in_dump, place_of, without_dumped_own_frames
 from overnight.pickling import dump_result
 from overnight.submission import raise_unsendable
 
@@ -62,3 +65,16 @@ def test_the_frames_of_a_chain_and_of_a_time_limit_are_left_out() -> None:
 def test_a_failure_that_overnight_itself_tells_has_no_place() -> None:
     """ADVERSITY 7: its own code is nothing that a user could mend."""
     assert place_of(told(invoke(raise_unsendable, [TaskNotPicklable("a lock")], {}).value)) is None
+
+
+def test_a_crash_is_placed_by_the_innermost_frame_of_the_user_and_told_without_ours() -> None:
+    """The interpreter's own report, in which the innermost frame comes first."""
+    own = Path(overnight.__file__).parent / "invoke.py"
+    said = (
+        "about to die\nFatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):\n"
+        f'  File "{ctypes.__file__}", line 515 in string_at\n  File "/home/me/flow.py", line 20 in dies\n'
+        f'  File "{own}", line 79 in invoke\n  File "<frozen runpy>", line 88 in _run_code\n'
+    )
+    assert place_in_dump(said) == "flow.py:20 in dies"
+    assert without_dumped_own_frames(said) == said.partition(f'  File "{own}"')[0]
+    assert place_in_dump("nothing of that kind") is None

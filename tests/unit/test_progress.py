@@ -6,6 +6,7 @@ import pytest
 
 from overnight.commands.progress import Pace, Running, Standing, summary_line
 from overnight.commands.screen import duration
+from overnight.commands.time_left import TimeLeft
 from overnight.core.states import TaskState
 
 DONE, CACHED = TaskState.DONE, TaskState.CACHED
@@ -13,32 +14,34 @@ DONE, CACHED = TaskState.DONE, TaskState.CACHED
 
 def test_a_rate_counts_neither_cached_tasks_nor_what_ended_before_the_first_look() -> None:
     pace = Pace()
-    assert pace.note(100.0, {DONE: 10, CACHED: 50}, 200) == (None, None)
-    assert pace.note(110.0, {DONE: 30, CACHED: 50}, 200) == (2.0, 60.0)
+    assert pace.note(100.0, {DONE: 10, CACHED: 50}) is None
+    assert pace.note(110.0, {DONE: 30, CACHED: 50}) == 2.0
 
 
 def test_a_rate_counts_neither_skipped_nor_cancelled_tasks() -> None:
     pace = Pace()
-    pace.note(0.0, {}, 100)
-    assert pace.note(10.0, {TaskState.SKIPPED: 40, TaskState.CANCELLED: 40}, 100) == (None, None)
-    assert pace.note(20.0, {DONE: 15, TaskState.FAILED: 5, TaskState.SKIPPED: 80}, 100) == (1.0, None)
+    pace.note(0.0, {})
+    assert pace.note(10.0, {TaskState.SKIPPED: 40, TaskState.CANCELLED: 40}) is None
+    assert pace.note(20.0, {DONE: 15, TaskState.FAILED: 5, TaskState.SKIPPED: 80}) == 1.0
 
 
 def test_a_rate_is_unknown_before_a_second_has_passed() -> None:
     pace = Pace()
-    pace.note(0.0, {}, 10)
-    assert pace.note(0.5, {DONE: 5}, 10) == (None, None)
+    pace.note(0.0, {})
+    assert pace.note(0.5, {DONE: 5}) is None
 
 
 def test_a_rate_is_that_of_the_last_half_minute() -> None:
     pace = Pace()
     for second in range(101):
-        pace.note(float(second), {DONE: 10 * min(second, 50) + max(0, second - 50)}, 1000)
-    assert pace.note(101.0, {DONE: 551}, 1000)[0] == pytest.approx(1.0)
+        pace.note(float(second), {DONE: 10 * min(second, 50) + max(0, second - 50)})
+    assert pace.note(101.0, {DONE: 551}) == pytest.approx(1.0)
 
 
 def test_a_line_names_the_task_that_has_run_longest_and_escapes_it() -> None:
-    standing = Standing({DONE: 3, TaskState.RUNNING: 2}, 10, 1.5, 90.0, [Running("a\nb", 12.0), Running("c", 3.0)])
+    standing = Standing(
+        {DONE: 3, TaskState.RUNNING: 2}, 10, 1.5, TimeLeft(90.0, 90.2), [Running("a\nb", 12.0), Running("c", 3.0)]
+    )
     line = r"3/10 ended; 3 done, 2 running; 1.5 tasks/s; about 1:30 left; oldest: a\x0ab, 12 s"
     assert summary_line(standing) == line
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from overnight.certificates import BY_TIME_LIMIT, LONGEST_TAIL_BYTES
 from overnight.errors import TaskDied, TaskTimedOut
+from overnight.files import is_url
+from overnight.log_files import end_of_log
 from overnight.logging import task_log
 from overnight.messages import RunContext, StoredError
-from overnight.naming import shown
+from overnight.naming import log_name, shown
 from overnight_worker.batch import Ended, Member
 from overnight_worker.death import Death
 from overnight_worker.frames import Frame, Kind, success_of
@@ -24,6 +27,7 @@ def ended_of(frame: Frame) -> tuple[int, Ended]:
     error = StoredError(fields["type"], fields["message"], fields["traceback"], frame.body)
     ended = Ended(error=error, hopeless=fields["hopeless"], started=fields["started"])
     ended.seconds, ended.peak_memory = fields["seconds"], fields["peak_memory"]
+    ended.ended_by, ended.tail = fields["ended_by"], fields["tail"]
     return fields["position"], ended
 
 
@@ -35,6 +39,29 @@ def cause_of(member: Member, death: Death, worker: str, verdict: Verdict | None)
             f"was killed on worker {worker}."
         )
     return death.error(worker)
+
+
+def note_death(member: Member, ended: Ended, death: Death, run_id: str, context: RunContext) -> None:
+    """Note with the outcome what ended it and what it had written last; tell of the death in the log of the task."""
+    ended.ended_by = death.ended_by() if ended.died else BY_TIME_LIMIT
+    ended.tail = tail_of_log(member, ended, context) + death.last_words
+    write_to_task_log(member, death, run_id, context)
+
+
+def tail_of_log(member: Member, ended: Ended, context: RunContext) -> str:
+    """Return the end of what an attempt that died had written to its log, as far as this host sees it."""
+    if context.log_dir is None or is_url(context.log_dir):
+        return ""
+    task_id = member.facts.task_id
+    try:
+        text, changed_at = end_of_log(f"{context.log_dir.rstrip('/')}/{log_name(task_id)}", LONGEST_TAIL_BYTES)
+    except OSError:
+        return ""  # it wrote nothing, or lost the file: what its process printed last is known all the same
+    _, separator, rest = text.rpartition(f"---- {shown(task_id)} run ")
+    if separator:
+        line, _, written = rest.partition("\n")
+        return written if f" attempt {member.attempt} " in line else ""
+    return text if changed_at >= ended.started else ""
 
 
 def write_to_task_log(member: Member, death: Death, run_id: str, context: RunContext) -> None:

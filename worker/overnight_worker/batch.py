@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from overnight.certificates import BY_EXCEPTION
 from overnight.lineage import DependencyRecord, lineage_digest
 from overnight.messages import StoredError, TaskFacts
 from overnight.store.records import Claim
@@ -28,9 +29,10 @@ class Stage(Enum):
 class Ended:
     """How an attempt ended. `body` is the serialised result of a success; `error` describes a failure.
 
-    `died`: the process ended with the task. `kept` says where a flag of the same lineage lies that stands for the
-    attempt. Where one was found when the own one was to be put there, `handed_on` is the digest that later members of
-    the batch were computed from. `void`: it was computed from one that does not stand, and goes back.
+    `died`: the process ended with the task. `ended_by` and `tail` are those of a death certificate. `kept` says where a
+    flag of the same lineage lies that stands for the attempt. Where one was found when the own one was to be put there,
+    `handed_on` is the digest that later members of the batch were computed from. `void`: it was computed from one that
+    does not stand, and goes back.
     """
 
     body: bytes = b""
@@ -44,6 +46,8 @@ class Ended:
     handed_on: bytes = b""
     void: bool = False
     died: bool = False
+    ended_by: str = BY_EXCEPTION
+    tail: str = ""
 
     @property
     def ok(self) -> bool:

@@ -11,6 +11,8 @@ from overnight.errors import TaskDied
 from overnight.slots import how_it_ended
 from overnight_worker.memory_kills import MemoryKills
 
+#: What stands in the message of a death before the last words.
+LAST_OUTPUT = "Its last output:"
 _MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
@@ -42,6 +44,14 @@ class Death:
         how = f"was killed by {self.signal}" if self.signal else f"ended without a result, exit status {self.exit_code}"
         return f"{how}, {peak}"
 
+    def ended_by(self) -> str:
+        """Say what ended the process in words that are the same for all that ended so."""
+        if self.beyond:
+            return f"its worker, {self.beyond.partition(',')[0]}"
+        if self.signal is None:
+            return f"exit status {self.exit_code}"
+        return f"{self.signal}, out of memory" if self.out_of_memory else self.signal
+
     def error(self, worker: str) -> TaskDied:
         """Return the failure of the task: what happened to it, on which worker, and what can be done."""
         parts = [f"The process of the task on worker {worker} {self.sentence()}."]
@@ -51,7 +61,7 @@ class Death:
             more = "raise the limit" if self.memory_limit else "run it on a machine with more memory"
             parts.append(f"Let the task hold less at once, run fewer tasks beside it (-j), or {more}.")
         if self.last_words:
-            parts.append(f"Its last output:\n{self.last_words}")
+            parts.append(f"{LAST_OUTPUT}\n{self.last_words}")
         return TaskDied(" ".join(parts), signal=self.signal, exit_code=self.exit_code, worker=worker)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 
 from overnight.invoke import Outcome
 from overnight_worker.attempts import Attempts, Order
@@ -19,7 +20,7 @@ _HEAD = struct.Struct(">BQQ")
 
 def run_forked(attempts: Attempts, order: Order) -> tuple[bytes, bool]:
     """Run the task in a forked process; return its outcome's frame and whether it is a success."""
-    vigil = Vigil()
+    vigil, began, started = Vigil(), time.monotonic(), time.time()
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -30,7 +31,8 @@ def run_forked(attempts: Attempts, order: Order) -> tuple[bytes, bool]:
         received = pipe.read()
     _, status, usage = os.wait4(process, 0)
     death = vigil.death(os.waitstatus_to_exitcode(status), peak_memory_of(usage))
-    return _unpacked(attempts, order, received) or _failure(attempts, order, death)
+    done = _unpacked(attempts, order, received)
+    return done or (_failure(attempts, order, death, started, time.monotonic() - began), False)
 
 
 def _run_here(attempts: Attempts, order: Order, writing: int) -> None:
@@ -55,7 +57,7 @@ def _unpacked(attempts: Attempts, order: Order, received: bytes) -> tuple[bytes,
     return received[_HEAD.size : middle], bool(ok)
 
 
-def _failure(attempts: Attempts, order: Order, death: Death) -> tuple[bytes, bool]:
+def _failure(attempts: Attempts, order: Order, death: Death, started: float, seconds: float) -> bytes:
     died = death.error(attempts.worker)
-    outcome = Outcome(ok=False, value=died, started=0.0, seconds=0.0, peak_memory=death.peak_memory)
-    return packed_failure(order.position, outcome), False
+    outcome = Outcome(ok=False, value=died, started=started, seconds=seconds, peak_memory=death.peak_memory)
+    return packed_failure(order.position, outcome, death.ended_by())

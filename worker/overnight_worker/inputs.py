@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from overnight.errors import BadSeal, InputLost, TaskError
 from overnight.flag_files import existing_valid
@@ -58,6 +59,7 @@ class Inputs:
             flag = existing_valid(path, member.facts.task_id, batch.run_id, batch.lineage(member), self._post.keyring)
             if flag is not None:
                 member.ended = Ended(flag.body, digest=bytes.fromhex(flag.header.body_sha256), kept=f"flag:{path}")
+                member.ended.started = _seconds_of(flag.header.started)
                 member.ended.seconds = flag.header.duration_seconds
                 member.stage = Stage.ENDED
                 found.append(member)
@@ -152,3 +154,11 @@ def _names_of_dependencies(batch: ClaimedBatch) -> dict[int, str]:
     for member in batch.members:
         names.update(zip(member.facts.dependencies, member.facts.dependency_ids, strict=True))
     return names
+
+
+def _seconds_of(moment: str | None) -> float:
+    """Return a flag's time in seconds since the epoch, 0 if it tells none."""
+    try:
+        return 0.0 if moment is None else datetime.fromisoformat(moment).timestamp()
+    except ValueError:
+        return 0.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import resource
 
 from overnight import failpoints
+from overnight.certificates import BY_EXCEPTION, BY_TIME_LIMIT
 from overnight.error_text import error_text
-from overnight.errors import HOPELESS, ResultNotPicklable
+from overnight.errors import HOPELESS, ResultNotPicklable, TaskTimedOut
 from overnight.invoke import Outcome
 from overnight.pickling import dump_exception, dump_result
 from overnight_worker.frames import Kind, Success, pack, pack_success
@@ -35,8 +36,8 @@ def packed_outcome(position: int, task_id: str, outcome: Outcome) -> tuple[bytes
     return pack_success(success, body), True, body
 
 
-def packed_failure(position: int, outcome: Outcome) -> bytes:
-    """Return the frame of a failure."""
+def packed_failure(position: int, outcome: Outcome, ended_by: str = BY_EXCEPTION) -> bytes:
+    """Return the frame of a failure; `ended_by` as in a death certificate."""
     if isinstance(outcome.value, MemoryError) and not outcome.value.args:
         outcome.value.args = (_refusal(outcome.peak_memory),)
     text = error_text(outcome.value)
@@ -49,6 +50,8 @@ def packed_failure(position: int, outcome: Outcome) -> bytes:
         "started": outcome.started,
         "seconds": outcome.seconds,
         "peak_memory": outcome.peak_memory,
+        "ended_by": BY_TIME_LIMIT if isinstance(outcome.value, TaskTimedOut) else ended_by,
+        "tail": outcome.tail,
     }
     return pack(Kind.FAILURE, fields, dump_exception(outcome.value))
 

@@ -33,6 +33,7 @@ from overnight.pickling import dump_exception
 from overnight.recording import TaskIdentity, record_header
 from overnight.store.records import Report
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
+from overnight_worker.certifying import certified
 from overnight_worker.post import Post
 
 LARGEST_REDIS_RESULT_BYTES = 64 << 20
@@ -81,6 +82,7 @@ class Reporter:
             seconds=ended.seconds,
             hopeless=ended.hopeless,
             died=ended.died,
+            certificate=b"" if ended.ok else certified(self._post, self._run_id, member, ended),
         )
 
     def _record(self, member: Member, ended: Ended, place: str | None) -> bytes:
@@ -129,11 +131,15 @@ class Reporter:
         return "redis:"
 
     def _facts(self, member: Member, ended: Ended) -> bytes:
-        """Return the attempt's facts for people as JSON. Only numbers vary, so it is written without an encoder."""
+        """Return the attempt's facts for people as JSON. Only numbers vary, so it is written without an encoder.
+
+        `found`: a flag stood already, so the times are those of an attempt that ran elsewhere or before.
+        """
         seconds = "null" if ended.seconds is None else f"{ended.seconds:.6f}"
+        found = ',"found":true' if ended.kept is not None else ""
         return (
             f'{self._place},"attempt":{member.attempt},"started":{ended.started:.6f},"seconds":{seconds},'
-            f'"peak_memory":{ended.peak_memory}}}'
+            f'"peak_memory":{ended.peak_memory},"bytes":{len(ended.body)}{found}}}'
         ).encode("ascii")
 
     # Flags.

@@ -20,7 +20,7 @@ from overnight.errors import DamagedRun, TaskDied, UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
 from overnight_worker.announcing import is_announced
-from overnight_worker.answers import cause_of, ended_of, write_to_task_log
+from overnight_worker.answers import cause_of, ended_of, note_death
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
 from overnight_worker.child_process import ChildProcess
 from overnight_worker.death import Death
@@ -200,7 +200,7 @@ class Session:
             ended.seconds = time.monotonic() - since
             ended.started = time.time() - ended.seconds
         _logger.warning("task %s of run %s: %s", shown(member.facts.task_id), self._batch.run_id, death.sentence())
-        write_to_task_log(member, death, self._batch.run_id, self._context)
+        note_death(member, ended, death, self._batch.run_id, self._context)
         self._ended(member, ended)
 
     # Duties.

@@ -146,11 +146,14 @@ def _encoded(spooled: Spooled, keyring: Keyring) -> bytes:
             report.seconds,
             report.hopeless,
             len(report.record),
+            len(report.certificate),
         ]
         for report in spooled.reports
     ]
     head = json.dumps(rows).encode("ascii")
-    body = b"".join((_LENGTH.pack(len(head)), head, *(report.record for report in spooled.reports)))
+    body = b"".join(
+        (_LENGTH.pack(len(head)), head, *(report.record + report.certificate for report in spooled.reports))
+    )
     bound = {"run": spooled.run_id, "batch": spooled.batch, "instance": spooled.instance}
     return seal(Purpose.SPOOL, bound, body, keyring)
 
@@ -160,10 +163,27 @@ def _decoded(data: bytes, keyring: Keyring) -> Spooled:
     (length,) = _LENGTH.unpack_from(opened.body)
     position = _LENGTH.size + length
     reports = []
-    for task, ok, digest, lineage, facts, seconds, hopeless, size in json.loads(opened.body[_LENGTH.size : position]):
-        record = opened.body[position : position + size]
-        position += size
-        report = Report(task, ok, record, b64decode(digest), b64decode(lineage), facts.encode(), seconds, hopeless)
+    for task, ok, digest, lineage, facts, seconds, hopeless, *sizes in json.loads(opened.body[_LENGTH.size : position]):
+        record, certificate = (opened.body[start:end] for start, end in _stretches(position, sizes))
+        position += sum(sizes)
+        report = Report(
+            task,
+            ok,
+            record,
+            b64decode(digest),
+            b64decode(lineage),
+            facts.encode(),
+            seconds,
+            hopeless,
+            certificate=certificate,
+        )
         reports.append(report)
     header = opened.header
     return Spooled(header["run"], header["batch"], header["instance"], reports)
+
+
+def _stretches(start: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield where each of the parts of these sizes begins and ends."""
+    for size in sizes:
+        yield start, start + size
+        start += size

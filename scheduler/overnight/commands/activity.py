@@ -38,9 +38,15 @@ def as_fact(held: Held, task_id: str, now: float) -> dict[str, Any]:
     """Return a held task as plain values; what no worker has said is None."""
     worker = held.worker
     if worker is None:
-        return {"task": task_id, "seconds": None, "host": None, "pid": None}
+        return {"task": task_id, "seconds": None, "host": None, "pid": None, "memory": None}
     seconds = round(max(0.0, now - (worker.task_since or now)), 3)
-    return {"task": task_id, "seconds": seconds, "host": worker.host, "pid": worker.pid}
+    return {"task": task_id, "seconds": seconds, "host": worker.host, "pid": worker.pid, "memory": worker.memory}
+
+
+def where_of(worker: WorkerRecord) -> str:
+    """Return where a task runs and how much memory its process holds, as far as its worker has said."""
+    memory = f", {worker.memory / 1e6:.0f} MB" if worker.memory else ""
+    return f"on {worker.host}, process {worker.pid}{memory}"
 
 
 def lines(held: Iterable[Held], ids: list[str], now: float) -> list[str]:
@@ -52,7 +58,7 @@ def lines(held: Iterable[Held], ids: list[str], now: float) -> list[str]:
             claimed.append(shown(ids[each.task]))
             continue
         age = duration(now - (worker.task_since or now))
-        told.append(f"  running: {shown(ids[each.task])} for {age} on {shown(worker.host)}, process {worker.pid}")
+        told.append(f"  running: {shown(ids[each.task])} for {age} {shown(where_of(worker))}")
     if claimed:
         more = f" and {len(claimed) - _MOST_NAMED} more" if len(claimed) > _MOST_NAMED else ""
         told.append(f"  claimed by workers: {', '.join(claimed[:_MOST_NAMED])}{more}")

@@ -23,6 +23,7 @@ VERBS = {
     "runs": "List the runs that are kept, newest first.",
     "status": "Show where a run stands, or one task of it.",
     "follow": "Watch a run until it is over.",
+    "report": "Write one page that tells a whole run.",
     "logs": "Print what a task logged and printed.",
     "why": "Say why a task runs, waits, failed, was skipped or would run.",
     "cancel": "Stop a run; what is finished is kept.",

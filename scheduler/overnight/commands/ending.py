@@ -1,4 +1,4 @@
-"""How a run ended, as facts: counts, failed tasks with their errors and logs, what was skipped for them."""
+"""How a run ended, as facts: counts, failed tasks by cause with their errors and logs, what was skipped for them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from overnight.client import Client
+from overnight.commands.causes import Cause, errors_of, opened_error, read_causes, short_type
 from overnight.commands.progress import counts_text
 from overnight.commands.screen import duration
+from overnight.config import Settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
-from overnight.errors import BadSeal
 from overnight.files import is_url
 from overnight.hints import hint
 from overnight.messages import StoredError
@@ -19,7 +21,8 @@ from overnight.naming import log_name, shown
 from overnight.own_frames import place_of
 from overnight.store.records import RunRecord, TaskView
 
-MOST_FAILED = 20
+#: How many causes of failure people are told of; programs are told of all.
+MOST_CAUSES = 20
 #: Of a message of several lines, how many are shown after the first.
 MOST_LINES = 5
 
@@ -38,14 +41,19 @@ class FailedTask:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A run as it stands, for people and programs. `failed` may hold the first few alone; `counts` counts all."""
+    """A run as it stands, for people and programs.
+
+    `causes` group all failures; `failed` holds the example of each of the first causes or, for programs, every failed
+    task. `settings` are those by which the commands are made that people can type next.
+    """
 
     run: RunRecord
     counts: Mapping[TaskState, int]
+    causes: Sequence[Cause]
     failed: Sequence[FailedTask]
+    task_ids: Sequence[str]
     now: float
-    #: The command that tells of all failed tasks.
-    tells_all: str
+    settings: Settings
 
     @property
     def seconds(self) -> float:
@@ -75,6 +83,7 @@ class Ending:
                 }
                 for failed in self.failed
             ],
+            "causes": [cause.as_json(self.task_ids, self._retry(cause)) for cause in self.causes],
         }
 
     def lines(self, *, verbose: bool = False) -> list[str]:
@@ -83,20 +92,53 @@ class Ending:
         lines = [
             f"Run {self.run.run_id} {word} after {duration(self.seconds)}: {counts_text(self.counts) or 'no task'}"
         ]
-        for failed in self.failed:
-            lines += _failed_lines(failed, verbose=verbose)
-        more = self.counts.get(TaskState.FAILED, 0) - len(self.failed)
-        if more > 0:
-            lines.append(f"  and {more} more failed tasks: {self.tells_all}")
+        failures = sum(len(cause.tasks) for cause in self.causes)
+        if failures > 1:
+            causes = "1 cause explains" if len(self.causes) == 1 else f"{len(self.causes)} causes explain"
+            lines.append(f"{causes} {failures} failures:")
+        for cause, example in zip(self.causes[:MOST_CAUSES], self.failed, strict=False):
+            lines += self._cause_lines(cause, example, verbose=verbose)
+        more = self.causes[MOST_CAUSES:]
+        if more:
+            everything = hint(self.settings, "status", self.run.run_id, "--json")
+            lines.append(f"  and {sum(len(one.tasks) for one in more)} more by {len(more)} more causes: {everything}")
         return lines
 
+    def next_steps(self) -> list[str]:
+        """Return what people can type once the run is over."""
+        if not self.run.phase.is_over:
+            return []
+        report = hint(self.settings, "report", self.run.run_id, "-o", "report.html")
+        steps = [f"The whole story on one page: {report}"]
+        if self.run.phase is not RunPhase.SUCCEEDED:
+            steps.append(f"Run all of it again that did not finish: {hint(self.settings, 'retry', self.run.run_id)}")
+        return steps
 
-def _failed_lines(failed: FailedTask, *, verbose: bool) -> list[str]:
+    def _cause_lines(self, cause: Cause, example: FailedTask, *, verbose: bool) -> list[str]:
+        number, lines = len(cause.tasks), []
+        if number > 1:
+            lines.append(f"  failed: {number} tasks: {shown(cause.type_name)} ({shown(cause.where)})")
+            lines += [f"  {line}" for line in _failed_lines(example, verbose=verbose, word="such as")]
+        else:
+            lines += _failed_lines(example, verbose=verbose)
+        if cause.skipped:
+            lines.append(f"    skipped for {'it' if number == 1 else 'them'}: {_tasks(cause.skipped)}")
+        return [*lines, f"    run {'it' if number == 1 else 'them'} again: {self._retry(cause)}"]
+
+    def _retry(self, cause: Cause) -> str:
+        return hint(self.settings, "retry", self.run.run_id, "--cause", cause.name)
+
+
+def _tasks(number: int) -> str:
+    return "1 task" if number == 1 else f"{number} tasks"
+
+
+def _failed_lines(failed: FailedTask, *, verbose: bool, word: str = "failed:") -> list[str]:
     attempts = f" (attempt {failed.attempts})" if failed.attempts > 1 else ""
     first, *more = failed.message.splitlines() or [""]
     place = place_of(failed.traceback)
     what = (f"{failed.type_name}: {first}" if first else failed.type_name) + (f" ({place})" if place else "")
-    lines = [f"  failed: {shown(failed.task_id)}{attempts}: {shown(what)}"]
+    lines = [f"  {word} {shown(failed.task_id)}{attempts}: {shown(what)}"]
     lines += [f"    {shown(line)}" for line in more[:MOST_LINES]]
     if verbose:
         lines += [f"    {shown(line)}" for line in failed.traceback.rstrip().splitlines()]
@@ -104,31 +146,42 @@ def _failed_lines(failed: FailedTask, *, verbose: bool) -> list[str]:
 
 
 def read_ending(deployment: Deployment, run_id: str, task_ids: Sequence[str], *, every_failure: bool) -> Ending:
-    """Read how a run stands: with every failure for programs, or the first few for people.
+    """Read how a run stands: with every failed task for programs, or an example of each cause for people.
 
-    Raises UnknownRun, Unreachable.
+    Raises UnknownRun, Unreachable, UnreadableRun.
     """
     store = deployment.store
-    run = store.run(run_id)
-    codes = store.states(run_id)[::2]
+    run, states = store.run(run_id), store.states(run_id)
+    counts = {state: states[::2].count(state) for state in TaskState if state in states[::2]}
+    causes = causes_of(deployment, run_id, states)
+    told = [cause.example for cause in causes[:MOST_CAUSES]]
+    if every_failure:
+        told = [task for task, code in enumerate(states[::2]) if code == TaskState.FAILED]
+    failed = [
+        _failed_task(run, error, task_ids[task], states[2 * task + 1])
+        for task, error in errors_of(deployment, run_id, told)
+    ]
+    return Ending(run, counts, causes, failed, task_ids, store.now(), deployment.settings)
+
+
+def causes_of(deployment: Deployment, run_id: str, states: bytes) -> list[Cause]:
+    """Return the causes of all failures of a run; `states` holds two bytes a task."""
+    codes = states[::2]
     failed = [task for task, code in enumerate(codes) if code == TaskState.FAILED]
-    failed = failed if every_failure else failed[:MOST_FAILED]
-    counts = {state: codes.count(state) for state in TaskState if state in codes}
-    tasks = [failed_task(deployment, run, view, task_ids[view.task]) for view in store.tasks(run_id, failed)]
-    tells_all = hint(deployment.settings, "status", run_id, "--json")
-    return Ending(run, counts, tasks, store.now(), tells_all)
+    if not failed:
+        return []
+    skipped = [task for task, code in enumerate(codes) if code == TaskState.SKIPPED]
+    function_of = Client.of(deployment).structure(run_id).function
+    return read_causes(deployment, run_id, failed, skipped, function_of)
 
 
 def failed_task(deployment: Deployment, run: RunRecord, view: TaskView, task_id: str) -> FailedTask:
     """Return what is recorded of a failure; nothing is unpickled."""
-    error = StoredError("unknown error", "its record is missing", "")
-    if view.error is not None:
-        try:
-            error = StoredError.opened(view.error, run.run_id, view.task, deployment.keyring)
-        except BadSeal as unusable:
-            error = StoredError("unknown error", f"its record cannot be believed: {unusable}", "")
-    name = error.type_name.removeprefix("builtins.").removeprefix("overnight.errors.")
-    return FailedTask(task_id, name, error.message, error.traceback, log_of(run, task_id), view.attempt)
+    return _failed_task(run, opened_error(deployment, run.run_id, view.task, view.error), task_id, view.attempt)
+
+
+def _failed_task(run: RunRecord, error: StoredError, task_id: str, attempts: int) -> FailedTask:
+    return FailedTask(task_id, short_type(error), error.message, error.traceback, log_of(run, task_id), attempts)
 
 
 def log_of(run: RunRecord, task_id: str) -> str | None:

@@ -83,6 +83,6 @@ def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json
     if as_json:
         tell("outcome", ending.as_json())
     else:
-        for line in ending.lines(verbose=verbose):
+        for line in [*ending.lines(verbose=verbose), *ending.next_steps()]:
             say(line)
     return exit_status(ended)

@@ -4,47 +4,152 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from overnight.commands.completion import complete_run, complete_task
-from overnight.commands.options import found_run, index_of, open_to_read, server_options, settings_of, verb
+from overnight.commands.options import found_run, index_of, json_option, open_to_read, server_options, settings_of, verb
 
 if TYPE_CHECKING:
+    from overnight.client import Client
+    from overnight.commands.task_logs import LogFile, Section
     from overnight.store.records import RunRecord, TaskView
 
+LOOK_SECONDS = 0.25
 
-@verb("logs", 'overnight logs last "count json/decoder.py"')
+
+@verb("logs", 'overnight logs last "count json/decoder.py"', 'overnight logs last "count json/decoder.py" -f')
 @click.argument("run", metavar="RUN", shell_complete=complete_run)
 @click.argument("task", metavar="TASK", shell_complete=complete_task)
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until the task has ended.")
 @server_options
-def command(*, run: str, task: str, redis_url: str | None, state_dir: str | None) -> None:
-    """Print the log of a task: what it logged and printed, in all its attempts."""
-    from overnight.client import Client
-    from overnight.errors import Refused
-    from overnight.hints import hint
-    from overnight.naming import cut_task_id, log_name
+@json_option
+def command(*, run: str, task: str, follow: bool, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
+    """Print the log of a task: what it logged and printed, in all its attempts.
 
+    Of attempts whose log cannot be seen from here, the end is printed that the server keeps of those that failed.
+    """
+    from overnight.client import Client
+    from overnight.commands.facts import tell
+    from overnight.hints import hint
+
+    if follow and as_json:
+        raise click.UsageError("--follow prints text as it comes, --json facts at once: give one of them.")
     settings = settings_of(redis_url, state_dir)
     with open_to_read(settings) as deployment:
         client = Client.of(deployment)
         record = found_run(client, run)
         number = index_of(client, record.run_id, task)
-        [view] = deployment.store.tasks(record.run_id, [number])
-    if record.log_dir is None:
-        raise Refused(f"Run {record.run_id} was started without a log directory.")
-    place = f"{record.log_dir.rstrip('/')}/{log_name(cut_task_id(task))}"
-    try:
-        text = _read(place)
-    except FileNotFoundError:
-        _tell_of_no_log(record, view, task, place, look=hint(settings, "status", record.run_id, task))
-        return
-    sys.stdout.write(_harmless(text) if sys.stdout.isatty() else text)
+        log = _Log(client, record, number, hint(settings, "status", record.run_id, task))
+        if follow:
+            log.follow()
+        elif as_json:
+            tell("log", log.facts())
+        else:
+            log.print()
 
 
-def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str, *, look: str) -> None:
+class _Log:
+    """The log of one task. `look` is the command that tells of the task."""
+
+    def __init__(self, client: Client, run: RunRecord, number: int, look: str) -> None:
+        from overnight.commands.task_logs import LogFile
+        from overnight.naming import log_name
+
+        self._client = client
+        self._run = run
+        self._number = number
+        self._look = look
+        self.task_id = client.structure(run.run_id).task_id(number)
+        place = None if run.log_dir is None else f"{run.log_dir.rstrip('/')}/{log_name(self.task_id)}"
+        self._file: LogFile | None = None if place is None else LogFile(place)
+        self._told: set[int] = set()
+
+    def print(self) -> None:
+        """Print what there is; say on standard error, or raise Refused, where there is nothing."""
+        view = self._view()
+        sections = self._sections()
+        for section in sections:
+            _write(section.text)
+        if not self._print_kept(sections) and not sections:
+            _tell_of_no_log(self._run, view, self.task_id, self._file, look=self._look)
+
+    def facts(self) -> dict[str, object]:
+        """Return the attempts as plain values."""
+        sections = self._sections()
+        attempts = [{"attempt": one.attempt, "from": "file", "text": one.text} for one in sections]
+        attempts += [{"attempt": one.attempt, "from": "server", "text": one.text} for one in self._kept(sections)]
+        place = self._file.place if self._file is not None and sections else None
+        return {"run": self._run.run_id, "task": self.task_id, "file": place, "attempts": attempts}
+
+    def follow(self) -> None:
+        """Print what there is and what is added, until the task, or the run, is over."""
+        import time
+
+        from overnight.core.states import TERMINAL
+
+        sections = self._sections()
+        for section in sections:
+            _write(section.text)
+        is_waiting = not sections
+        while True:
+            view = self._view()
+            is_over = view.state in TERMINAL or self._client.deployment.store.run(self._run.run_id).phase.is_over
+            added = self._file.read() if self._file is not None else None
+            _write(added or "")
+            if is_waiting and not added and not is_over:
+                click.echo(f"Nothing is logged yet; the task is {view.state.name.lower()}.", err=True)
+            is_waiting = False
+            if is_over:
+                break
+            time.sleep(LOOK_SECONDS)
+        whole = type(self._file)(self._file.place).read() if self._file is not None else None
+        self._print_kept(self._of_this_run(whole or ""))
+
+    def _view(self) -> TaskView:
+        [view] = self._client.deployment.store.tasks(self._run.run_id, [self._number])
+        return view
+
+    def _sections(self) -> list[Section]:
+        """Return what can be read of this run's attempts from here."""
+        text = self._file.read() if self._file is not None else None
+        return self._of_this_run(text or "")
+
+    def _of_this_run(self, text: str) -> list[Section]:
+        from overnight.commands.task_logs import sections_of
+
+        return sections_of(text, self._run.run_id, self.task_id)
+
+    def _print_kept(self, sections: list[Section]) -> bool:
+        """Print what the server keeps of attempts that the file does not hold; tell whether there was any."""
+        kept = self._kept(sections)
+        for section in kept:
+            _write(section.text)
+        return bool(kept)
+
+    def _kept(self, sections: list[Section]) -> list[Section]:
+        """Return what the server tells of failed attempts that are not among `sections`."""
+        from overnight.commands.causes import certificates_of, opened_error
+        from overnight.commands.task_logs import Section, kept_of, missing_in
+
+        deployment, run_id = self._client.deployment, self._run.run_id
+        kept = missing_in(sections, certificates_of(deployment, run_id, self._number))
+        view, traces = self._view(), dict[int, str]()
+        if kept and view.error is not None:
+            traces[view.attempt] = opened_error(deployment, run_id, self._number, view.error).traceback
+        told = [(one.attempt, kept_of(one, self._run, self.task_id, traces.get(one.attempt, ""))) for one in kept]
+        return [Section(attempt, "".join(f"{line}\n" for line in lines)) for attempt, lines in told]
+
+
+def _write(text: str) -> None:
+    from overnight.commands.task_logs import harmless
+
+    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, file: LogFile | None, *, look: str) -> None:
     """Say on standard error that a task that ran here wrote nothing. Raises Refused for one of which that is unknown.
 
     A log is made by the first line that is written to it. `look` is the command that tells of the task.
@@ -55,6 +160,8 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str, *,
     from overnight.errors import Refused
     from overnight.naming import shown
 
+    if file is None:
+        raise Refused(f"Run {run.run_id} was started without a log directory. This tells of the task: {look}")
     facts = json.loads(view.facts) if view.facts else {}
     host = facts.get("host")
     about = f"Task {shown(task_id)!r}"
@@ -62,7 +169,7 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, place: str, *,
         _see_that_it_could_log(run, about)
         click.echo(f"{about} wrote nothing to its log.", err=True)
     elif host is not None:
-        raise Refused(f"{about} ran on host {shown(str(host))}; what it wrote is there, in {shown(place)}.")
+        raise Refused(f"{about} ran on host {shown(str(host))}; what it wrote is there, in {shown(file.place)}.")
     elif view.state is TaskState.CACHED:
         raise Refused(f"{about} did not run in this run: its result was there already. This tells of it: {look}")
     else:
@@ -85,22 +192,3 @@ def _see_that_it_could_log(run: RunRecord, about: str) -> None:
             f"{about} has no log: its directory {shown(directory)} cannot be written to ({error.strerror}). "
             "Run it again with another --task-log-dir."
         ) from error
-
-
-def _read(place: str) -> str:
-    from overnight.files import is_url
-
-    if not is_url(place):
-        return Path(place).read_text(encoding="utf-8", errors="backslashreplace")
-    import fsspec
-
-    with fsspec.open(place, "r", encoding="utf-8", errors="backslashreplace") as file:
-        text: str = file.read()
-    return text
-
-
-def _harmless(text: str) -> str:
-    """Return the text with what could steer a terminal escaped."""
-    from overnight.naming import shown
-
-    return "\n".join("\t".join(shown(cell) for cell in line.split("\t")) for line in text.split("\n"))

@@ -6,14 +6,18 @@ import json
 from datetime import datetime
 from typing import Any
 
+from overnight.certificates import DeathCertificate
 from overnight.client import Client
+from overnight.commands.causes import certificates_of, short_type
 from overnight.commands.ending import failed_task, log_of
 from overnight.commands.options import index_of
-from overnight.commands.screen import duration, moment
+from overnight.commands.screen import moment, span
 from overnight.core.states import TaskState
 from overnight.naming import shown
 from overnight.store.records import RunRecord
 
+#: Of the last lines that are kept of an attempt, how many `status` shows; `logs` shows all.
+_MOST_LAST_LINES = 10
 _TOLD_AS_IT_IS = ("function", "attempt", "worker", "host")
 
 
@@ -37,6 +41,8 @@ def task_facts(client: Client, run: RunRecord, task_id: str) -> dict[str, Any]:
     }
     told = json.loads(view.facts) if view.facts else {}
     facts |= {name: told.get(name) for name in ("worker", "host", "started", "seconds", "peak_memory")}
+    certificates = certificates_of(client.deployment, run.run_id, number)
+    facts["deaths"] = [{name: getattr(one, name) for name in (*one.__slots__, "started")} for one in certificates]
     if view.state is TaskState.FAILED or view.error is not None:
         failed = failed_task(client.deployment, run, view, task_id)
         facts["error"] = {"type": failed.type_name, "message": failed.message, "traceback": failed.traceback}
@@ -71,12 +77,31 @@ def task_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"  needs: {', '.join(shown(name) for name in facts['dependencies'])}")
     if facts["skipped_for"] is not None:
         lines.append(f"  skipped, because this failed: {shown(facts['skipped_for'])}")
+    for death in facts["deaths"]:
+        lines += _death_lines(death)
     if facts["error"]:
         first, *more = facts["error"]["message"].splitlines() or [""]
         lines.append(f"  error: {shown(facts['error']['type'])}: {shown(first)}")
         lines += [f"    {shown(line)}" for line in more]
         lines += [f"    {shown(line)}" for line in facts["error"]["traceback"].rstrip().splitlines()]
     return lines
+
+
+def _death_lines(death: dict[str, Any]) -> list[str]:
+    """Return what people read of one failed attempt: what ended it, where, when, peak memory, last lines."""
+    certificate = DeathCertificate(**{name: death[name] for name in DeathCertificate.__slots__})
+    first = certificate.message.partition("\n")[0]
+    place = f" ({certificate.place})" if certificate.place else ""
+    lines = [
+        f"attempt {certificate.attempt} ended by {certificate.ended_by}: {short_type(certificate)}: {first}{place}"
+    ]
+    when = [] if certificate.ended is None else [moment(certificate.ended)]
+    when += [] if certificate.seconds is None else [f"after {span(certificate.seconds)}"]
+    when += [f"on worker {certificate.worker}"] if certificate.worker else []
+    when += [f"peak memory {certificate.peak_memory / 1e6:.0f} MB"] if certificate.peak_memory else []
+    lines += [f"  {', '.join(when)}"] if when else []
+    tail = certificate.tail.rstrip().splitlines()[-_MOST_LAST_LINES:]
+    return [f"  {shown(line)}" for line in lines + [f"  | {line}" for line in tail]]
 
 
 def _text(name: str, facts: dict[str, Any]) -> str | None:
@@ -87,7 +112,7 @@ def _text(name: str, facts: dict[str, Any]) -> str | None:
         case "started":
             return moment(value)
         case "took":
-            return f"{value * 1000:.0f} ms" if value < 1 else duration(value)
+            return span(value)
         case "peak memory":
             return f"{value / 1e6:.0f} MB"
         case _:

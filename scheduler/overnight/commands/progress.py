@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from overnight.commands.screen import WARNING_LINES, console, duration, say
+from overnight.commands.time_left import TimeLeft
 from overnight.core.states import TERMINAL, TaskState
 from overnight.naming import shown
 
@@ -34,20 +35,21 @@ _SHOWN_STATES = (
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A task that runs: its id, and for how many seconds."""
+    """A task that runs: its id, for how many seconds, and what its worker has said of itself (empty: nothing yet)."""
 
     task_id: str
     seconds: float
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a run stands: tasks by state, how many there are, tasks a second, seconds left (None: unknown)."""
+    """Where a run stands: tasks by state, how many there are, tasks a second, the time left (None: unknown)."""
 
     counts: Mapping[TaskState, int]
     total: int
     rate: float | None
-    seconds_left: float | None
+    time_left: TimeLeft | None
     running: Sequence[Running]
 
     @property
@@ -70,18 +72,16 @@ class Pace:
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
-    def note(self, now: float, counts: Mapping[TaskState, int], total: int) -> tuple[float | None, float | None]:
-        """Return tasks a second and seconds left (None: not known yet)."""
-        ended = sum(number for state, number in counts.items() if state in TERMINAL)
+    def note(self, now: float, counts: Mapping[TaskState, int]) -> float | None:
+        """Return tasks a second, None while that is not known yet."""
         done = worked(counts)
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] > _WINDOW_SECONDS:
             self._seen.popleft()
         first, before = self._seen[0]
         if now - first < _SHORTEST_WINDOW_SECONDS or done <= before:
-            return None, None
-        rate = (done - before) / (now - first)
-        return rate, (total - ended) / rate if ended < total else None
+            return None
+        return (done - before) / (now - first)
 
 
 class Display(Protocol):
@@ -148,7 +148,8 @@ class LiveDisplay:
             Text(summary_line(standing), overflow="ellipsis", no_wrap=True),
         ]
         for running in standing.running[:LIVE_RUNNING]:
-            text = f"  {duration(running.seconds):>8}  {shown(running.task_id)}"
+            where = f"  {shown(running.where)}" if running.where else ""
+            text = f"  {duration(running.seconds):>8}  {shown(running.task_id)}{where}"
             lines.append(Text(text, style="dim", overflow="ellipsis", no_wrap=True))
         more = len(standing.running) - LIVE_RUNNING
         if more > 0:
@@ -180,8 +181,8 @@ def summary_line(standing: Standing) -> str:
     parts = [f"{standing.ended}/{standing.total} ended", counts_text(standing.counts)]
     if standing.rate:
         parts.append(f"{standing.rate:.1f} tasks/s")
-    if standing.seconds_left is not None and standing.ended < standing.total:
-        parts.append(f"about {duration(standing.seconds_left)} left")
+    if standing.time_left is not None and standing.ended < standing.total:
+        parts.append(standing.time_left.text())
     if standing.running:
         oldest = max(standing.running, key=lambda running: running.seconds)
         parts.append(f"oldest: {shown(oldest.task_id)}, {duration(oldest.seconds)}")

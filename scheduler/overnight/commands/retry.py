@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +19,11 @@ from overnight.commands.options import (
     verb,
 )
 
+if TYPE_CHECKING:
+    from overnight.client import Client
 
-@verb("retry", 'overnight retry last -t "fetch 2026-01"')
+
+@verb("retry", "overnight retry last --cause 3fa9c1", 'overnight retry last -t "fetch 2026-01"')
 @run_argument
 @click.option(
     "-t",
@@ -29,23 +33,35 @@ from overnight.commands.options import (
     shell_complete=complete_task,
     help="Only this task, and what was skipped for it.",
 )
+@click.option("--cause", metavar="CAUSE", help="Only the tasks that failed by this cause, as 'status' names it.")
 @server_options
 @json_option
-def command(*, run: str, task_ids: Sequence[str], redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
-    """Run failed and cancelled tasks of a run again, with what was skipped for them."""
+def command(
+    *,
+    run: str,
+    task_ids: Sequence[str],
+    cause: str | None,
+    redis_url: str | None,
+    state_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Run failed and cancelled tasks of a run again, with what was skipped for them.
+
+    'overnight status' groups failures by cause and prints, for each cause, the command that retries it alone.
+    """
     from overnight.client import Client
     from overnight.commands.facts import tell
     from overnight.commands.screen import say
     from overnight.deployment import Deployment
     from overnight.hints import hint
 
+    if task_ids and cause is not None:
+        raise click.UsageError("Give either --cause or -t: both say which tasks are to run again.")
     settings = settings_of(redis_url, state_dir)
     with open_to_read(settings) as reading:
         client = Client.of(reading)
         record = found_run(client, run)
-        for task_id in task_ids:
-            index_of(client, record.run_id, task_id)
-        client.check_retry(record.run_id, tuple(task_ids))
+        task_ids = _chosen(client, record.run_id, task_ids, cause)
     # On an embedded server the local workers have ended with the run: this brings them back.
     deployment = Deployment(settings, queue=record.queue)
     try:
@@ -55,4 +71,25 @@ def command(*, run: str, task_ids: Sequence[str], redis_url: str | None, state_d
     if as_json:
         tell("request", {"run": record.run_id, "request": "retry", "tasks": list(task_ids)})
         return
-    say(f"Run {record.run_id} goes on. Watch it: {hint(settings, 'follow', record.run_id)}")
+    which = f" with {len(task_ids)} tasks that had failed" if cause is not None else ""
+    say(f"Run {record.run_id} goes on{which}. Watch it: {hint(settings, 'follow', record.run_id)}")
+
+
+def _chosen(client: Client, run_id: str, task_ids: Sequence[str], cause: str | None) -> Sequence[str]:
+    """Return which tasks are to run again, none for all. Raises UsageError, Refused."""
+    for task_id in task_ids:
+        index_of(client, run_id, task_id)
+    chosen = task_ids if cause is None else _of_cause(client, run_id, cause)
+    client.check_retry(run_id, tuple(chosen))
+    return chosen
+
+
+def _of_cause(client: Client, run_id: str, text: str) -> list[str]:
+    """Return the ids of the tasks that failed by a cause. Raises UsageError for a cause that the run does not have."""
+    from overnight.commands.causes import chosen_cause
+    from overnight.commands.ending import causes_of
+
+    deployment = client.deployment
+    cause = chosen_cause(causes_of(deployment, run_id, deployment.store.states(run_id)), text, run_id)
+    structure = client.structure(run_id)
+    return [structure.task_id(task) for task in cause.tasks]

@@ -158,6 +158,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def span(seconds: float) -> str:
+    """Return how long one task took: milliseconds below a second, else as `duration`."""
+    return f"{max(0.0, seconds) * 1000:.0f} ms" if seconds < 1 else duration(seconds)
+
+
 def moment(seconds: float) -> str:
     """Return a time of the server's clock in this host's zone."""
     import time

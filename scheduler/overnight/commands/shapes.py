@@ -21,6 +21,8 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
     "runs": ("runs",),
     "status": ("status", "task"),
     "follow": ("outcome",),
+    "logs": ("log",),
+    "report": ("report",),
     "why": ("why", "why-target"),
     "cancel": ("request",),
     "pause": ("request",),
@@ -41,7 +43,7 @@ something else makes a new version. The exit status is the same with and without
 standard error, and nothing is printed on standard output.
 
 The schemas are in `overnight/commands/schemas/`, one JSON Schema (2020-12) for each shape. This page is made of them by
-`python -m overnight.commands.shapes`. `logs` prints the log itself; `scheduler` and `worker` print no facts.
+`python -m overnight.commands.shapes`. `scheduler` and `worker` print no facts.
 """
 
 

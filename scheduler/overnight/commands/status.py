@@ -21,6 +21,7 @@ from overnight.commands.options import (
 if TYPE_CHECKING:
     from overnight.client import Client
     from overnight.commands.ending import Ending
+    from overnight.commands.time_left import TimeLeft
     from overnight.store.records import RunRecord
 
 
@@ -54,24 +55,31 @@ def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool, i
     from overnight.commands.ending import read_ending
     from overnight.commands.facts import tell
     from overnight.commands.screen import say
+    from overnight.commands.time_left import read_time_left
 
     store = client.deployment.store
-    ids = client.task_ids(run.run_id)
+    structure = client.structure(run.run_id)
+    ids = list(structure.ids())
     ending = read_ending(client.deployment, run.run_id, ids, every_failure=as_json)
-    held = held_tasks(run.run_id, store.states(run.run_id)[::2], store.workers())
+    codes, workers = store.states(run.run_id)[::2], store.workers()
+    held = held_tasks(run.run_id, codes, workers)
+    left = read_time_left(store, ending.run, structure, codes, workers, ending.now, _rate(ending))
     if as_json:
         running = [as_fact(each, ids[each.task], ending.now) for each in held]
-        tell("status", {**ending.as_json(), "running": running, "rate": _rate(ending)})
+        time_left = None if left is None else left.as_json()
+        tell("status", {**ending.as_json(), "running": running, "rate": _rate(ending), "seconds_left": time_left})
         return
     lacks = [f"  {lack}" for lack in _lacks(client, ending, is_private=is_private)]
-    for line in [*_heading(ending), *lacks, *ending.lines(verbose=verbose)[1:], *lines(held, ids, ending.now)]:
+    for line in [*_heading(ending, left), *lacks, *ending.lines(verbose=verbose)[1:], *lines(held, ids, ending.now)]:
         say(line)
+    for step in ending.next_steps():
+        say(step)
 
 
-def _heading(ending: Ending) -> list[str]:
+def _heading(ending: Ending, left: TimeLeft | None) -> list[str]:
     from overnight.commands.progress import counts_text
     from overnight.commands.screen import duration, moment
-    from overnight.core.states import TERMINAL, RunPhase, TaskState
+    from overnight.core.states import TERMINAL, TaskState
     from overnight.naming import shown
 
     run, counts = ending.run, ending.counts
@@ -79,8 +87,7 @@ def _heading(ending: Ending) -> list[str]:
     phase = f"{run.phase.value}, paused" if run.paused and not run.phase.is_over else run.phase.value
     rate = _rate(ending)
     pace = f", {rate:.1f} tasks/s" if rate else ""
-    if rate and run.phase is RunPhase.ACTIVE and not run.paused and ended < run.total:
-        pace += f", about {duration((run.total - ended) / rate)} left"
+    pace += f", {left.text()}" if left is not None else ""
     waiting = counts.get(TaskState.PENDING, 0)
     states = ", ".join(text for text in (counts_text(counts), f"{waiting} pending" if waiting else "") if text)
     said = [f"  {shown(run.note)}"] if run.note and not run.phase.is_over else []

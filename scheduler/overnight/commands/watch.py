@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from enum import Enum
 
 from overnight.audit import Audit, Findings
+from overnight.commands.activity import where_of
 from overnight.commands.interrupts import Interrupts
+from overnight.commands.outlook import Outlook
 from overnight.commands.progress import Display, Pace, Running, Standing
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
@@ -60,8 +62,10 @@ class Watch:
         self._follower = Follower(self._store, run.run_id, interrupts.wake, placed=placed)
         self._lacks = WorkerWatch(self._store, run.run_id, run.queue, deployment.settings, run.python)
         self._pace = Pace()
+        self._outlook = Outlook(deployment, run)
         #: Since when each running task runs, by this host's monotonic clock: as its worker says, else as heard.
         self._since: dict[int, float] = {}
+        self._where: dict[int, str] = {}
         self._look_at = 0.0
         self._paused = run.paused
         self._pause_until: float | None = None
@@ -123,12 +127,13 @@ class Watch:
                 self._since[task] = now
             else:
                 self._since.pop(task, None)
+                self._where.pop(task, None)
         counts = self._follower.counts()
         if now >= self._look_at and changed.over is None:
             self._look_at = now + _LOOK_AT_WORKERS_SECONDS
             self._look_at_workers()
-        rate, left = self._pace.note(now, counts, self.run.total)
-        left = left if self._goes_on else None
+        rate = self._pace.note(now, counts)
+        left = self._outlook.time_left(now, rate) if self._goes_on and changed.over is None else None
         self._display.show(Standing(counts, self.run.total, rate, left, self._running(now)))
         if self._leave_at is not None and now >= self._leave_at:
             return Left.IMPATIENT
@@ -155,10 +160,12 @@ class Watch:
         for worker in workers:
             if worker.run_id == self.run.run_id and worker.task in self._since and worker.task_since is not None:
                 self._since[worker.task] = now - max(0.0, server_now - worker.task_since)
+                self._where[worker.task] = where_of(worker)
 
     def _running(self, now: float) -> list[Running]:
         oldest = sorted(self._since.items(), key=lambda item: item[1])
-        return [Running(self._task_ids[task], now - since) for task, since in oldest if task < len(self._task_ids)]
+        known = [(task, since) for task, since in oldest if task < len(self._task_ids)]
+        return [Running(self._task_ids[task], now - since, self._where.get(task, "")) for task, since in known]
 
     # Signals.
 

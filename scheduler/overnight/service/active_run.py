@@ -63,6 +63,8 @@ class ActiveRun:
         self.queues: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
         self.suspicions = Suspicions()
+        #: Tasks whose worker was found lost, with its host and what people call it; until the verdicts are written.
+        self.lost_with: dict[int, tuple[str, str]] = {}
         self._learned = learned
         self._chunks: list[int] = []
         self._dependencies: list[array[int]] = []

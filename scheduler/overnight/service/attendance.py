@@ -16,6 +16,7 @@ from overnight.store.records import WorkerRecord
 WORKERS_SECONDS = 2.0
 #: Of the scheduler's time, the list may take one part in so many.
 LEAST_SHARE = 20
+MOST_SEEN = 1000
 _logger = logging.getLogger("overnight.scheduler")
 
 
@@ -25,6 +26,8 @@ class Attendance:
     def __init__(self, store: SchedulingStore) -> None:
         self._store = store
         self._known: dict[str, WorkerRecord] = {}
+        #: Those that were ever seen, the latest: who has vanished is to be named too.
+        self._seen: dict[str, WorkerRecord] = {}
         self._serving: Counter[str] = Counter()
         self._next_at = 0.0
         self._soonest = 0.0
@@ -45,6 +48,9 @@ class Attendance:
             new, gone = len(found.keys() - self._known.keys()), len(self._known.keys() - found.keys())
             _logger.info("workers: %d (%d new, %d gone)", len(found), new, gone)
         self._known = found
+        self._seen |= found
+        for instance in list(self._seen)[: -max(MOST_SEEN, len(found))]:
+            del self._seen[instance]
         self._serving = Counter(
             queue for worker in found.values() if not worker.draining for queue in dict.fromkeys(worker.queues)
         )
@@ -64,3 +70,8 @@ class Attendance:
             self.look()
         worker = self._known.get(instance)
         return None if worker is None else worker.host
+
+    def name_of(self, instance: str) -> tuple[str, str]:
+        """Return host and name of a worker that may be gone; empty texts for one that was never seen."""
+        worker = self._seen.get(instance)
+        return ("", "") if worker is None else (worker.host, f"{worker.host}:{worker.pid}")

@@ -19,7 +19,7 @@ from overnight.service.learned import LearnedDurations
 from overnight.service.perform import Performer
 from overnight.service.suspects import Suspects
 from overnight.store.ports import SchedulingStore
-from overnight.store.records import EpochHeld, RunEvent
+from overnight.store.records import EpochHeld, Happening, RunEvent
 
 _logger = logging.getLogger("overnight.scheduler")
 
@@ -94,6 +94,8 @@ class Duties:
         if entry.worker:
             self._attendance.saw(entry.worker)
         self._suspects.hear(run, entry)
+        if entry.what is Happening.REAPED:
+            run.lost_with.update(dict.fromkeys(entry.tasks, self._attendance.name_of(entry.worker or "")))
 
     def wake(self, run_id: str, at: float | None) -> None:
         """Remember that a run wants to be woken at a time."""

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from overnight import failpoints
+from overnight.certificates import BY_LOSS, DeathCertificate
 from overnight.core.actions import Action, Again, Dispatch, Ended, RunEnded, StopBatch, WakeAt
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import TaskDied
 from overnight.keyring import Keyring
 from overnight.messages import StoredError
-from overnight.pickling import dump_exception
+from overnight.pickling import dump_exception, type_name
 from overnight.service.active_run import ActiveRun, Waiting
 from overnight.store.ports import SchedulingStore
 from overnight.store.records import Batch, Epoch, Verdict
@@ -95,9 +96,11 @@ class Performer:
                     work.urgent.update({batch} if urgent else ())
                 case Ended(task, state, cause, lost) if state not in _RECORDED_BY_COMMIT:
                     error = self._death(run, task) if lost else None
-                    work.verdicts.append(Verdict(task, state, cause=cause, error=error))
+                    certificate = self._certificate(run, task) if lost else None
+                    work.verdicts.append(Verdict(task, state, cause=cause, error=error, certificate=certificate))
                 case Again(task, charge):
-                    work.verdicts.append(Verdict(task, TaskState.PENDING, charge=charge))
+                    certificate = self._certificate(run, task) if charge.losses else None
+                    work.verdicts.append(Verdict(task, TaskState.PENDING, charge=charge, certificate=certificate))
                 case StopBatch(batch):
                     work.stops.append(batch)
                 case WakeAt(time):
@@ -113,9 +116,21 @@ class Performer:
         stored = StoredError("overnight.errors.TaskDied", str(error), "", dump_exception(error))
         return stored.sealed(run.run_id, task, self._keyring)
 
+    def _certificate(self, run: ActiveRun, task: int) -> bytes | None:
+        """Certify the end of an attempt whose worker vanished; None if that is not what was heard of it."""
+        if task not in run.lost_with:
+            return None
+        host, worker = run.lost_with[task]
+        message = "Its worker fell silent while it held the task: killed, cut off, or its machine went down."
+        died = type_name(TaskDied)
+        attempt, at = run.core.attempt(task), run.moved_at
+        lost = DeathCertificate(attempt, BY_LOSS, died, message, worker=worker, host=host, ended=at)
+        return lost.sealed(run.run_id, task, self._keyring)
+
     def _settle(self, run: ActiveRun, work: Work) -> None:
         if work.verdicts:
             self._store.settle(self.epoch, run.run_id, work.verdicts)
+        run.lost_with.clear()
 
     def _withdraw(self, run: ActiveRun, work: Work) -> None:
         if not work.stops:

@@ -77,6 +77,7 @@ RUN_KEYS: Final = (
     Key("batches", "hash", "batch -> JSON: queue, tasks; from DISPATCH until no task of it is left"),
     Key("holds", "hash", "claimed batch -> on a line each: instance, sequence, mark of each task, task that has begun"),
     Key("events", "stream", "what happened to the run, the latest 100,000"),
+    Key("deaths", "hash", "'task slot' -> sealed DeathCertificate of a failed attempt; slot is attempt % 8"),
 )
 
 

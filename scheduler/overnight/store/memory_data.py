@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from overnight.certificates import KEPT_ATTEMPTS
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
 from overnight.store.codec import NO_DIGEST, Cursor
@@ -80,6 +81,7 @@ class MemoryRun:
     causes: dict[int, int] = field(default_factory=dict)
     inflight: dict[int, Dispatched] = field(default_factory=dict)
     batches: dict[str, MemoryBatch] = field(default_factory=dict)
+    deaths: dict[tuple[int, int], bytes] = field(default_factory=dict)
     events: deque[RunEvent] = field(default_factory=lambda: deque(maxlen=MOST_EVENTS))
     sequence: int = 0
     dispatched: int = 0
@@ -115,6 +117,11 @@ class MemoryRun:
     def put_digest(self, task: int, digest: bytes) -> None:
         """Set the digest of a task's result."""
         self.digests[DIGEST_BYTES * task : DIGEST_BYTES * (task + 1)] = digest
+
+    def keep_certificate(self, task: int, certificate: bytes | None) -> None:
+        """Keep the death certificate of the task's current attempt, if there is one."""
+        if certificate:
+            self.deaths[task, self.attempt(task) % KEPT_ATTEMPTS] = certificate
 
     def count_open(self) -> int:
         """Return how many tasks are not terminal."""

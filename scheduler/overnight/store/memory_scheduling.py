@@ -170,8 +170,9 @@ class MemoryScheduling(MemoryReading):
         batch = run.batches.pop(name, None) if run else None
         if run and batch:
             back = tuple(run.put_back(members(batch), name, TaskState.RUNNING))
+            holder = batch.hold.instance if batch.hold is not None else ""
             begun = bool(back) and batch.hold is not None and batch.hold.begun == back[0]
-            run.tell(Happening.REAPED, batch=name, tasks=back, begun=begun)
+            run.tell(Happening.REAPED, batch=name, worker=holder, tasks=back, begun=begun)
             yield Reaped(run_id, name, back)
 
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
@@ -271,6 +272,7 @@ def _settle(run: MemoryRun, verdict: Verdict) -> bool:
         run.causes[task] = verdict.cause
     if verdict.error:
         run.errors[task] = verdict.error
+    run.keep_certificate(task, verdict.certificate)
     if before is verdict.state:
         return False
     run.put(task, verdict.state)

@@ -205,6 +205,7 @@ class _Commit:
         else:
             run.put(task, TaskState.TRIED)
             run.errors[task] = report.record
+            run.keep_certificate(task, report.certificate)
         digest = report.digest if report.ok else b""
         self.committed.append(Committed(task, report.ok, digest, report.seconds, report.hopeless, report.died))
 

@@ -234,5 +234,17 @@ class ReadingStore(Protocol):
     def workers(self) -> list[WorkerRecord]:
         """Return the workers whose registration is alive."""
 
+    def read_facts(self, run_id: str, tasks: Sequence[int]) -> dict[int, bytes]:
+        """Return the facts of the tasks' last accepted reports, as JSON; missing ones are left out."""
+
+    def read_errors(self, run_id: str, tasks: Sequence[int]) -> dict[int, bytes]:
+        """Return the sealed errors of the tasks' last failures; missing ones are left out."""
+
+    def read_causes(self, run_id: str, tasks: Sequence[int]) -> dict[int, int]:
+        """Return for skipped tasks the failed ancestor; others are left out."""
+
+    def read_certificates(self, run_id: str, tasks: Sequence[int]) -> dict[int, list[bytes]]:
+        """Return the sealed death certificates of the tasks' latest failed attempts, in no order."""
+
     def quarantines(self) -> list[Quarantine]:
         """Return the hosts in quarantine."""

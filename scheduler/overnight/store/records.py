@@ -146,13 +146,16 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A scheduler's decision on one task: its new state, with the charge on record (PENDING) or the failed ancestor
-    (SKIPPED), or a sealed `StoredError` where the scheduler itself states the failure (FAILED, worker lost)."""
+    (SKIPPED), or a sealed `StoredError` where the scheduler itself states the failure (FAILED, worker lost).
+
+    `certificate` is the sealed `DeathCertificate` of an attempt that ended with the loss of its worker."""
 
     task: int
     state: TaskState
     charge: Charge | None = None
     cause: int | None = None
     error: bytes | None = None
+    certificate: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,7 @@ class Report(NamedTuple):
 
     `record` is a sealed `StoredResult` (ok) or `StoredError`; `digest` the result's (ok) or empty; `lineage` the
     lineage digest of the dependency results used; `facts` JSON text for people. `died`: the task's process ended with
-    it.
+    it. `certificate` is the sealed `DeathCertificate` of a failure (empty: none).
     """
 
     task: int
@@ -201,6 +204,7 @@ class Report(NamedTuple):
     seconds: float | None
     hopeless: bool = False
     died: bool = False
+    certificate: bytes = b""
 
 
 class Acceptance(Enum):

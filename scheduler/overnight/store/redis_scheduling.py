@@ -292,4 +292,5 @@ def _packed(verdict: Verdict) -> tuple[int | str | bytes, ...]:
         packed_charge(verdict.charge),
         "" if verdict.cause is None else verdict.cause,
         verdict.error or b"",
+        verdict.certificate or b"",
     )

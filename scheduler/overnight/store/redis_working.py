@@ -100,3 +100,6 @@ def _flat(reports: Sequence[Report]) -> Iterator[bytes]:
     for report in reports:
         yield report.record
         yield report.facts
+    for report in reports:
+        if not report.ok:
+            yield report.certificate

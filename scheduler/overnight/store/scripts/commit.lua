@@ -1,6 +1,7 @@
 -- COMMIT: record the outcomes of attempts and renew the lease.
 -- ARGV  run id, batch, instance, lease in seconds, the reports as events carry them (45 bytes each: task, flags,
---       seconds, digest), their lineages (33 bytes each: length, lineage, padding), then for each report: record, facts
+--       seconds, digest), their lineages (33 bytes each: length, lineage, padding), then for each report: record,
+--       facts, then for each failure: its death certificate ('': none)
 -- Reply {known, lease lost, stop, then 1 (accepted) or 0 (superseded) for each report}
 -- First write: `pass_when_full`: a result must not be lost because memory is full.
 --
@@ -25,11 +26,16 @@ if held then
 end
 
 local reports, lineages = ARGV[5], ARGV[6]
-local tasks, successes = {}, {}
-for i = 1, #reports / 45 do
+local tasks, successes, certificates = {}, {}, {}
+local count, failures = #reports / 45, 0
+for i = 1, count do
   local flags
   tasks[i], flags = struct.unpack('>I4B', reports, 45 * i - 44)
   successes[i] = flags % 2 == 1
+  if not successes[i] then
+    failures = failures + 1
+    certificates[i] = ARGV[6 + 2 * count + failures]
+  end
 end
 local function digest_of(i) return string.sub(reports, 45 * i - 31, 45 * i) end
 local function lineage_of(i) return string.sub(lineages, 33 * i - 31, 33 * i - 32 + string.byte(lineages, 33 * i - 32)) end
@@ -130,6 +136,11 @@ end
 if #failed > 0 then
   record_all(ERRORS, failed, 0, '')
   record_all(FACTS, failed, 1, batch .. '-\n')
+  for _, i in ipairs(failed) do
+    if certificates[i] and certificates[i] ~= '' then
+      redis.call('HSET', DEATHS, slot_of(tasks[i], string.byte(states[i], 2)), certificates[i])
+    end
+  end
 end
 if held then
   local progress = table.concat(marks)
@@ -142,5 +153,5 @@ if held then
 end
 if #events > 0 then tell('committed', 'b', batch, 'i', instance, 'c', table.concat(events)) end
 if #back > 0 then tell('returned', 'b', batch, 't', table.concat(back, ',')) end
-keep_lifetimes({RESULTS, ERRORS, FACTS, EVENTS, LEASES})
+keep_lifetimes({RESULTS, ERRORS, FACTS, EVENTS, LEASES, DEATHS})
 return reply

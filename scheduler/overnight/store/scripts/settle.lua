@@ -1,6 +1,7 @@
 -- SETTLE: record the scheduler's verdicts. One that is no transition from where its task stands changes nothing. A task
 -- in flight goes back to PENDING only if no batch holds it.
--- ARGV  run id, epoch number, epoch holder, then for each verdict: task, state code, charge, cause, error ('': none)
+-- ARGV  run id, epoch number, epoch holder, then for each verdict: task, state code, charge, cause, error, death
+--       certificate of its latest attempt ('': none)
 -- Reply 'fenced' | 'unknown' | 'ok'
 -- First write: `pass_when_full`.
 local ALLOWED = {
@@ -18,7 +19,7 @@ if not phase then return 'unknown' end
 if IS_OVER[phase] then return 'ok' end
 
 local tasks = {}
-for i = 4, #ARGV, 5 do tasks[#tasks + 1] = tonumber(ARGV[i]) end
+for i = 4, #ARGV, 6 do tasks[#tasks + 1] = tonumber(ARGV[i]) end
 if #tasks == 0 then return 'ok' end
 local states = read_cells(STATES, 2, tasks)
 local current = {}
@@ -34,13 +35,14 @@ end
 pass_when_full()
 local opened, told = 0, {}
 for i, task in ipairs(tasks) do
-  local at = 4 + 5 * (i - 1)
+  local at = 4 + 6 * (i - 1)
   local cell, to = current[task], ARGV[at + 1]
   local from = string.sub(cell, 1, 1)
   if (ALLOWED[from] and ALLOWED[from][to]) or (to == 'p' and is_orphan(task, from)) then
     if ARGV[at + 2] ~= '' then redis.call('HSET', CHARGES, task, ARGV[at + 2]) end
     if ARGV[at + 3] ~= '' then redis.call('HSET', CAUSES, task, ARGV[at + 3]) end
     if ARGV[at + 4] ~= '' then redis.call('HSET', ERRORS, task, ARGV[at + 4]) end
+    if ARGV[at + 5] ~= '' then redis.call('HSET', DEATHS, slot_of(task, string.byte(cell, 2)), ARGV[at + 5]) end
     if from ~= to then
       current[task] = to .. string.sub(cell, 2, 2)
       write_cells(STATES, 2, {task}, {current[task]})
@@ -57,5 +59,5 @@ for i, task in ipairs(tasks) do
 end
 if opened ~= 0 then redis.call('HINCRBY', META, 'open', opened) end
 if #told > 0 then tell('settled', 'v', table.concat(told, ',')) end
-keep_lifetimes({CHARGES, CAUSES, ERRORS, EVENTS})
+keep_lifetimes({CHARGES, CAUSES, ERRORS, EVENTS, DEATHS})
 return 'ok'

@@ -1,0 +1,98 @@
+"""`overnight report [RUN] -o report.html`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from overnight.commands.options import (
+    found_run,
+    json_option,
+    open_to_read,
+    run_argument,
+    server_options,
+    settings_of,
+    verb,
+)
+
+if TYPE_CHECKING:
+    from overnight.commands.reporting.facts import RunFacts
+
+TO_STANDARD_OUTPUT = "-"
+
+
+@verb("report", "overnight report last -o report.html")
+@run_argument
+@click.option("-o", "--output", metavar="FILE", help="Where to write it; default: report-RUN.html; '-' prints it.")
+@server_options
+@json_option
+def command(*, run: str, output: str | None, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
+    """Write one page that tells a whole run, during it or after it.
+
+    It holds the outcome, failures by cause, who ran what when, durations, the critical path, the slowest and largest
+    tasks, and what the next run would do. It is one file of HTML that opens in any browser, offline.
+    """
+    from overnight.client import Client
+    from overnight.commands.facts import tell
+    from overnight.commands.reporting.facts import read_facts
+    from overnight.commands.reporting.page import amount, render
+    from overnight.commands.screen import say
+    from overnight.naming import shown
+
+    settings = settings_of(redis_url, state_dir)
+    with open_to_read(settings) as deployment:
+        client = Client.of(deployment)
+        facts = read_facts(client, found_run(client, run).run_id)
+    page = render(facts, settings)
+    if output == TO_STANDARD_OUTPUT and not as_json:
+        sys.stdout.write(page)
+        return
+    path = Path(output if output not in (None, TO_STANDARD_OUTPUT) else f"report-{facts.run.run_id}.html").absolute()
+    data = page.encode("utf-8")
+    _write(path, data)
+    if as_json:
+        tell("report", _facts(facts, path, len(data)))
+        return
+    say(f"Wrote {shown(str(path))} ({amount(len(data))}). Open it in a browser: {shown(path.as_uri())}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Put a file in place whole. Raises Refused where it cannot be written."""
+    from overnight.errors import Refused
+    from overnight.naming import shown
+
+    draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        draft.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise Refused(
+            f"The report cannot be written to {shown(str(path))}: {error.strerror}. Give another file with -o."
+        ) from error
+
+
+def _facts(facts: RunFacts, path: Path, size: int) -> dict[str, Any]:
+    """Return what programs are told: where the page is, and the figures at its top."""
+    from overnight.commands.reporting.figures import critical_path
+
+    path_ids = [facts.task_ids[task] for task in critical_path(facts)]
+    return {
+        "run": facts.run.run_id,
+        "phase": facts.run.phase.value,
+        "file": str(path),
+        "bytes": size,
+        "total": len(facts.codes),
+        "counts": {state.name.lower(): number for state, number in facts.counts.items()},
+        "causes": len(facts.causes),
+        "critical_path": path_ids,
+    }

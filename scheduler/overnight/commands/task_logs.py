@@ -1,0 +1,100 @@
+"""The log of one task in one run, wherever its attempts ran: from the log directory as far as it can be seen from here,
+else what the server keeps of failed attempts: the end of what each printed and logged, and what ended it.
+
+A file holds the attempts of all runs of a task; each begins with a separator line. What comes from the server is data
+of somebody else: it is shown with control characters escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from overnight.certificates import DeathCertificate
+from overnight.commands.causes import short_type
+from overnight.commands.screen import moment, span
+from overnight.files import is_url
+from overnight.log_files import open_log
+from overnight.naming import shown
+from overnight.store.records import RunRecord
+
+
+@dataclass(slots=True)
+class LogFile:
+    """A task's log in the log directory; `place` is a path or URL. Reads go on from where the last one ended."""
+
+    place: str
+    position: int = 0
+
+    def read(self) -> str | None:
+        """Return what was added since the last read; None if there is no such file. Raises OSError."""
+        try:
+            data = self._bytes()
+        except FileNotFoundError:
+            return None
+        self.position += len(data)
+        return data.decode("utf-8", "backslashreplace")
+
+    def _bytes(self) -> bytes:
+        if not is_url(self.place):
+            with open_log(self.place) as local:
+                local.seek(self.position)
+                return local.read()
+        import fsspec
+
+        with fsspec.open(self.place, "rb") as remote:
+            data: bytes = remote.read()
+        return data[self.position :]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What one attempt wrote, with its separator line."""
+
+    attempt: int
+    text: str
+
+
+def sections_of(text: str, run_id: str, task_id: str) -> list[Section]:
+    """Return what the attempts of one run wrote, in the order of the file."""
+    separator = re.compile(rf"^---- {re.escape(shown(task_id))} run (\S+) attempt (\d+) [^\n]*$", re.MULTILINE)
+    starts = list(separator.finditer(text))
+    ends = [match.start() for match in starts[1:]] + [len(text)]
+    stretches = zip(starts, ends, strict=False)
+    return [Section(int(match[2]), text[match.start() : end]) for match, end in stretches if match[1] == run_id]
+
+
+def kept_of(certificate: DeathCertificate, run: RunRecord, task_id: str, traceback: str) -> Iterator[str]:
+    """Yield the lines that tell of an attempt whose log is not at hand, control characters escaped.
+
+    `traceback` is that of its error, empty if another attempt's error has taken its place.
+    """
+    when = "" if certificate.ended is None else f" {moment(certificate.ended)}"
+    yield shown(f"---- {task_id} run {run.run_id} attempt {certificate.attempt}{when} (from the server)")
+    for line in certificate.tail.rstrip("\n").split("\n") if certificate.tail else ():
+        yield shown(line)
+    yield shown(f"{task_id}: {summary_of(certificate)}")
+    for line in traceback.rstrip("\n").split("\n") if traceback else ():
+        yield shown(line)
+
+
+def summary_of(certificate: DeathCertificate) -> str:
+    """Return on one line what ended an attempt, where, after how long, and how much memory it had held."""
+    first = certificate.message.partition("\n")[0]
+    took = "" if certificate.seconds is None else f" after {span(certificate.seconds)}"
+    worker = f" on worker {certificate.worker}" if certificate.worker else ""
+    place = f" ({certificate.place})" if certificate.place else ""
+    peak = f", peak memory {certificate.peak_memory / 1e6:.0f} MB" if certificate.peak_memory else ""
+    return f"ended by {certificate.ended_by}{took}{worker}{peak}: {short_type(certificate)}: {first}{place}"
+
+
+def missing_in(sections: Sequence[Section], certificates: Sequence[DeathCertificate]) -> list[DeathCertificate]:
+    """Return the certificates of attempts that the file does not hold: those that ran where it cannot be seen."""
+    held = {section.attempt for section in sections}
+    return [certificate for certificate in certificates if certificate.attempt not in held]
+
+
+def harmless(text: str) -> str:
+    """Return the text with what could steer a terminal escaped; lines and tabs stay."""
+    return "\n".join("\t".join(shown(cell) for cell in line.split("\t")) for line in text.split("\n"))
