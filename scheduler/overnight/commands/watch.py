@@ -154,7 +154,7 @@ class Watch:
         now = time.monotonic()
         for worker in workers:
             if worker.run_id == self.run.run_id and worker.task in self._since and worker.task_since is not None:
-                self._since[worker.task] = now - max(0.0, server_now - worker.task_since)
+                self._since[worker.task] = now - worker.seconds_since(worker.task_since, server_now)
 
     def _running(self, now: float) -> list[Running]:
         oldest = sorted(self._since.items(), key=lambda item: item[1])
