@@ -42,9 +42,29 @@ VARIABLES = {
     "task_log_bytes": "OVERNIGHT_TASK_LOG_BYTES",
     "host_name": "OVERNIGHT_HOST_NAME",
     "quarantine_seconds": "OVERNIGHT_QUARANTINE_SECONDS",
+    "metrics": "OVERNIGHT_METRICS",
 }
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where something is served. As text it is ``host:port``; a port alone is one on the loopback."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """Return the endpoint that a text names; ValueError says what was expected."""
+        host, _, port = text.rpartition(":")
+        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError("expected a port, as 9464, or host and port, as 0.0.0.0:9464")
+        return cls(host.strip("[]") or "127.0.0.1", int(port))
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +87,7 @@ class Settings:
     task_log_bytes: int = TASK_LOG_BYTES
     host_name: str = field(default_factory=socket.gethostname)
     quarantine_seconds: float = QUARANTINE_SECONDS
+    metrics: Endpoint | None = None
     typed: tuple[str, ...] = ()
     """The options for server and state directory that were given, as a command line has them."""
 
@@ -129,6 +150,8 @@ def _parse(name: str, text: str) -> object:
         if not _HOST_NAME.fullmatch(text):
             raise ValueError("expected 1 to 253 letters, digits, '_', '.', ':' or '-'")
         return text
+    if name == "metrics":
+        return Endpoint.parse(text)
     try:
         number = int(text) if name.endswith("_bytes") else float(text)
     except ValueError:

@@ -73,6 +73,10 @@ class ActiveRun:
         """How many tasks have been added so far; the next chunk starts here."""
         return len(self._dependencies)
 
+    def function(self, task: int) -> str:
+        """Return the name of a task's function."""
+        return self._learned.name(self.core.life.rulebook.functions[task])
+
     def keeps_coming_back(self, now: float) -> bool:
         """Note that a batch came back; tell whether so many did of late that the run is held back for a while.
 

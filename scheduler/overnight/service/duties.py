@@ -28,6 +28,8 @@ ENTRY_PATIENCE = 2.0
 #: A batch whose entry was lost so often in a row may not be what the store holds: the run is read again.
 PUSHES_UNTIL_READ = 2
 DURATIONS_SECONDS = 30.0
+#: How often an observer looks at how everything stands.
+LOOK_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Duties:
         self._look_for_workers = _Due(WORKERS_SECONDS)
         self._look_for_entries = _Due(ENTRY_PATIENCE / 2)
         self._save_durations = _Due(DURATIONS_SECONDS)
+        self._look_around = _Due(LOOK_SECONDS)
         self._workers: list[WorkerRecord] = []
         self._suspects = Suspects(store, settings.quarantine_seconds, self._host_of)
         self._wakes: list[tuple[float, str]] = []
@@ -70,6 +73,8 @@ class Duties:
             self._keep_epoch()
         if runs and self._reap.passed(now):
             self._reap_leases()
+        if self._look_around.passed(now):
+            self._let_look(runs)
         if runs and self._look_for_workers.passed(now):
             self._meet_workers()
         stuck = self._push_lost_entries(runs, now) if runs and self._look_for_entries.passed(now) else []
@@ -90,8 +95,9 @@ class Duties:
         """Return how many workers serve a queue."""
         return sum(1 for worker in self._workers if queue in worker.queues and not worker.draining)
 
-    def saw(self, run: ActiveRun, entry: RunEvent) -> None:
+    def saw(self, run: ActiveRun, entry: RunEvent, now: float) -> None:
         """A worker did something: one that is not known yet makes the list of workers due."""
+        self._performer.observer.heard(run, entry, now)
         if entry.worker and all(worker.instance != entry.worker for worker in self._workers):
             self._look_for_workers.next_at = 0.0
         self._suspects.hear(run, entry)
@@ -144,6 +150,10 @@ class Duties:
         now = {worker.instance for worker in self._workers}
         if before != now:
             _logger.info("workers: %d (%d new, %d gone)", len(now), len(now - before), len(before - now))
+
+    def _let_look(self, runs: Mapping[str, ActiveRun]) -> None:
+        performer = self._performer
+        performer.observer.look(performer.epoch, runs, self._workers, performer.depth, self._store.now)
 
     def _push_lost_entries(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
         """Push entries again that are on no queue; return the runs with a batch that is taken and never claimed."""
