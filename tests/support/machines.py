@@ -54,11 +54,11 @@ class Machine:
 
     def processes(self) -> list[psutil.Process]:
         """What runs there, but for the holder."""
-        space = os.readlink(f"/proc/{self.holder.pid}/ns/mnt")
+        space = Path(f"/proc/{self.holder.pid}/ns/mnt").readlink()
         found = []
         for process in psutil.process_iter():
             try:
-                if process.pid != self.holder.pid and os.readlink(f"/proc/{process.pid}/ns/mnt") == space:
+                if process.pid != self.holder.pid and Path(f"/proc/{process.pid}/ns/mnt").readlink() == space:
                     found.append(process)
             except OSError:
                 continue
