@@ -1,7 +1,7 @@
 """Every night at ten through RQ's own cron, for who runs RQ already.
 
-    rq cron nightly.py --url redis://localhost:6379/0
-    rq worker nightly --url redis://localhost:6379/0
+    PYTHONPATH=deploy/rq rq cron nightly --url redis://localhost:6379/0
+    PYTHONPATH=deploy/rq rq worker nightly --url redis://localhost:6379/0
 
 `rq cron` puts a job on RQ's queue `nightly` when it is time; a plain RQ worker submits the pipeline and is free again.
 Both belong to an RQ of your own: overnight's server takes no jobs of RQ. Its address is in OVERNIGHT_REDIS_URL of the

@@ -194,9 +194,9 @@ def test_keda_starts_more_workers_while_there_is_work_and_stops_them_after_it(se
     assert place.run("submit", "held.py:build", "-p", f"path={gate}", "-p", "n=12", "--json").status == 0
     assert wait_until(lambda: wanted_by_keda(secured) == 2, SECONDS), "without a worker there is work for the first"
     with ExitStack() as stack:
-        for expected in (4, 8):
+        for expected in (4, 8):  # or more: an entry that is taken slowly is put on the queue once more
             stack.enter_context(running(secured, place, "worker", "worker", "-j", "2"))
-            assert wait_until(lambda expected=expected: wanted_by_keda(secured) == expected, SECONDS), expected  # type: ignore[misc]
+            assert wait_until(lambda expected=expected: wanted_by_keda(secured) >= expected, SECONDS), expected  # type: ignore[misc]
         gate.touch()
         place.environ |= secured.variables("client")
         assert place.run("follow", "last").status == 0
@@ -326,7 +326,8 @@ def test_rqs_own_cron_submits_the_pipeline(secured: Secured, pipeline: Desk, sho
 
     scripts = Path(sys.executable).parent
     environment = {"PATH": f"{scripts}:/usr/bin:/bin", "NIGHTLY": "* * * * * *", "PIPELINE": "pipeline.py:build"}
-    environment |= {"PYTHONPATH": str(DEPLOY / "rq"), "OVERNIGHT_STATE_DIR": str(pipeline.state_dir)}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(DEPLOY / "rq")}
+    environment |= {"OVERNIGHT_STATE_DIR": str(pipeline.state_dir)}
     environment |= secured.variables("client")
     with running_server(server_binary("valkey"), short_directory / "rq", tcp=True) as url, ExitStack() as stack:
         for words in (["cron", "nightly", "--url", url], ["worker", "nightly", "--url", url]):
