@@ -8,6 +8,7 @@ computed from it are invalidated, and the run goes on. Without a status director
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from overnight.messages import StoredResult
 from overnight.naming import flag_name, shown
 from overnight.results import ResultLost, Results
 from overnight.run_flags import RunFlags
+from overnight.store.codec import NO_DIGEST
 from overnight.structure import Structure
 
 _logger = logging.getLogger(__name__)
@@ -43,13 +45,23 @@ class Findings:
 class Audit:
     """Audits one run. It may be called while the run goes on: what is proven is not looked at again.
 
-    `retries`: what failed for want of a lost result runs again too. Who has given failures out does without.
+    `retries`: what failed for want of a lost result runs again too. Who has given failures out does without. `seen`
+    are the digests of results that this process has taken out of the store, whole: without a status directory they are
+    proven while the store names the same.
     """
 
     def __init__(
-        self, store: MendingStore, run_id: str, keyring: Keyring, status_dir: str | None, *, retries: bool = False
+        self,
+        store: MendingStore,
+        run_id: str,
+        keyring: Keyring,
+        status_dir: str | None,
+        *,
+        retries: bool = False,
+        seen: Mapping[int, bytes] | None = None,
     ) -> None:
         self._store = store
+        self._seen = {} if seen is None else seen
         self._retries = retries
         self._run_id = run_id
         self._keyring = keyring
@@ -68,7 +80,7 @@ class Audit:
         codes = self._store.states(self._run_id)[::2]
         finished = [task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED]
         findings = Findings()
-        pending = [task for task in finished if task not in self._proven]
+        pending = self._unproven([task for task in finished if task not in self._proven])
         stored = self._results.stored(pending)
         for task in pending:
             self._look_at(task, stored.get(task), findings)
@@ -91,7 +103,7 @@ class Audit:
             )
             findings.lost.append(task)
             return
-        if self._is_proven(task, stored):
+        if self._directory is None and stored.body is not None:
             self._proven.add(task)
             return
         try:
@@ -104,13 +116,23 @@ class Audit:
             (findings.rewritten if self._flags.write_result(task, body) else findings.unwritten).append(task)
         self._proven.add(task)
 
-    def _is_proven(self, task: int, stored: StoredResult) -> bool:
+    def _unproven(self, finished: list[int]) -> list[int]:
+        """Note those as proven of which the recorded digest is also that of the flag, or was seen; return the rest."""
+        recorded = self._store.read_digests(self._run_id, finished) if finished else []
+        rest = []
+        for task, digest in zip(finished, recorded, strict=True):
+            if digest != NO_DIGEST and digest == self._digest_found(task):
+                self._proven.add(task)
+            else:
+                rest.append(task)
+        return rest
+
+    def _digest_found(self, task: int) -> bytes | None:
         if self._directory is None:
-            return stored.body is not None
+            return self._seen.get(task)
+        task_id = self._structure.task_id(task)
         try:
-            flag = open_flag(
-                self._directory / flag_name(self._structure.task_id(task)), self._structure.task_id(task), self._keyring
-            )
+            flag = open_flag(self._directory / flag_name(task_id), task_id, self._keyring)
         except (OSError, BadSeal):
-            return False
-        return flag.header.body_sha256 == stored.digest.hex()
+            return None
+        return bytes.fromhex(flag.header.body_sha256)

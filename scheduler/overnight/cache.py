@@ -222,7 +222,8 @@ class FileTaskCache(TaskCache):
             if header.state == UNSTORED:
                 self._warn_unstored(header)
             header = sealed_header(header, body)
-            error = self._store.write(flag_name(identity.task_id), framed(header, body, self._keyring))
+            data = framed(header, body, self._keyring)
+            error = self._store.write(flag_name(identity.task_id), data, unless_later=header if is_error else None)
         except Exception as unexpected:  # recording never fails a run; the warning below says what was lost
             error = unexpected
         if error is None:

@@ -155,9 +155,18 @@ class Client:
         self._store.request(self.resolve(run), Request.RESUME)
 
     def retry(self, run: str = LAST, task_ids: tuple[str, ...] = ()) -> None:
-        """Run failed or cancelled tasks again (all of them if none is named), with what was skipped for them."""
+        """Run failed or cancelled tasks again (all of them if none is named), with what was skipped for them and with
+        what they need that failed, was skipped or cancelled itself."""
         run_id = self.resolve(run)
-        self._store.request(run_id, Request.RETRY, self._numbers(run_id, task_ids))
+        self._store.request(run_id, Request.RETRY, self._with_needs(run_id, self._numbers(run_id, task_ids)))
+
+    def _with_needs(self, run_id: str, tasks: list[int]) -> list[int]:
+        """A scheduler that meets the run anew sees states alone: each of these must be able to run (decision 0010)."""
+        if not tasks:
+            return tasks
+        codes = self._store.states(run_id)[::2]
+        again = {task for task, code in enumerate(codes) if code in _TRIED_AGAIN}
+        return self.structure(run_id).with_ancestors(tasks, again.__contains__)
 
     def check_retry(self, run: str = LAST, task_ids: tuple[str, ...] = ()) -> None:
         """Raise Refused if `retry` would run nothing, because nothing failed, was skipped or cancelled."""

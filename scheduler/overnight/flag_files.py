@@ -81,19 +81,33 @@ def existing_valid(
     return flag if fits else None
 
 
-def is_of_later_run(
-    path: Path | str, task_id: str, run_id: str, keyring: Keyring, *, directory: int | None = None
+def is_later(
+    path: Path | str,
+    task_id: str,
+    run_id: str,
+    keyring: Keyring,
+    *,
+    attempt: int | None = None,
+    directory: int | None = None,
 ) -> bool:
-    """Tell whether the flag that stands at `path` is of a run that began after `run_id`, as their ids tell.
+    """Tell whether the flag that stands at `path` is of a run that began after `run_id`, as their ids tell; with
+    `attempt`, also whether it is of a later attempt of this run.
 
-    A worker that was frozen through the end of its own run changes nothing of the one after it (decision 0017).
+    Who was frozen through the end of its own run, or of its lease, changes nothing of what came after (decision 0017).
     """
     try:
-        other = read_header(path, task_id, keyring, directory=directory).header.run_id
+        header = read_header(path, task_id, keyring, directory=directory).header
     except (FileNotFoundError, BadSeal):
         return False
-    began = [_BEGAN.match(one or "") for one in (run_id, other)]
-    return began[0] is not None and began[1] is not None and began[0][0] < began[1][0]
+    if header.run_id == run_id:
+        return attempt is not None and header.attempt is not None and header.attempt > attempt
+    return began_later(header.run_id, run_id)
+
+
+def began_later(other: str | None, run_id: str | None) -> bool:
+    """Tell whether the run `other` began after `run_id`, as their ids tell; of some ids nothing is known."""
+    began = [_BEGAN.match(one or "") for one in (other, run_id)]
+    return began[0] is not None and began[1] is not None and began[0][0] > began[1][0]
 
 
 def read_headers(

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from overnight import flag_files
 from overnight.errors import BadSeal, Unreachable
 from overnight.files import REMOTE_FILES, FileFacts, file_system, is_url, local_path, url_shown
+from overnight.flag_publishing import later_runs
 from overnight.flag_writing import sync_flags, write_flag
-from overnight.flags import Flag, FoundFlag, body_in, check_place, decode_flag, decode_head, holds_header
+from overnight.flags import Flag, FlagHeader, FoundFlag, body_in, check_place, decode_flag, decode_head, holds_header
 from overnight.keyring import Keyring
 
 #: Between two syncs pass so many seconds, and so many that syncing takes at most this share of the time.
@@ -44,8 +45,11 @@ class FlagStore(Protocol):
         exist. `with_bodies` gives the bodies too that come along with their headers.
         """
 
-    def write(self, name: str, data: bytes) -> Exception | None:
-        """Write one flag; return why it could not be written, the former one then being intact."""
+    def write(self, name: str, data: bytes, *, unless_later: FlagHeader | None = None) -> Exception | None:
+        """Write one flag; return why it could not be written, the former one then being intact.
+
+        With `unless_later`, the flag's header, one of a later run stays where it is.
+        """
 
     def sync(self) -> Exception | None:
         """Make everything written so far survive a power cut; return why that cannot be said."""
@@ -83,9 +87,10 @@ class LocalFlags:
         """Yield what is found in existing flags after one listing of the directory."""
         return flag_files.read_headers(self.directory, wanted, self._keyring, with_bodies=with_bodies)
 
-    def write(self, name: str, data: bytes) -> Exception | None:
+    def write(self, name: str, data: bytes, *, unless_later: FlagHeader | None = None) -> Exception | None:
         """Replace a flag; it is synced at once, together with those that wait, if a sync is due."""
-        error = write_flag(self.directory, name, data)
+        keep = later_runs([unless_later], self._keyring, [name]) if unless_later is not None else None
+        error = write_flag(self.directory, name, data, keep=keep)
         if error is not None:
             return error
         self._unsynced.append(name)
@@ -133,9 +138,11 @@ class RemoteFlags:
             for (name, facts), head in zip(chunk, self._heads(chunk), strict=True):
                 yield ids[name], self._found(name, ids[name], facts, head, with_body=with_bodies)
 
-    def write(self, name: str, data: bytes) -> Exception | None:
-        """Replace a flag."""
+    def write(self, name: str, data: bytes, *, unless_later: FlagHeader | None = None) -> Exception | None:
+        """Replace a flag; whether it is a later run's is looked up just before, as a store has no rename to refuse."""
         try:
+            if unless_later is not None and self._is_later(name, unless_later):
+                return None
             system, directory = file_system(self.url)
             system.makedirs(directory, exist_ok=True)
             self._put(system, f"{directory.rstrip('/')}/{name}", data)
@@ -145,6 +152,12 @@ class RemoteFlags:
 
     def sync(self) -> None:
         """Do nothing: a store keeps what it has taken."""
+
+    def _is_later(self, name: str, header: FlagHeader) -> bool:
+        try:
+            return flag_files.began_later(self.open(name, header.task_id)[0].header.run_id, header.run_id)
+        except (FileNotFoundError, BadSeal):
+            return False
 
     def _put(self, system: Any, path: str, data: bytes) -> None:
         protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)

@@ -5,9 +5,9 @@ one. Every step goes through one descriptor of the directory and follows no link
 all temporary files, one sync of their content, all renames, one sync of the directory. A single flag is written
 without a sync (`write_flag`), and made to survive a power cut together with others (`sync_flags`).
 
-A worker publishes with a rule for what may be replaced (`keep`). Against a rival that acts between look and rename, the
-new flag is put in place by a hard link, which never replaces, and a stale flag is first taken away under a private
-name and looked at again; so a worker that was frozen there cannot change a result that counts.
+A rule says what may not be replaced (`keep`; `flag_publishing` has those in use). Against a rival that acts between
+look and rename, the new flag is put in place by a hard link, which never replaces, and a stale flag is first taken away
+under a private name and looked at again; so a writer that was frozen there cannot change a result that counts.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from pathlib import Path
 
 from overnight import failpoints
 from overnight.errors import BadSeal
-from overnight.flag_files import check_regular, existing_valid, is_of_later_run
-from overnight.flags import FlagHeader, lineage_of_header
-from overnight.keyring import Keyring
+from overnight.flag_files import check_regular
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -68,14 +66,14 @@ def write_flags(
         os.close(group.directory)
 
 
-def write_flag(directory: Path | str, name: str, data: bytes) -> OSError | BadSeal | None:
-    """Write one flag, the last writer winning, and return why it could not be. No sync is waited for."""
+def write_flag(directory: Path | str, name: str, data: bytes, *, keep: Keep | None = None) -> OSError | BadSeal | None:
+    """Write one flag, and return why it could not be. No sync is waited for. `keep` as in `write_flags`."""
     try:
         descriptor = _open_directory(directory)
     except OSError as error:
         return error
     try:
-        return _Group(descriptor).replace(name, data)
+        return _Group(descriptor).replace(name, data, keep)
     finally:
         os.close(descriptor)
 
@@ -92,25 +90,6 @@ def sync_flags(directory: Path | str, names: Sequence[str]) -> OSError | None:
         return group.sync(names)
     finally:
         os.close(group.directory)
-
-
-def publish_flags(
-    directory: Path | str, flags: Sequence[tuple[FlagHeader, str, bytes]], keyring: Keyring, before: Before = ()
-) -> list[Written]:
-    """Write a worker's flags, given as (header, file name, content), under the rules of `flag_files`."""
-    headers = {name: header for header, name, _ in flags}
-
-    def keep(descriptor: int, name: str) -> Written | None:
-        header = headers[name]
-        lineage = lineage_of_header(header)
-        if header.run_id is None or lineage is None:
-            return None
-        if existing_valid(name, header.task_id, header.run_id, lineage, keyring, directory=descriptor) is not None:
-            return Written(kept=True)
-        is_late = is_of_later_run(name, header.task_id, header.run_id, keyring, directory=descriptor)
-        return Written(error=BadSeal("the flag of a later run stands there")) if is_late else None
-
-    return write_flags(directory, [(name, data) for _, name, data in flags], keep=keep, before=before)
 
 
 def _open_directory(directory: Path | str) -> int:
@@ -145,20 +124,18 @@ class _Group:
         self._sync_directory(outcomes)
         return [outcome or Written() for outcome in outcomes]
 
-    def replace(self, name: str, data: bytes) -> OSError | BadSeal | None:
+    def replace(self, name: str, data: bytes, keep: Keep | None) -> OSError | BadSeal | None:
         """Put one flag in place without a sync; return why that could not be done."""
         path = _temporary_name(name)
-        in_place = False
         try:
             self._write_new(path, data)
-            self._rename(path, name)
-            in_place = True
-        except (OSError, BadSeal) as error:
-            return error
-        finally:
-            if not in_place:
-                self._remove([path])
-        return None
+        except OSError as error:
+            written = Written(error=error)
+        else:
+            written = self._put_in_place(path, name, keep)
+        if keep is not None or written.error is not None:
+            self._remove([path])
+        return written.error
 
     def sync(self, names: Sequence[str]) -> OSError | None:
         """Sync flags that are in place, and the directory; return the first error."""

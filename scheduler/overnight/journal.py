@@ -109,6 +109,16 @@ class Journal:
         for dependant in self._graph.mark_failed(task):
             self.blame.setdefault(dependant, cause)
 
+    def take_back(self, task: Task) -> None:
+        """Count a task as failed whose success was yielded: the result was lost, and cannot be computed again (P11)."""
+        if task in self.blame:
+            return
+        for ended in (self._succeeded, self._cached):
+            if task in ended:
+                ended.remove(task)
+        self._failed.append(task)
+        self.blame[task] = task
+
     def results_for(self, held: Mapping[Task, Any]) -> Mapping[Task, Any]:
         """Return all results as one mapping; `held` are those that the graph kept from before the run."""
         return _Results(self, held)

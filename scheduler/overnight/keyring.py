@@ -16,6 +16,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from overnight.errors import UsageError
 
@@ -39,7 +40,7 @@ class Keyring:
         """Tell whether records are neither signed nor verified."""
         return not self.keys
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """The ids of all keys."""
         return tuple([key_id(key) for key in self.keys])
@@ -49,7 +50,7 @@ class Keyring:
         """The id of the key that signs. Raise UsageError if there is none."""
         if self.is_empty:
             raise UsageError(f"There is no key to sign with: set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}.")
-        return key_id(self.keys[0])
+        return self.ids[0]
 
     def sign(self, data: bytes) -> tuple[str, bytes]:
         """Return the id of the signing key and the 32-byte tag of `data`. Raise UsageError without a key."""
@@ -57,7 +58,7 @@ class Keyring:
 
     def verify(self, data: bytes, signer: str | None, tag: bytes) -> bool:
         """Tell whether `tag` is the tag of `data` under the key with the id `signer`; None means any key."""
-        candidates = [key for key in self.keys if signer is None or key_id(key) == signer]
+        candidates = [key for key, name in zip(self.keys, self.ids, strict=True) if signer is None or name == signer]
         return any([hmac.compare_digest(hmac.digest(key, data, "sha256"), tag) for key in candidates])  # noqa: C419 - every key is tried, so that time does not tell which one fits
 
     def __repr__(self) -> str:

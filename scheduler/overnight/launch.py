@@ -116,17 +116,42 @@ def put_in_place(
         if not is_ending:
             break
         _wait_for_end(store, opened.run.run_id)
-    run_id, attached = opened.run.run_id, opened.opening is Opening.ATTACHED
-    if attached and opened.run.phase is not RunPhase.SUBMITTING:
-        return Launched(opened.run, _joined(store, opened.run, descs, adopted, keyring), attached=True)
-    submission = Submission(store, run_id, keyring)
+    run, attached = opened.run, opened.opening is Opening.ATTACHED
+    if attached and run.phase is not RunPhase.SUBMITTING:
+        return Launched(run, _joined(store, run, descs, adopted, keyring), attached=True)
     try:
-        submission.add(descs, adopted())
-        store.activate(run_id, len(submission.tasks))
+        submission = _holding(store, run.run_id, descs, adopted, keyring, attached=attached)
+        store.activate(run.run_id, len(submission.tasks))
     except UnknownRun:  # the server has lost the run, or a part of it, while it was put in place
         return put_in_place(store, descs, adopted, key, options, settings, keyring)
     failpoints.reach("client.after_submit")
-    return Launched(store.run(run_id), submission, attached)
+    return Launched(store.run(run.run_id), submission, attached)
+
+
+def _holding(
+    store: LaunchStore,
+    run_id: str,
+    descs: Sequence[TaskDesc],
+    adopted: Callable[[], Mapping[Task, StoredResult]],
+    keyring: Keyring,
+    *,
+    attached: bool,
+) -> Submission:
+    """Have a run hold all of these tasks, and return its submission.
+
+    One that was there already may hold other tasks, or those in another order: a client that goes on without what has
+    failed asks for fewer. It may also be given tasks by two clients at once, of which one is heard.
+    """
+    if not attached:
+        submission = Submission(store, run_id, keyring)
+        submission.add(descs, adopted())
+        return submission
+    while True:
+        submission = submission_of(store, run_id, keyring)
+        missing = [desc for desc in descs if desc.task not in submission.index]
+        if not missing:
+            return submission
+        submission.add(missing, adopted())
 
 
 def _joined(
@@ -137,8 +162,7 @@ def _joined(
     keyring: Keyring,
 ) -> Submission:
     """Have a run that is in place carry out all of these tasks, and return its submission."""
-    submission = submission_of(store, run.run_id, keyring)
-    submission.add([desc for desc in descs if desc.task not in submission.index], adopted())
+    submission = _holding(store, run.run_id, descs, adopted, keyring, attached=True)
     # A run that was cancelled and reopened by a retry of some tasks holds the others as they were.
     codes = store.states(run.run_id)[::2]
     cancelled = [task for task, code in enumerate(codes) if code == TaskState.CANCELLED]

@@ -68,9 +68,10 @@ class Mending:
         return again
 
     def run_once_more(self, failed: Sequence[int]) -> list[int]:
-        """Let these failed tasks run again, but for those that did too often already; return them."""
+        """Let these failed tasks run again, and what they lack, but for those that did too often; return them."""
         again = [task for task in failed if self._repairs[task] < MOST_REPAIRS]
-        self._retry(again)
+        mended = set(self.run_again(again))
+        self._retry([task for task in again if task not in mended])
         return again
 
     def _retry(self, tasks: list[int]) -> None:

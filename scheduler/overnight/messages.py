@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from overnight.core.events import DEFAULT_RULES, TaskRules
 from overnight.errors import BadSeal
+from overnight.json_text import decoded, encoded
 from overnight.keyring import Keyring
 from overnight.wire import Purpose, open_sealed, seal
 
@@ -27,7 +27,6 @@ _LENGTH = struct.Struct(">I")
 _FAULTS_OF_FORM = (ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error, zlib.error)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _of_known_form(opened: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -65,9 +64,9 @@ class SpecChunk:
             self.functions,
             self.function_of,
             self.dependencies,
-            {offset: asdict(rules) for offset, rules in self.rules.items()},
+            {str(offset): asdict(rules) for offset, rules in self.rules.items()},
         ]
-        body = zlib.compress(_encoded(content).encode("ascii"), 1)
+        body = zlib.compress(encoded(content), 1)
         return seal(Purpose.SPEC, {"run": run_id, "first": self.first}, body, keyring)
 
     @classmethod
@@ -79,7 +78,7 @@ class SpecChunk:
         text = unpacker.decompress(opened.body, LARGEST_SPEC_CHUNK)
         if unpacker.unconsumed_tail:
             raise BadSeal(f"A chunk of the graph unpacks to more than {LARGEST_SPEC_CHUNK} bytes.")
-        ids, functions, function_of, dependencies, rules = json.loads(text)
+        ids, functions, function_of, dependencies, rules = decoded(text)
         return cls(
             opened.header["first"],
             ids,
@@ -99,8 +98,7 @@ def _rules(fields: dict[str, Any]) -> TaskRules:
     return TaskRules(**fields, resources=resources)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFacts:
+class TaskFacts(NamedTuple):
     """What a worker's supervisor must know of a task without opening its pickle.
 
     `dependencies` are all declared ones in declared order, `dependency_ids` their ids; `values` are those whose results
@@ -117,8 +115,7 @@ class TaskFacts:
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskMessage:
+class TaskMessage(NamedTuple):
     """One task as a worker receives it: readable facts and the pickled arguments."""
 
     facts: TaskFacts
@@ -127,7 +124,7 @@ class TaskMessage:
     def sealed(self, run_id: str, task: int, keyring: Keyring) -> bytes:
         """Return the message as a record bound to its run and index. Facts are a list in the order of their fields:
         there is one message a task, and names would be half of it."""
-        facts = _encoded([getattr(self.facts, name) for name in TaskFacts.__slots__]).encode("ascii")
+        facts = encoded(list(self.facts))
         body = _LENGTH.pack(len(facts)) + facts + self.payload
         return seal(Purpose.TASK, {"run": run_id, "task": task}, body, keyring)
 
@@ -137,12 +134,11 @@ class TaskMessage:
         """Return the message of a record; ForeignRecord if another Python made it, BadSeal if it is damaged."""
         opened = open_sealed(record, Purpose.TASK, keyring, bound={"run": run_id, "task": task}, any_python=False)
         (length,) = _LENGTH.unpack_from(opened.body)
-        facts = json.loads(opened.body[_LENGTH.size : _LENGTH.size + length])
+        facts = decoded(opened.body[_LENGTH.size : _LENGTH.size + length])
         return cls(TaskFacts(*facts), opened.body[_LENGTH.size + length :])
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResult:
+class StoredResult(NamedTuple):
     """A recorded success. `digest` is the SHA-256 of the serialised result, as in a flag's `body_sha256`.
 
     Either `body` holds the serialised result, or `locator` says where it lies: ``flag:<path>``, ``file:<path>``,
@@ -219,14 +215,14 @@ class RunContext:
 
     def sealed(self, run_id: str, keyring: Keyring) -> bytes:
         """Return the context as a record bound to its run."""
-        return seal(Purpose.CONTEXT, {"run": run_id}, json.dumps(asdict(self)).encode("ascii"), keyring)
+        return seal(Purpose.CONTEXT, {"run": run_id}, encoded(asdict(self)), keyring)
 
     @classmethod
     @_of_known_form
     def opened(cls, record: bytes, run_id: str, keyring: Keyring) -> RunContext:
         """Return the context of a record; BadSeal if it is damaged or of another run."""
         opened = open_sealed(record, Purpose.CONTEXT, keyring, bound={"run": run_id}, any_python=False)
-        return cls(**json.loads(opened.body))
+        return cls(**decoded(opened.body))
 
 
 def sealed_blob(run_id: str, digest: str, body: bytes, keyring: Keyring) -> bytes:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from overnight.error_text import ErrorText
 from overnight.errors import FAULTS_OF_OBJECTS, BadSeal, RemoteTaskError, ResultNotPicklable
@@ -27,8 +26,7 @@ from overnight.results import ResultLost, Results
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """How a task ended; `load` gets its result once more, where the driver is not to keep it."""
 
     outcome: Outcome
@@ -45,6 +43,8 @@ class QueueOutcomes:
         self._keyring = keyring
         self._results = Results(store, run_id, keyring)
         self._mending = Mending(store, run_id, keyring)
+        #: The digests of results that came whole out of the store, by task.
+        self.seen: dict[int, bytes] = {}
 
     def successes(self, tasks: Mapping[int, str]) -> dict[int, Fetched]:
         """Return the results of tasks on record as done. Those that are lost are left out, and will run again."""
@@ -55,7 +55,7 @@ class QueueOutcomes:
         stored = self._results.stored(tasks)
         for number, task_id in tasks.items():
             try:
-                fetched[number] = self._fetched(stored.get(number), task_id)
+                fetched[number] = self._fetched(number, stored.get(number), task_id)
             except ResultLost as error:
                 _logger.warning("run %s: %s", self._run_id, error)
                 lost.append(number)
@@ -82,12 +82,14 @@ class QueueOutcomes:
         """Let tasks run again that have failed now, after a success of theirs was given out; return those that do."""
         return self._mending.run_once_more(tasks)
 
-    def _fetched(self, stored: StoredResult | ResultLost | None, task_id: str) -> Fetched:
+    def _fetched(self, number: int, stored: StoredResult | ResultLost | None, task_id: str) -> Fetched:
         if stored is None:
             raise ResultLost(f"The result of task {shown(task_id)!r} is not on the server any more.")
         if isinstance(stored, ResultLost):
             raise stored
         body = self._results.body(stored, task_id)
+        if stored.body is not None:
+            self.seen[number] = stored.digest
         try:
             value = loads(body)
         except FAULTS_OF_OBJECTS as error:  # a user's class may raise anything

@@ -147,9 +147,9 @@ class QueueRun:
         self._own_runs.append(run_id)
         self._submission: Submission = launched.submission
         self._follower = Follower(self._store, run_id, placed=lambda: len(self._submission.tasks))
-        self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir)
         self._watch = WorkerWatch(self._store, run_id, self._options.queue, deployment.settings)
-        self._outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
+        self._outcomes = outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
+        self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir, seen=outcomes.seen)
         self._told.clear()
         self._over = None
 
@@ -255,7 +255,7 @@ class QueueRun:
 
     def _fetch(self) -> list[Settled]:
         """Return the tasks that have ended and may be yielded now, dependencies first."""
-        self._run_again(self._outcomes.overtaken(self._overtaken()))
+        self._mend_overtaken()
         due = self._due()
         ids = {number: desc.task.task_id for number, desc in due.items()}
         failed = {number: task_id for number, task_id in ids.items() if self._told[number] is TaskState.FAILED}
@@ -274,11 +274,15 @@ class QueueRun:
         self._follower.forget(tasks)
         self._runs_again = self._runs_again or bool(tasks)
 
-    def _overtaken(self) -> list[int]:
-        """Return what is told to have failed and was yielded as done: it ran again, as its inputs had been lost."""
+    def _mend_overtaken(self) -> None:
+        """Let run again what is told to have failed and was yielded as done, as its inputs had been lost by then."""
         tasks, told = self._submission.tasks, self._told.items()
         failed = [number for number, state in told if state is TaskState.FAILED and number < len(tasks)]
-        return [number for number in failed if self._journal.is_done(tasks[number])]
+        overtaken = [number for number in failed if self._journal.is_done(tasks[number])]
+        again = self._outcomes.overtaken(overtaken)
+        self._run_again(again)
+        for number in set(overtaken).difference(again):
+            self._journal.take_back(tasks[number])
 
     def _due(self) -> dict[int, TaskDesc]:
         """Return the told tasks of this graph whose dependencies have been, or are then, yielded, by rank."""

@@ -22,7 +22,7 @@ from overnight.config import read_settings
 from overnight.errors import BadSeal, OvernightError
 from overnight.flag_files import open_flag
 from overnight.flag_store import FlagStore
-from overnight.flags import Flag, FoundFlag, decode_head
+from overnight.flags import Flag, FlagHeader, FoundFlag, decode_head
 from overnight.keyring import Keyring
 
 if TYPE_CHECKING:
@@ -161,15 +161,23 @@ class TwoCopies:
             }
         )
 
-    def write(self, name: str, data: bytes) -> Exception | None:
+    def write(self, name: str, data: bytes, *, unless_later: FlagHeader | None = None) -> Exception | None:
         """Write a flag to its file and to Redis; the error is that of the file where Redis could not help either."""
-        error = self._files.write(name, data)
+        error = self._files.write(name, data, unless_later=unless_later)
+        if error is None and unless_later is not None and not self._is_in_place(name, unless_later):
+            return None
         stored = self._copies.put([(name, time.time_ns() if error else self._mtime(name), data)])
         return None if stored else error
 
     def sync(self) -> Exception | None:
         """Make the files that were written so far survive a power cut."""
         return self._files.sync()
+
+    def _is_in_place(self, name: str, header: FlagHeader) -> bool:
+        try:
+            return self._files.open(name, header.task_id)[0].header.run_id == header.run_id
+        except (FileNotFoundError, BadSeal):
+            return False
 
     def _heal(self, name: str, task_id: str, copy: tuple[int, bytes] | None) -> tuple[Flag, int] | None:
         if copy is None:

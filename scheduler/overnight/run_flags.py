@@ -10,8 +10,9 @@ from pathlib import Path
 
 from overnight.error_text import bounded_error_text
 from overnight.errors import BadSeal
-from overnight.flag_writing import write_flags
-from overnight.flags import DONE, FAILED, AttemptFacts, encode_flag
+from overnight.flag_publishing import later_runs
+from overnight.flag_writing import Keep, write_flags
+from overnight.flags import DONE, FAILED, AttemptFacts, FlagHeader, encode_flag
 from overnight.keyring import Keyring
 from overnight.lineage import DependencyRecord
 from overnight.messages import StoredError, StoredResult
@@ -39,18 +40,24 @@ class RunFlags:
         self._warned: set[str] = set()
 
     def write_result(self, task: int, body: bytes) -> bool:
-        """Write the flag of a finished task from its serialised result; False if it could not be written."""
+        """Write the flag of a finished task from its serialised result; False if it could not be written.
+
+        It replaces whatever stands there: after a clock was put back, ids of runs do not tell which came later
+        (decision 0017), and only here the one whose command is being carried out has the last word.
+        """
         header = record_header(self._identity(task), DONE, self._facts(task))
-        return self._write([(flag_name(header.task_id), encode_flag(header, body, self._keyring))])
+        return self._write([(header, encode_flag(header, body, self._keyring))], None)
 
     def write_failures(self, tasks: Sequence[int]) -> bool:
         """Write the flags of failed tasks from their recorded errors; False if one could not be written."""
         if not tasks:
             return True
         flags = [flag for view in self._store.tasks(self._run_id, tasks) if (flag := self._failure(view)) is not None]
-        return self._write(flags)
+        headers = [header for header, _ in flags]
+        rule = later_runs(headers, self._keyring, [flag_name(header.task_id) for header in headers])
+        return self._write(flags, rule)
 
-    def _failure(self, view: TaskView) -> tuple[str, bytes] | None:
+    def _failure(self, view: TaskView) -> tuple[FlagHeader, bytes] | None:
         if view.error is None:
             return None
         try:
@@ -61,10 +68,12 @@ class RunFlags:
         text = bounded_error_text(stored.type_name, stored.message, stored.traceback)
         facts = AttemptFacts(run_id=self._run_id, attempt=view.attempt)
         header = record_header(self._identity(view.task), FAILED, facts, error=text)
-        return flag_name(header.task_id), encode_flag(header, stored.body, self._keyring)
+        return header, encode_flag(header, stored.body, self._keyring)
 
-    def _write(self, flags: Sequence[tuple[str, bytes]]) -> bool:
-        failed = [written.error for written in write_flags(self._directory, flags) if written.error is not None]
+    def _write(self, flags: Sequence[tuple[FlagHeader, bytes]], keep: Keep | None) -> bool:
+        named = [(flag_name(header.task_id), data) for header, data in flags]
+        written = write_flags(self._directory, named, keep=keep)
+        failed = [one.error for one in written if one.error is not None]
         if failed and str(failed[0]) not in self._warned:
             self._warned.add(str(failed[0]))
             _logger.warning("flags could not be written to %s: %s", self._directory, failed[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from overnight.core.states import TERMINAL
 from overnight.errors import UnknownTask, nearest
@@ -78,6 +78,17 @@ class Structure:
                 if dependant not in found:
                     found.add(dependant)
                     stack.append(dependant)
+        return sorted(found)
+
+    def with_ancestors(self, tasks: Iterable[int], belongs: Callable[[int], bool]) -> list[int]:
+        """Return `tasks` and all that they are reached from through dependencies that belong, in index order."""
+        found = set(tasks)
+        stack = list(found)
+        while stack:
+            for dependency in self.dependencies(stack.pop()):
+                if dependency not in found and belongs(dependency):
+                    found.add(dependency)
+                    stack.append(dependency)
         return sorted(found)
 
     def _place(self, task: int) -> tuple[SpecChunk, int]:

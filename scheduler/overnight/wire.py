@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from overnight.errors import BadSeal, ForeignRecord, UnknownKey
+from overnight.json_text import decoded, encoded
 from overnight.keyring import Keyring
 
 PROTOCOL = 1
@@ -29,13 +28,13 @@ PYTHON_MINOR = sys.version_info.minor
 LONGEST_HEADER = 1 << 20
 LARGEST_RECORD = 512 << 20
 
-_encoded = json.JSONEncoder(separators=(",", ":")).encode
 _MAGIC = b"ovnt"
 _FORMAT = 1
 _KEY_ID_LENGTH = 8
 _NO_KEY = b"-" * _KEY_ID_LENGTH
 _TAG_LENGTH = 32
 _FIXED = struct.Struct(f">4sBBB{_KEY_ID_LENGTH}sBI")
+_START = _FIXED.size
 
 
 class Purpose(IntEnum):
@@ -51,8 +50,7 @@ class Purpose(IntEnum):
     CONTEXT = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """An opened record: its checked header and its body, still bytes."""
 
     purpose: Purpose
@@ -62,13 +60,13 @@ class Record:
 
 def seal(purpose: Purpose, header: Mapping[str, Any], body: bytes, keyring: Keyring) -> bytes:
     """Return a sealed record. `header` must be JSON and should bind the record to its place."""
-    head = _encoded(header).encode("ascii")
+    head = encoded(header)
     if len(head) > LONGEST_HEADER:
         raise BadSeal(f"A record header may hold {LONGEST_HEADER} bytes, not {len(head)}.")
-    key_id = keyring.signing_id.encode("ascii") if not keyring.is_empty else _NO_KEY
+    key_id = keyring.signing_id.encode("ascii") if keyring.keys else _NO_KEY
     fixed = _FIXED.pack(_MAGIC, _FORMAT, PROTOCOL, PYTHON_MINOR, key_id, purpose, len(head))
     sealed = b"".join((fixed, head, body))
-    return sealed + (hashlib.sha256(sealed).digest() if keyring.is_empty else keyring.sign(sealed)[1])
+    return sealed + (keyring.sign(sealed)[1] if keyring.keys else hashlib.sha256(sealed).digest())
 
 
 def open_sealed(
@@ -87,33 +85,45 @@ def open_sealed(
     Raises BadSeal if the record is damaged, unsigned, signed by an unknown key, of another purpose or bound to another
     place; ForeignRecord if it is of another protocol or Python minor.
     """
-    if not _FIXED.size + _TAG_LENGTH <= len(record) <= LARGEST_RECORD:
+    end = len(record) - _TAG_LENGTH
+    if end < _START or len(record) > LARGEST_RECORD:
         raise BadSeal(f"A sealed record cannot hold {len(record)} bytes.")
     magic, form, protocol, minor, key_id, found_purpose, head_length = _FIXED.unpack_from(record)
     if magic != _MAGIC or form != _FORMAT:
         raise BadSeal("This is not a sealed record of overnight.")
-    _check_tag(record, key_id, keyring)
-    if protocol != PROTOCOL:
-        raise ForeignRecord(f"The record was made by protocol {protocol}; this process speaks protocol {PROTOCOL}.")
-    if not any_python and minor != PYTHON_MINOR:
-        raise ForeignRecord(f"The record was made by Python 3.{minor}; this process runs Python 3.{PYTHON_MINOR}.")
+    if keyring.keys or key_id != _NO_KEY:
+        _check_signature(record, key_id, keyring)
+    elif not hmac.compare_digest(hashlib.sha256(memoryview(record)[:end]).digest(), record[end:]):
+        raise BadSeal("The record is damaged: its checksum does not fit.")
+    if protocol != PROTOCOL or (minor != PYTHON_MINOR and not any_python):
+        raise _foreign(protocol, minor)
     if found_purpose != purpose:
         raise BadSeal(f"A record for {purpose.name.lower()} was expected, found one of purpose {found_purpose}.")
-    start = _FIXED.size
-    end = len(record) - _TAG_LENGTH
-    if head_length > LONGEST_HEADER or start + head_length > end:
+    body = _START + head_length
+    if head_length > LONGEST_HEADER or body > end:
         raise BadSeal("The header of a sealed record is longer than the record.")
-    header = _parsed(record[start : start + head_length])
-    for name, value in (bound or {}).items():
+    header = _parsed(record[_START:body])
+    if bound is not None:
+        _check_place(header, bound)
+    return Record(purpose, header, record[body:end])
+
+
+def _foreign(protocol: int, minor: int) -> ForeignRecord:
+    if protocol != PROTOCOL:
+        return ForeignRecord(f"The record was made by protocol {protocol}; this process speaks protocol {PROTOCOL}.")
+    return ForeignRecord(f"The record was made by Python 3.{minor}; this process runs Python 3.{PYTHON_MINOR}.")
+
+
+def _check_place(header: Mapping[str, Any], bound: Mapping[str, Any]) -> None:
+    for name, value in bound.items():
         if header.get(name) != value:
             raise BadSeal(f"A sealed record belongs to {name} {header.get(name)!r}, not to {value!r}.")
-    return Record(purpose, header, record[start + head_length : end])
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
     """Return a header. Where no key is set, a checksum does not prove that overnight wrote it."""
     try:
-        header = json.loads(text)
+        header = decoded(text)
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
@@ -128,19 +138,11 @@ def python_of(record: bytes) -> tuple[int, int]:
     return record[5], record[6]
 
 
-def _check_tag(record: bytes, key_id: bytes, keyring: Keyring) -> None:
-    view = memoryview(record)
-    sealed, tag = view[:-_TAG_LENGTH], bytes(view[-_TAG_LENGTH:])
-    if keyring.is_empty:
-        if key_id != _NO_KEY:
-            raise UnknownKey(
-                f"The record is signed by key {key_id.decode('ascii', 'replace')}, and no key is set here."
-            )
-        if not hmac.compare_digest(hashlib.sha256(sealed).digest(), tag):
-            raise BadSeal("The record is damaged: its checksum does not fit.")
-        return
+def _check_signature(record: bytes, key_id: bytes, keyring: Keyring) -> None:
     signer = key_id.decode("ascii", "replace")
-    if not keyring.verify(bytes(sealed), signer, tag):
+    if keyring.is_empty:
+        raise UnknownKey(f"The record is signed by key {signer}, and no key is set here.")
+    if not keyring.verify(record[:-_TAG_LENGTH], signer, record[-_TAG_LENGTH:]):
         if key_id == _NO_KEY or signer not in keyring.ids:
             found = "not signed at all" if key_id == _NO_KEY else f"signed by key {signer}"
             raise UnknownKey(f"The record is {found}, not signed by a known key: {', '.join(keyring.ids)}.")

@@ -12,8 +12,10 @@ from overnight.keyring import Keyring
 from overnight.launch import Launched, put_in_place
 from overnight.run_key import RunOptions
 from overnight.store.records import Request, Verdict
+from overnight.structure import Structure
+from overnight.submission import Submission
 from tests.support.graphs import noops
-from tests.support.stores import Store, epoch_of
+from tests.support.stores import Store, epoch_of, run_record
 
 
 @pytest.fixture
@@ -21,10 +23,16 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path)
 
 
-def launched(store: Store, settings: Settings) -> Launched:
+def launched(store: Store, settings: Settings, *chosen: int) -> Launched:
+    """Put a run of the `chosen` of three tasks in place, of all of them if none is named."""
     graph = noops(n=3)
     descs = [graph.get_task_desc(task) for task in graph.tasks]
-    return put_in_place(store, descs, dict, "key", RunOptions(), settings, Keyring())
+    wanted = [descs[number] for number in chosen] or descs
+    return put_in_place(store, wanted, dict, "key", RunOptions(), settings, Keyring())
+
+
+def ids_of(store: Store, run_id: str) -> list[str]:
+    return list(Structure(run_id, store.specs(run_id), Keyring()).ids())
 
 
 def test_whoever_attaches_to_a_run_has_run_what_was_cancelled_in_it(store: Store, settings: Settings) -> None:
@@ -39,3 +47,31 @@ def test_whoever_attaches_to_a_run_has_run_what_was_cancelled_in_it(store: Store
     again = launched(store, settings)
     assert (again.run.run_id, again.attached) == (run_id, True)
     assert store.states(run_id)[::2] == b"ppp"
+
+
+@pytest.mark.parametrize("chosen", [(0, 2), (2, 1, 0), (1,)])
+def test_a_run_that_its_client_had_begun_to_submit_keeps_the_numbers_of_its_tasks(
+    store: Store, settings: Settings, chosen: tuple[int, ...]
+) -> None:
+    """P9, P11: a server that fell back to the middle of the submission holds all tasks; what has failed in the
+    meantime is not asked for again, and another's failure must not be taken for one of those that are."""
+    run = run_record("half-done", key="key", place="", total=3)
+    store.open_run(run, b"context")
+    graph = noops(n=3)
+    whole = Submission(store, "half-done", Keyring())
+    whole.add([graph.get_task_desc(task) for task in graph.tasks])
+    attached = launched(store, settings, *chosen)
+    assert attached.run.run_id == "half-done"
+    assert [task.task_id for task in attached.submission.tasks] == ids_of(store, "half-done")
+    assert store.run("half-done").phase is RunPhase.ACTIVE
+
+
+def test_a_submission_that_was_cut_off_is_completed_by_whoever_attaches(store: Store, settings: Settings) -> None:
+    run = run_record("half-done", key="key", place="", total=3)
+    store.open_run(run, b"context")
+    graph = noops(n=3)
+    part = Submission(store, "half-done", Keyring())
+    part.add([graph.get_task_desc(task) for task in graph.tasks][:1])
+    attached = launched(store, settings)
+    assert [task.task_id for task in attached.submission.tasks] == ids_of(store, "half-done")
+    assert store.run("half-done").added == 3

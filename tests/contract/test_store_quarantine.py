@@ -169,7 +169,7 @@ def test_a_damaged_record_counts_as_missing(server_store: RedisStore, record: st
 def test_followers_hear_that_a_process_died(night: Night) -> None:
     night.start("b", [0, 1])
     cursor = night.cursor()
-    night.commit("b", replace(failure(0), died=True), failure(1))
+    night.commit("b", failure(0)._replace(died=True), failure(1))
     (told,) = night.store.follow("r1", cursor, 0)
     assert told.what is Happening.COMMITTED
     assert [(report.task, report.died, report.hopeless) for report in told.reports] == [

@@ -219,7 +219,7 @@ def test_a_commit_without_reports_renews_the_lease(night: Night) -> None:
 def test_a_result_has_a_digest(night: Night) -> None:
     night.start("b", [0])
     with pytest.raises(ValueError, match="32 bytes"):
-        night.commit("b", replace(success(0), digest=b"short"))
+        night.commit("b", success(0)._replace(digest=b"short"))
 
 
 def test_hundreds_of_reports_go_in_one_call(store: Store) -> None:

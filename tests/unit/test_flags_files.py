@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 
+from overnight.cache import FileTaskCache
 from overnight.errors import BadSeal
 from overnight.flag_files import existing_valid, open_flag, read_header, read_headers, remove_abandoned
-from overnight.flag_writing import FEW_FLAGS, Written, publish_flags, sync_flags, write_flag, write_flags
-from overnight.flags import FAILED, FlagHeader, encode_flag, lineage_of_header
+from overnight.flag_publishing import publish_flags
+from overnight.flag_writing import FEW_FLAGS, Written, sync_flags, write_flag, write_flags
+from overnight.flags import FAILED, AttemptFacts, FlagHeader, encode_flag, lineage_of_header
 from overnight.keyring import Keyring
 from overnight.lineage import DependencyRecord
+from overnight.making import make_task
 
 NO_KEY = Keyring()
 RECORDS = (DependencyRecord("run", 1, "00" * 32),)
@@ -195,9 +198,33 @@ def test_a_worker_frozen_through_the_end_of_its_run_replaces_no_flag_of_a_later_
     earlier, later = "20260301-220000-0123456789ab", "20260301-220007-0123456789ab"
     for run_id, body in ((earlier, b"first"), (later, b"of the later run"), (earlier, b"late")):
         written = publish_flags(tmp_path, [(header(run_id=run_id), "a.flag", flag(body, run_id=run_id))], NO_KEY)
-    assert "later run" in str(written[0].error)
+    assert "later attempt or run" in str(written[0].error)
     assert body_at(tmp_path / "a.flag") == b"of the later run"
     assert names_in(tmp_path) == ["a.flag"]
+
+
+def test_a_worker_frozen_through_its_lease_replaces_no_flag_of_a_later_attempt(tmp_path: Path) -> None:
+    """P2, P4: the later attempt was computed from other results, as those before it had been lost."""
+    run_id = "20260301-220000-0123456789ab"
+    other = (DependencyRecord("run", 1, "11" * 32),)
+    for attempt, records, body in ((2, RECORDS, b"accepted"), (1, other, b"late")):
+        made = FlagHeader("a", run_id=run_id, attempt=attempt, dependency_records=records)
+        written = publish_flags(tmp_path, [(made, "a.flag", encode_flag(made, body, NO_KEY))], NO_KEY)
+    assert "later attempt" in str(written[0].error)
+    assert body_at(tmp_path / "a.flag") == b"accepted"
+
+
+def test_a_client_of_an_earlier_run_replaces_no_flag_of_a_later_one_by_a_failure(tmp_path: Path) -> None:
+    """P3: the task failed in the earlier run, and has succeeded since; what is its own it does replace."""
+    earlier, later = "20260301-220000-0123456789ab", "20260301-220007-0123456789ab"
+    desc = make_task("a", len, args=[()])
+    cache = FileTaskCache(str(tmp_path), keyring=NO_KEY)
+    cache.store(desc, is_error=False, result=1, facts=AttemptFacts(run_id=later))
+    cache.store(desc, is_error=True, result=ValueError("late"), facts=AttemptFacts(run_id=earlier))
+    assert cache.get_record(desc).result == 1
+    cache.store(desc, is_error=True, result=ValueError("own"), facts=AttemptFacts(run_id=later))
+    assert str(cache.get_record(desc).error) == "own"
+    assert len(names_in(tmp_path)) == 1
 
 
 def test_a_worker_frozen_between_look_and_rename_replaces_nothing(tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from overnight.audit import Audit
+from overnight.core.states import TaskState
 from overnight.keyring import Keyring
 from overnight.lineage import lineage_digest
-from overnight.messages import SpecChunk, StoredResult
+from overnight.mending import Mending
+from overnight.messages import SpecChunk, StoredError, StoredResult
 from overnight.queue_outcomes import QueueOutcomes
 from overnight.results import FLAG
 from overnight.store.memory import MemoryStore
-from overnight.store.records import Acceptance, Addition, Adopted, Batch
+from overnight.store.records import Acceptance, Addition, Adopted, Batch, Report, Verdict
 from tests.support.stores import Night, digest_of, epoch_of, run_record, success
 
 KEYRING = Keyring()
@@ -53,4 +55,15 @@ def test_no_success_is_accepted_that_was_computed_from_a_lost_result(
     assert night.states()[0] == "p"
     reply = night.commit("b1", success(1, used=lineage_digest([digest_of("t0")])))
     assert reply.acceptances == (Acceptance.SUPERSEDED,)
+    assert night.states() == "pp"
+
+
+def test_what_failed_after_its_success_was_given_out_runs_again_with_the_input_that_it_lacks(tmp_path: Path) -> None:
+    """P11: tried again without it, it would fail until nobody tries any more."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    error = StoredError("overnight.errors.InputLost", "it is gone", "").sealed("r1", 1, KEYRING)
+    night.commit("b1", Report(1, False, error, b"", lineage_digest([digest_of("t0")]), b"{}", None, True))
+    night.settle(Verdict(1, TaskState.FAILED))
+    assert night.states() == "cf"
+    assert Mending(night.store, "r1", KEYRING).run_once_more([1]) == [1]
     assert night.states() == "pp"

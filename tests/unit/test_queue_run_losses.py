@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from overnight.pickling import dumps
 from overnight.queue_executor import QueueExecutor
 from overnight.results import FLAG
 from overnight.store.memory import MemoryStore
-from overnight.store.records import Addition, Batch, Report, Request, RunRecord, Verdict
+from overnight.store.records import Addition, Batch, Report, Request, RunEvent, RunRecord, Verdict
 from overnight.task import Task, TaskDesc, TaskOptions
 from tests.support.simulation.actors import URL, SimDeployment
 from tests.support.stores import Night, epoch_of
@@ -198,3 +198,44 @@ def test_an_interrupt_while_the_run_is_put_in_place_stops_it(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         pairs_of(store, tmp_path)
     assert [run.phase for run in store.runs()] == [RunPhase.CANCELLED]
+
+
+class FailsAfterItsSuccess(WorkedOn):
+    """What the first task returned is lost after it was given out; from then on the task fails whenever it runs."""
+
+    has_been_read = False
+
+    def work(self) -> None:
+        body = dumps(0)
+        digest = hashlib.sha256(body).digest()
+        record = StoredResult(digest, len(body), body=body).sealed(self.night.run_id, 0, Keyring())
+        self.commit_first("b1", 1, Report(0, True, record, digest, NO_LINEAGE, b"{}", 0.0))
+
+    def follow(self, run_id: str, cursor: str, seconds: float) -> list[RunEvent]:
+        if self.has_been_read and self.states(run_id)[0] == TaskState.DONE:
+            self.invalidate(run_id, [0])
+            self._fail()
+        return super().follow(run_id, cursor, seconds)
+
+    def read_results(self, run_id: str, tasks: Iterable[int]) -> dict[int, bytes]:
+        self.has_been_read = True
+        return super().read_results(run_id, tasks)
+
+    def request(self, run_id: str, request: Request, tasks: Sequence[int] = ()) -> None:
+        super().request(run_id, request, tasks)
+        self._fail()
+
+    def _fail(self) -> None:
+        attempt = self.states(self.night.run_id)[1] + 1
+        self.commit_first(f"b{attempt}", attempt, Report(0, False, b"error", b"", NO_LINEAGE, b"{}", 0.0))
+        self.night.settle(Verdict(0, TaskState.FAILED))
+        assert self.night.end(RunPhase.FAILED)
+
+
+def test_a_run_does_not_succeed_with_a_task_that_fails_for_good_after_its_success_was_given_out(
+    tmp_path: Path,
+) -> None:
+    """P11: never 0 with anything not done."""
+    pairs, summary = pairs_of(FailsAfterItsSuccess(), tmp_path)
+    assert [(task.task_id, value) for task, value in pairs] == [("t0", 0)]
+    assert (list(summary.succeeded), list(summary.failed)) == ([], ["t0"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from overnight.config import Settings
 from overnight.core.states import TaskState
-from overnight.flag_writing import publish_flags
+from overnight.flag_publishing import publish_flags
 from overnight.flags import FlagHeader, encode_flag
 from overnight.keyring import Keyring
 from overnight.lineage import lineage_digest

@@ -7,8 +7,7 @@ did to its arguments. What members of a batch hand on to each other stays here a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from overnight import failpoints
 from overnight.arguments import resolve_arguments
@@ -21,8 +20,7 @@ from overnight_worker.explain import arguments_of, function_of, loading, result_
 from overnight_worker.frames import Frame
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """One task of a batch, as the child is told to run it.
 
     `values` are (task index, task id) of the dependencies whose results the arguments take; `after` the positions of

@@ -7,12 +7,13 @@ go, so many small outcomes cost one wake-up.
 
 from __future__ import annotations
 
-import json
 import socket
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any, NamedTuple
+
+from overnight.json_text import decoded, encoded
 
 _FIXED = struct.Struct(">BIQ")
 _SUCCESS = struct.Struct(">IddQ")
@@ -51,7 +52,7 @@ class Frame(NamedTuple):
 
     def fields(self) -> dict[str, Any]:
         """Return the header's fields."""
-        fields: dict[str, Any] = json.loads(self.header)
+        fields: dict[str, Any] = decoded(self.header)
         return fields
 
 
@@ -66,7 +67,7 @@ class Success(NamedTuple):
 
 def pack(kind: Kind, fields: object = None, body: bytes = b"") -> bytes:
     """Return a frame with a JSON header."""
-    header = json.dumps(fields, separators=(",", ":")).encode("ascii")
+    header = encoded(fields)
     return b"".join((_FIXED.pack(kind, len(header), len(body)), header, body))
 
 

@@ -23,8 +23,9 @@ from overnight.error_text import error_text
 from overnight.errors import BadSeal, DamagedRun, ResultNotPicklable
 from overnight.files import is_url
 from overnight.flag_files import open_flag
+from overnight.flag_publishing import publish_flags
 from overnight.flag_store import flag_store
-from overnight.flag_writing import Written, publish_flags
+from overnight.flag_writing import Written
 from overnight.flags import DONE, AttemptFacts, FlagHeader, encode_flag
 from overnight.messages import RunContext, StoredError, StoredResult, sealed_blob
 from overnight.naming import flag_name, shown

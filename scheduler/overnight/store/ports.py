@@ -209,6 +209,9 @@ class ReadingStore(Protocol):
     def read_results(self, run_id: str, tasks: Iterable[int]) -> dict[int, bytes]:
         """Return sealed results by task; missing ones are left out."""
 
+    def read_digests(self, run_id: str, tasks: Iterable[int]) -> list[bytes]:
+        """Return the digests of the tasks' results in the given order (zeros: none)."""
+
     def read_blobs(self, run_id: str, digests: Sequence[str]) -> dict[str, bytes]:
         """Return sealed blobs by digest; missing ones are left out."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from overnight.core.events import Charge, Flight
 from overnight.core.states import RunPhase, TaskState
@@ -176,8 +177,7 @@ class ClaimRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """One attempt's outcome for COMMIT.
 
     `record` is a sealed `StoredResult` (ok) or `StoredError`; `digest` the result's (ok) or empty; `lineage` the
@@ -299,8 +299,7 @@ class Happening(Enum):
     """Entries were missed (trimmed, or the server lost some): read the state instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """One accepted report inside a COMMITTED event; `digest` is empty for a failure."""
 
     task: int

@@ -13,7 +13,6 @@ import redis
 from overnight.core.states import TaskState
 from overnight.errors import DamagedRun
 from overnight.store.codec import (
-    NO_DIGEST,
     Cursor,
     chunks,
     of_known_form,
@@ -27,6 +26,7 @@ from overnight.store.codec import (
     without_head,
 )
 from overnight.store.connection import SOCKET_SECONDS
+from overnight.store.digest_ranges import DigestRanges
 from overnight.store.keys import is_run_id
 from overnight.store.records import EpochHeld, Happening, RunEvent, RunRecord, TaskView, WorkerRecord
 from overnight.store.redis_server import Command, Server, check_known
@@ -136,12 +136,11 @@ class RedisReading:
 
     def read_digests(self, run_id: str, tasks: Iterable[int]) -> list[bytes]:
         """Return the digests of the tasks' results in the given order (zeros: none)."""
-        key = self.server.keys.of_run(run_id, "digests")
-        commands: list[Command] = [("EXISTS", self.server.keys.of_run(run_id, "meta"))]
-        commands += [("GETRANGE", key, 32 * task, 32 * task + 31) for task in tasks]
-        known, *digests = self.server.send_all(commands)
+        ranges = DigestRanges(tasks)
+        reads = ranges.commands(self.server.keys.of_run(run_id, "digests"))
+        known, *pieces = self.server.send_all([("EXISTS", self.server.keys.of_run(run_id, "meta")), *reads])
         check_known(None if known else b"unknown", run_id)
-        return [digest or NO_DIGEST for digest in digests]
+        return ranges.digests(pieces)
 
     def _read_hash(self, run_id: str, name: str, fields: Sequence[Any]) -> dict[Any, bytes]:
         key = self.server.keys.of_run(run_id, name)

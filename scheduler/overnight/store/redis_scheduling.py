@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -38,6 +39,9 @@ from overnight.store.scripts import MOST_TASKS
 #: For how long leases that cannot be taken back are left.
 PUT_OFF_SECONDS = 60.0
 _logger = logging.getLogger("overnight.store")
+
+#: A member of a batch as DISPATCH takes it: task, attempt, lineage with its length.
+_MEMBER = struct.Struct(">IB33p")
 
 
 class RedisScheduling(RedisReading):
@@ -270,13 +274,10 @@ def _grouped(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
         yield group
 
 
-def _flat(batches: Sequence[Batch]) -> Iterator[str | int | bytes]:
+def _flat(batches: Sequence[Batch]) -> Iterator[str | bytes]:
     for batch in batches:
-        yield from (batch.batch, packed_batch(batch), bytes(batch.attempts), len(batch.tasks))
-        head = f"{batch.batch}\n".encode()
-        for task, lineage in zip(batch.tasks, batch.lineages, strict=True):
-            yield task
-            yield head + lineage
+        members = zip(batch.tasks, batch.attempts, batch.lineages, strict=True)
+        yield from (batch.batch, packed_batch(batch), b"".join(_MEMBER.pack(*member) for member in members))
 
 
 def _packed(verdict: Verdict) -> tuple[int | str | bytes, ...]:

@@ -218,6 +218,7 @@ class Arena:
     def _close_round(self) -> None:
         self._say(f"{self.clock() - self._began:7.1f} s  round {self.round.number} is done")
         self._look()
+        self.oracle.judge_starts()
         self.clients.close()
         self.rounds_done += 1
         self.tasks_done += len(self.round.plans)
@@ -234,6 +235,7 @@ class Arena:
         last = self.round.number
         limit = self.clock() + CALM_SECONDS + self._length.seconds / 2
         self._until(lambda: self.round.number > last or self.clock() > limit)
+        self.oracle.judge_starts()
         if self.round.number == last:
             self._violated(f"P1: round {last} is not over, long after the last fault")
             return

@@ -9,13 +9,15 @@ from exactly the values that are recorded of its dependencies (P2, P4, P12).
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from overnight.errors import BadSeal
-from overnight.flag_files import open_flag, read_headers
+from overnight.flag_files import began_later, open_flag, read_headers
 from overnight.flags import DONE
 from overnight.keyring import Keyring
 from overnight.naming import flag_name
@@ -30,11 +32,12 @@ SLACK_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Proof:
-    """A flag that has been seen: the digest of its body, the value in it, and when it was seen (monotonic)."""
+    """A flag that has been seen: the digest of its body, the value in it, when it was seen (monotonic), its run."""
 
     digest: str
     value: Value
     seen_at: float
+    run_id: str
 
 
 class Oracle:
@@ -54,6 +57,8 @@ class Oracle:
         self._offset = 0
         self._ended: set[tuple[str, str]] = set()
         self._tampered: set[str] = set()
+        self._runs: set[str] = set()
+        self._late_starts: list[tuple[Proof, float, str]] = []
         self.proofs: dict[str, Proof] = {}
         self.workers: Counter[int] = Counter()
         self.starts: Counter[str] = Counter()
@@ -66,6 +71,7 @@ class Oracle:
         for task_id, found in read_headers(self._round.flags, wanted, keyring):
             if isinstance(found, BadSeal) or found.header.state != DONE:
                 continue
+            self._runs.add(found.header.run_id or "")
             proof = self.proofs.get(task_id)
             if proof is None or proof.digest != found.header.body_sha256:
                 self._new_proof(task_id, keyring)
@@ -106,7 +112,26 @@ class Oracle:
             self.counts["excused starts"] += 1
         else:
             after = line["at"] - proof.seen_at
-            self._violated(f"P3: {task_id} started again {after:.1f} s after its flag was seen, nonce {line['nonce']}")
+            text = f"P3: {task_id} started again {after:.1f} s after its flag was seen, nonce {line['nonce']}"
+            self._late_starts.append((proof, line["at"], text))
+
+    def judge_starts(self) -> None:
+        """Judge starts after a flag of the task was seen, now that all runs of the round are known.
+
+        A worker of a run that was cancelled may put its flag in place after the next run of the command has looked:
+        that one has the task run, as it was decided for, unless its command is given again.
+        """
+        late, self._late_starts = self._late_starts, []
+        for proof, at, text in late:
+            if any(began_later(run_id, proof.run_id) and self._began(run_id) <= at for run_id in self._runs):
+                self.counts["starts beside a late flag"] += 1
+            else:
+                self._violated(text)
+
+    def _began(self, run_id: str) -> float:
+        """Return when a run began, by this host's monotonic clock."""
+        began = datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+        return began.timestamp() - time.time() + self._clock()
 
     # The flags.
 
@@ -136,7 +161,8 @@ class Oracle:
         if not isinstance(value, Value) or value.task_id != task_id or not value.is_sound():
             self._violated(f"P12: the flag of {task_id} holds a value that is not its own: {value!r:.200}")
             return None
-        return Proof(flag.header.body_sha256, replace(value, padding=b""), self._clock())
+        value = replace(value, padding=b"")
+        return Proof(flag.header.body_sha256, value, self._clock(), flag.header.run_id or "")
 
     # The end.
 

@@ -139,6 +139,7 @@ class SimDeployment:
     store: Any
     settings: Settings
     keyring: Keyring = field(default_factory=Keyring)
+    url: str = URL
 
     def check(self) -> None:
         return

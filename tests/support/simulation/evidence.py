@@ -42,6 +42,8 @@ class Evidence:
     former: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     #: The last command, given when all is quiet, must mend everything.
     is_final: bool = False
+    #: Somebody asked for some tasks of a run to be tried again, not for all.
+    is_partly_retried: bool = False
     #: Batches that a server still held which fell back: they carry no mark to look for flags first.
     _fallen_back: set[str] = field(default_factory=set)
     _batch_of: dict[str, str] = field(default_factory=dict)

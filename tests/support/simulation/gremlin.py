@@ -6,9 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from overnight.client import Client
 from overnight.errors import OvernightError
 from overnight.naming import flag_name
 from overnight.store.records import Request
+from tests.support.simulation.actors import SimDeployment
 from tests.support.simulation.faults import TICK
 from tests.support.simulation.server import Line
 
@@ -71,8 +73,13 @@ class Gremlin:
         if not runs:
             return
         self._world.note(None, f"request {request.name}")
-        some = request is Request.RETRY and self._world.random.random() < 0.5
-        line.request(runs[0].run_id, request, [self._world.random.randrange(runs[0].total)] if some else ())
+        if request is Request.RETRY and self._world.random.random() < 0.5:
+            # As a client does: a retried task takes along what it needs.
+            self._play.oracle.is_partly_retried = True
+            client = Client.of(SimDeployment(line, self._play.settings))  # type: ignore[arg-type] # has what is used
+            client.retry(runs[0].run_id, (self._world.random.choice(list(self._play.dependencies)),))
+        else:
+            line.request(runs[0].run_id, request)
 
     def _place(self, name: str) -> Path:
         return self._flags / flag_name(name)

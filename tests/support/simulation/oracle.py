@@ -115,7 +115,7 @@ class Oracle(ClientOracle):
             title = f"{name} of {self._name(run, task)}"
             if old is not new and old in TERMINAL and not _may_reopen(name, old):
                 self._fail("I9", f"{title}: {old.name} became {new.name}")
-            if old is not new and (old, new) not in TRANSITIONS:
+            if old is not new and not _is_possible(name, old, new):
                 self._fail("I11", f"{title}: {old.name} to {new.name} is no transition")
             if old in SUCCEEDED and new in SUCCEEDED and former != digest:
                 self._fail("I2", f"{title}: a second result replaced the accepted one")
@@ -239,6 +239,14 @@ class Oracle(ClientOracle):
         """A flag is damaged or removed at rest."""
         self.damaged[task_id] = self.world.now
         self._flags[task_id] = ""
+
+
+def _is_possible(script: str, old: TaskState, new: TaskState) -> bool:
+    """Tell whether one script may bring a task from here to there. One call settles by several verdicts: a task is
+    tried again, and then ended with another one."""
+    if script == "settle" and {(old, TaskState.PENDING), (TaskState.PENDING, new)} <= TRANSITIONS.keys():
+        return True
+    return (old, new) in TRANSITIONS
 
 
 def _may_reopen(script: str, old: TaskState) -> bool:

@@ -1,0 +1,48 @@
+"""What of the flags that stand in a status directory each writer leaves alone.
+
+A worker's flag never takes the place of a success of the same run and lineage, nor of a later attempt's or run's: if
+its result counts, it is in Redis. The record of a failure, which clients write, never takes the place of a later run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from overnight.errors import BadSeal
+from overnight.flag_files import existing_valid, is_later
+from overnight.flag_writing import Before, Keep, Written, write_flags
+from overnight.flags import FlagHeader, lineage_of_header
+from overnight.keyring import Keyring
+
+
+def publish_flags(
+    directory: Path | str, flags: Sequence[tuple[FlagHeader, str, bytes]], keyring: Keyring, before: Before = ()
+) -> list[Written]:
+    """Write a worker's flags, given as (header, file name, content)."""
+    headers = {name: header for header, name, _ in flags}
+
+    def keep(descriptor: int, name: str) -> Written | None:
+        header = headers[name]
+        task_id, run_id, lineage = header.task_id, header.run_id, lineage_of_header(header)
+        if run_id is None or lineage is None:
+            return None
+        if existing_valid(name, task_id, run_id, lineage, keyring, directory=descriptor) is not None:
+            return Written(kept=True)
+        comes_late = is_later(name, task_id, run_id, keyring, attempt=header.attempt, directory=descriptor)
+        return Written(error=BadSeal("the flag of a later attempt or run stands there")) if comes_late else None
+
+    return write_flags(directory, [(name, data) for _, name, data in flags], keep=keep, before=before)
+
+
+def later_runs(headers: Sequence[FlagHeader], keyring: Keyring, names: Sequence[str]) -> Keep:
+    """Return a rule for failures, whose `headers` go to files of these `names`: flags of later runs are kept."""
+    by_name = dict(zip(names, headers, strict=True))
+
+    def keep(descriptor: int, name: str) -> Written | None:
+        header = by_name[name]
+        if header.run_id is None or not is_later(name, header.task_id, header.run_id, keyring, directory=descriptor):
+            return None
+        return Written(kept=True)
+
+    return keep
