@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,6 +43,7 @@ VARIABLES = {
     "host_name": "OVERNIGHT_HOST_NAME",
     "quarantine_seconds": "OVERNIGHT_QUARANTINE_SECONDS",
     "metrics": "OVERNIGHT_METRICS",
+    "resource_limits": "OVERNIGHT_RESOURCE_LIMITS",
 }
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
@@ -72,7 +73,8 @@ class Settings:
     """What every process of a deployment agrees on. `redis_url` None means the embedded server of `state_dir`.
 
     `host_name` is what a worker calls its host: where containers have names of their own, that of the machine below
-    them can be given, so that people, and the quarantine of hosts, know what belongs together.
+    them can be given, so that people, and the quarantine of hosts, know what belongs together. `resource_limits` are
+    those of a scheduler over all runs.
     """
 
     redis_url: str | None = None
@@ -88,6 +90,7 @@ class Settings:
     host_name: str = field(default_factory=socket.gethostname)
     quarantine_seconds: float = QUARANTINE_SECONDS
     metrics: Endpoint | None = None
+    resource_limits: Mapping[str, float] = field(default_factory=dict)
     typed: tuple[str, ...] = ()
     """The options for server and state directory that were given, as a command line has them."""
 
@@ -138,20 +141,9 @@ def task_log_bytes(environ: Mapping[str, str]) -> int:
 
 
 def _parse(name: str, text: str) -> object:
-    if name == "redis_url":
-        return text
-    if name == "state_dir":
-        return Path(text)
-    if name == "prefix":
-        if not _PREFIX.fullmatch(text):
-            raise ValueError("expected 1 to 64 letters, digits, '_', '.' or '-'")
-        return text
-    if name == "host_name":
-        if not _HOST_NAME.fullmatch(text):
-            raise ValueError("expected 1 to 253 letters, digits, '_', '.', ':' or '-'")
-        return text
-    if name == "metrics":
-        return Endpoint.parse(text)
+    parser = _PARSERS.get(name)
+    if parser is not None:
+        return parser(text)
     try:
         number = int(text) if name.endswith("_bytes") else float(text)
     except ValueError:
@@ -159,3 +151,40 @@ def _parse(name: str, text: str) -> object:
     if not 0 < number < float("inf"):
         raise ValueError("expected a positive number")
     return number
+
+
+def parsed_limits(texts: Iterable[str]) -> dict[str, float]:
+    """Return the limits that texts NAME=AMOUNT give; ValueError says what was expected."""
+    limits = {}
+    for text in texts:
+        name, sign, amount = text.strip().rpartition("=")
+        try:
+            limits[name] = float(amount)
+        except ValueError:
+            sign = ""
+        if not sign or not name or not 0 < limits[name] < float("inf"):
+            raise ValueError(f"expected NAME=AMOUNT with an amount above 0, such as db=2, not {text.strip()!r}")
+    return limits
+
+
+def _prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text):
+        raise ValueError("expected 1 to 64 letters, digits, '_', '.' or '-'")
+    return text
+
+
+def _host_name(text: str) -> str:
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError("expected 1 to 253 letters, digits, '_', '.', ':' or '-'")
+    return text
+
+
+#: How a field that is no number is read.
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "redis_url": str,
+    "state_dir": Path,
+    "prefix": _prefix,
+    "host_name": _host_name,
+    "metrics": Endpoint.parse,
+    "resource_limits": lambda text: parsed_limits(text.split(",")),
+}

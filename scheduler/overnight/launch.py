@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import pwd
 import secrets
@@ -181,7 +182,9 @@ def submission_of(store: LaunchStore, run_id: str, keyring: Keyring) -> Submissi
 
 
 def check_resources(descs: Sequence[TaskDesc], options: RunOptions) -> None:
-    """Raise InvalidTask for a task that needs more of a resource than there is (O6)."""
+    """Raise InvalidTask for a task that needs more of a resource than there is (O6), UsageError for no weight."""
+    if not 0 < options.weight < math.inf:
+        raise UsageError(f"The weight of a run must be a number above 0, not {options.weight!r}.")
     for resources in {desc.options.resources for desc in descs} if options.resource_limits else ():
         demand_possible(TaskRules(resources=tuple(resources)), options.resource_limits)
 
@@ -266,6 +269,7 @@ def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
         fail_fast=options.fail_fast,
         keep_seconds=options.keep_seconds,
         resource_limits=options.resource_limits,
+        weight=options.weight,
     )
 
 

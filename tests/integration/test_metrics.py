@@ -17,9 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from overnight.core.states import TaskState
 from overnight.service.metrics import MOST_FUNCTIONS, OTHER_FUNCTIONS, Metrics
+from overnight.state_dir import wait_until
 from tests.support.command import ROOT, Desk, desk, finished
 from tests.support.servers import running_server, server_binary
 
+SECONDS = 60.0
 GRAPHS = "tests.support.graphs"
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -64,9 +66,15 @@ def test_metrics_tell_what_a_run_did(place: Desk) -> None:
         url = said(scheduler, r"metrics are served at (http://127\.0\.0\.1:\d+/metrics)")[1]
         assert place.run("run", f"{GRAPHS}:layers", "-p", "n=20").status == 0
         assert place.run("run", f"{GRAPHS}:raises").status == 1
-        found = scraped(url)
-        while found.get(("overnight_workers", (("doing", "waiting"), ("queue", "default")))) != 2:
+        waiting = ("overnight_workers", (("doing", "waiting"), ("queue", "default")))
+        depth = ("overnight_queue_depth", (("queue", "default"),))
+
+        def is_settled() -> bool:
             found = scraped(url)
+            return (found.get(waiting), found.get(depth)) == (2, 0)
+
+        assert wait_until(is_settled, SECONDS)
+        found = scraped(url)
     assert found["overnight_dispatching", ()] == 1
     assert found["overnight_epoch", ()] == 1
     assert found["overnight_ended_runs_total", (("phase", "succeeded"),)] == 1
@@ -79,7 +87,6 @@ def test_metrics_tell_what_a_run_did(place: Desk) -> None:
     assert counted["ok"] >= 20
     assert found["overnight_batch_tasks_sum", (("queue", "default"),)] >= 21
     assert found["overnight_dispatch_latency_seconds_count", (("queue", "default"),)] >= 2
-    assert found["overnight_queue_depth", (("queue", "default"),)] == 0
     assert found["overnight_redis_seconds_count", ()] >= 1
     assert [labels for name, labels in found if name == "overnight_worker_heard_seconds"] == [
         (("host", socket.gethostname()),)
@@ -98,6 +105,15 @@ def check_dashboard(known: set[str]) -> None:
     assert len(named) > 10
     assert named - known - {"overnight_lost_batches_total"} <= {"overnight_tasks"}
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_workers_are_told_as_they_are_though_nothing_runs(place: Desk) -> None:
+    waiting = ("overnight_workers", (("doing", "waiting"), ("queue", "default")))
+    with started(place, "scheduler", "--metrics", "0") as scheduler:
+        url = said(scheduler, r"metrics are served at (http://\S+)")[1]
+        with started(place, "worker"):
+            assert wait_until(lambda: scraped(url).get(waiting) == 1, SECONDS)
+        assert wait_until(lambda: waiting not in scraped(url), SECONDS)
 
 
 def test_a_scheduler_that_stands_by_says_so_and_nothing_of_the_work(place: Desk) -> None:

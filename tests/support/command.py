@@ -54,12 +54,12 @@ class Desk:
     def state_dir(self) -> Path:
         return self.directory / ".overnight"
 
-    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command; its output is collected."""
+    def start(self, *words: str, inside: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+        """Start a command; its output is collected. The words of `inside` go before it."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
         environment |= {"PYTHONPATH": str(ROOT), "OVERNIGHT_IDLE_SECONDS": "5", **self.environ}
         given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        command = [sys.executable, "-P", "-m", "overnight.commands", *words]
+        command = [*inside, sys.executable, "-P", "-m", "overnight.commands", *words]
         return subprocess.Popen(
             command, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, **given
         )

@@ -19,6 +19,7 @@ from overnight import failpoints
 from overnight.errors import DamagedRun, TaskDied, UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
+from overnight_worker.announcing import is_announced
 from overnight_worker.answers import cause_of, ended_of, write_to_task_log
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
 from overnight_worker.child_process import ChildProcess
@@ -133,10 +134,11 @@ class Session:
             time.sleep(STORE_PAUSE_SECONDS)
             self._do_duties()
             return
-        if not frames:
-            self._in_child = False
-            return
-        self._child.send(frames)
+        self._in_child = bool(frames)
+        while frames and self._batch.open_members() and not is_announced(self._batch, self._child, self._heartbeat):
+            self._do_duties()
+        if self._in_child:
+            self._child.send(frames)
 
     def _listen(self, child: ChildProcess) -> None:
         frames = child.receive()

@@ -1,6 +1,7 @@
 """The process that tells of a run: it follows the run to its end, through any outage, and gives the notices.
 
-Its order lies in a file beside the lock that it inherited, and goes with the lock when all is told.
+Its order lies in a file beside the lock that it inherited, and goes with the lock when all is told. Whoever removes the
+file before ends it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from overnight.concealment import conceal_secrets
 from overnight.config import Settings, read_settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment, open_for_reading
-from overnight.errors import OvernightError, UnknownRun, Unreachable
+from overnight.errors import OvernightError, Refused, UnknownRun, Unreachable
 from overnight.fleet_usage import GONE_SECONDS
 from overnight.following import Follower
 from overnight.hints import hint
@@ -34,7 +35,8 @@ _logger = logging.getLogger("overnight.notices")
 class Notifier:
     """Tells of one run."""
 
-    def __init__(self, deployment: Deployment, run_id: str, notices: Notices) -> None:
+    def __init__(self, deployment: Deployment, run_id: str, notices: Notices, order: Path) -> None:
+        self._order = order
         self._deployment = deployment
         self._run_id = run_id
         self._notices = notices
@@ -71,6 +73,8 @@ class Notifier:
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_SECONDS
+        if not self._order.exists():
+            raise Refused("the order was taken away.")
         try:
             self._deployment.store.run(self._run_id)
             self._heard_at = now
@@ -126,7 +130,7 @@ def main(path: Path) -> None:
     notices = Notices(given["on_finish"], given["on_failure"], tuple(given["addresses"]))
     try:
         with open_for_reading(settings_of_order(order)) as deployment:
-            Notifier(deployment, order["run"], notices).run()
+            Notifier(deployment, order["run"], notices, path).run()
     except OvernightError as error:
         _logger.error("run %s cannot be told of: %s", order["run"], error)
     finally:

@@ -28,6 +28,13 @@ _WORK_OPTIONS = (
     ),
     click.option("-q", "--queue", default="default", show_default=True, help="The queue that its tasks go to."),
     click.option("-k", "--keep-going", is_flag=True, help="After a failure, run all that does not depend on it."),
+    click.option(
+        "--weight",
+        type=click.FloatRange(0.001, 1000),
+        default=1.0,
+        show_default=True,
+        help="Its share of workers that other runs want too: 2 is twice as much.",
+    ),
     click.option("-f", "--force", is_flag=True, help="Run everything, also what is finished."),
     click.option("-t", "--task-ids", multiple=True, metavar="ID", help="This task and what it needs; repeatable."),
     click.option(
@@ -99,6 +106,7 @@ def request_of(target: str, parameters: Sequence[str], options: dict[str, Any]) 
         jobs=options["jobs"],
         queue=options["queue"],
         keep_going=options["keep_going"],
+        weight=options["weight"],
         force=options["force"],
         status_dir=options["task_status_dir"],
         log_dir=options["task_log_dir"],

@@ -20,6 +20,7 @@ from overnight.service.identity import describe
 from overnight.service.loop import Scheduler
 from overnight.service.metrics_server import observing
 from overnight.slots import hold_slot
+from overnight.store.patience import await_room
 from overnight.store.redis import RedisStore
 from overnight.store.server_check import reach, require_key
 from overnight.transport.rq import RqTransport
@@ -48,7 +49,7 @@ def main(settings: Settings) -> int:
 def _serve(settings: Settings, url: str, stop: threading.Event) -> None:
     keyring = read_keyring()
     require_key(url, keyring)
-    client, report = reach(url, settings)
+    client, report = await_room(lambda: reach(url, settings), lambda seconds: stop.wait(seconds) and sys.exit(0))
     for warning in report.warnings:
         _logger.warning("%s", warning)
     store = RedisStore(

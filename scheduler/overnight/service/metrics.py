@@ -63,6 +63,7 @@ class Standing:
 class Metrics(Observer):
     """An observer that counts; `registry` gives all of it to whoever serves it."""
 
+    looks = True
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     _standing: Standing | None = None
     _functions: set[str] = field(default_factory=set)

@@ -6,6 +6,7 @@ An observer never raises and never waits: what it is told of goes on without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from overnight.core.states import RunPhase
 from overnight.service.active_run import ActiveRun
@@ -13,7 +14,9 @@ from overnight.store.records import Batch, Epoch, RunEvent, WorkerRecord
 
 
 class Observer:
-    """Is told of dispatches, events and ends; and asked now and then to look at how everything stands."""
+    """Is told of dispatches, events and ends; one that `looks` is asked now and then how everything stands."""
+
+    looks: ClassVar[bool] = False
 
     def dispatched(self, batches: Sequence[Batch]) -> None:
         """These batches were put on their queues."""

@@ -153,7 +153,7 @@ def packed_batch(batch: Batch) -> str:
 
 def packed_charge(charge: Charge | None) -> str:
     """Return a charge as text, empty for none."""
-    return "" if charge is None else f"{charge.failures} {charge.losses} {charge.not_before!r}"
+    return "" if charge is None else f"{charge.failures} {charge.losses} {charge.not_before!r} {charge.begun}"
 
 
 @of_known_form
@@ -161,8 +161,8 @@ def unpacked_charge(text: bytes | None) -> Charge:
     """Return the charge that a text describes."""
     if text is None:
         return NO_CHARGE
-    failures, losses, not_before = text.split()
-    return Charge(int(failures), int(losses), _finite(float(not_before)))
+    failures, losses, not_before, begun = text.split()
+    return Charge(int(failures), int(losses), _finite(float(not_before)), int(begun))
 
 
 def packed_worker(worker: WorkerRecord) -> str:
@@ -174,8 +174,7 @@ def packed_worker(worker: WorkerRecord) -> str:
 def unpacked_worker(text: bytes) -> WorkerRecord:
     """Return the worker of "seen_at JSON", without what only a newer version knows."""
     seen_at, record = text.split(b" ", 1)
-    known = {name: value for name, value in json.loads(record).items() if name in _WORKER_TYPES}
-    values = _checked(known, _WORKER_TYPES)
+    values = _checked({name: one for name, one in json.loads(record).items() if name in _WORKER_TYPES}, _WORKER_TYPES)
     queues = tuple(queue for queue in values["queues"] if isinstance(queue, str))
     return WorkerRecord(**{**values, "queues": queues, "seen_at": _finite(float(seen_at))})
 
@@ -253,6 +252,7 @@ def unpacked_event(run_id: str, entry_id: bytes, entry: Mapping[bytes, bytes]) -
         verdicts=_unpacked_verdicts(entry.get(b"v")),
         request=None if request is None else Request(request),
         phase=None if phase is None else RunPhase(phase),
+        begun=entry.get(b"g") == b"1",
     )
 
 

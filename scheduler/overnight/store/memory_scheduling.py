@@ -166,7 +166,8 @@ class MemoryScheduling(MemoryReading):
         batch = run.batches.pop(name, None) if run else None
         if run and batch:
             back = tuple(run.put_back(members(batch), name, TaskState.RUNNING))
-            run.tell(Happening.REAPED, batch=name, tasks=back)
+            begun = bool(back) and batch.hold is not None and batch.hold.begun == back[0]
+            run.tell(Happening.REAPED, batch=name, tasks=back, begun=begun)
             yield Reaped(run_id, name, back)
 
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:

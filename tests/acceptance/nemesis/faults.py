@@ -21,10 +21,13 @@ import redis
 from tests.acceptance.nemesis import tampering
 from tests.acceptance.nemesis.cluster import SERVER, send
 from tests.acceptance.nemesis.schedule import Fault, Missed
+from tests.acceptance.nemesis.working import at_work, is_over
 
 if TYPE_CHECKING:
     from tests.acceptance.nemesis.arena import Arena
 
+#: So long a frozen supervisor sleeps on for another worker to do its task.
+PATIENCE_SECONDS = 15.0
 Mend = Callable[[], object]
 Strike = Callable[["Arena", Fault, random.Random], Mend | None]
 
@@ -77,8 +80,19 @@ def worker_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
 
 
 def supervisor_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
-    """Its child goes on and ends its task, which another worker has ended by the time that it wakes."""
-    return _freeze(arena, _living(arena, arena.cluster.workers, chance), fault.length, alone=True)
+    """Its child goes on and ends its task; it wakes once another worker has ended that too, if that comes to pass."""
+    name, run_id, task = at_work(arena, chance)
+    thaw = _freeze(arena, name, fault.length, alone=True)
+    limit = arena.clock() + fault.length + PATIENCE_SECONDS
+
+    def thaw_in_time() -> None:
+        if arena.clock() > limit or is_over(arena, run_id, task):
+            thaw()
+        else:
+            arena.disturb(name, 1.0)
+            arena.later(0.2, thaw_in_time)
+
+    return thaw_in_time
 
 
 def _freeze(arena: Arena, name: str, seconds: float, *, alone: bool = False) -> Mend:

@@ -118,11 +118,16 @@ local function split_entry(entry)
   return string.sub(entry, 1, at - 1), string.sub(entry, at + 1)
 end
 
--- Split a hold into instance, sequence and marks. A mark is '.' while its task is with the holder, '+' once a success
--- of it was accepted from this batch, '-' after any other end.
+-- Split a hold into instance, sequence, marks and begun. A mark is '.' while its task is with the holder, '+' once a
+-- success of it was accepted from this batch, '-' after any other end. `begun` is the task that the holder last said it
+-- runs, or empty.
 local function split_hold(hold)
-  if not hold then return nil, nil, nil end
-  return string.match(hold, '^([^\n]*)\n([^\n]*)\n([^\n]*)$')
+  if not hold then return nil, nil, nil, nil end
+  return string.match(hold, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
+end
+
+local function hold_text(instance, sequence, marks, begun)
+  return table.concat({instance, sequence, marks, begun}, '\n')
 end
 
 -- Put those of `tasks` that are in state `code` under `batch` back to PENDING and return them.
@@ -148,12 +153,19 @@ local function drop_batch(run_id, batch)
   redis.call('ZREM', LEASES, run_id .. ' ' .. batch)
 end
 
+-- Whether there is a record of `other`. A run without one is gone, whatever else names it: a client that attached to
+-- it would find it unknown for ever.
+local function is_kept(run_id, other)
+  return redis.call('EXISTS', string.sub(META, 1, -#(run_id .. ':meta') - 1) .. other .. ':meta') == 1
+end
+
 -- The active run that keeps this ended one from becoming active again, or nil.
 local function in_the_way(run_id)
   local record = cjson.decode(redis.call('HGET', META, 'record'))
   for _, pair in ipairs({{GRAPHS, record.key}, {PLACES, record.place}}) do
     local other = pair[2] ~= '' and redis.call('HGET', pair[1], pair[2])
-    if other and other ~= run_id and redis.call('SISMEMBER', ACTIVE, other) == 1 then return other end
+    local is_other = other and other ~= run_id and redis.call('SISMEMBER', ACTIVE, other) == 1
+    if is_other and is_kept(run_id, other) then return other end
   end
   return nil
 end
@@ -203,11 +215,18 @@ local function barred_queues(instance)
   local function kind(record) return tostring(string.match(record.python, '^%d+%.%d+')) .. ' ' .. tostring(record.protocol) end
   local own = worker(instance)
   if not own or not is_quarantined(own.host) then return {} end
-  local served, barred = {}, {}
+  local wanted, missing, served, barred = {}, 0, {}, {}
+  for _, queue in ipairs(own.queues) do
+    if not wanted[queue] then wanted[queue], missing = true, missing + 1 end
+  end
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '(' .. seconds_text(now), '+inf')) do
+    -- There may be ten thousand, and the server serves nobody else meanwhile.
+    if missing == 0 then break end
     local other = worker(name)
     if other and not other.draining and kind(other) == kind(own) and not is_quarantined(other.host) then
-      for _, queue in ipairs(other.queues) do served[queue] = true end
+      for _, queue in ipairs(other.queues) do
+        if wanted[queue] and not served[queue] then served[queue], missing = true, missing - 1 end
+      end
     end
   end
   for _, queue in ipairs(own.queues) do

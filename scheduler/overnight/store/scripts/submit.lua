@@ -11,7 +11,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', RUNS, '-inf', seconds_text(now),
 end
 local function active_in(registry, field)
   local other = field ~= '' and redis.call('HGET', registry, field)
-  if other and not expired[other] and redis.call('SISMEMBER', ACTIVE, other) == 1 then return other end
+  if not other or expired[other] or redis.call('SISMEMBER', ACTIVE, other) == 0 then return nil end
+  if is_kept(run_id, other) then return other end
+  expired[other] = true
   return nil
 end
 local same = active_in(GRAPHS, graph)
