@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import os
-import pwd
 import secrets
 import socket
 import sys
@@ -43,7 +41,7 @@ from overnight.store.records import Opening, Request, RunRecord
 from overnight.store.server_check import require_key
 from overnight.structure import Structure
 from overnight.submission import Submission
-from overnight.surroundings import current_umask, import_paths, passed_environment
+from overnight.surroundings import current_umask, import_paths, login_name, passed_environment
 from overnight.task import Task, TaskDesc
 from overnight.wire import PROTOCOL
 
@@ -89,7 +87,12 @@ def launch(
     def adopted() -> Mapping[Task, StoredResult]:
         return adopted_results(_up_to_date(decisions, descs, cache), cache) if decisions else {}
 
-    return put_in_place(store, descs, adopted, graph_key(descs, options), options, settings, keyring)
+    def reasons() -> Mapping[Task, str]:
+        # In a forced run the reason is that it is forced, which its key tells.
+        return {} if decisions is None or options.force else _up_to_date(decisions, descs, cache).must_run
+
+    key = graph_key(descs, options)
+    return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons)
 
 
 def put_in_place(
@@ -100,10 +103,12 @@ def put_in_place(
     options: RunOptions,
     settings: Settings,
     keyring: Keyring,
+    *,
+    reasons: Callable[[], Mapping[Task, str]] = dict,
 ) -> Launched:
     """Make the run of these tasks under `key`, or attach to the one that has it: it then goes on if it was paused,
-    is given what it lacks, and runs what was cancelled in it. `adopted` is called when no other run can write records
-    any more. Errors: `launch`."""
+    is given what it lacks, and runs what was cancelled in it. `adopted`, and then `reasons` (why tasks must run, for
+    people), are called when no other run can write records any more. Errors: `launch`."""
     require_key(settings.redis_url, keyring)
     check_resources(descs, options)
     _prepare_directories(options, settings)
@@ -119,12 +124,12 @@ def put_in_place(
         _wait_for_end(store, opened.run.run_id)
     run, attached = opened.run, opened.opening is Opening.ATTACHED
     if attached and run.phase is not RunPhase.SUBMITTING:
-        return Launched(run, _joined(store, run, descs, adopted, keyring), attached=True)
+        return Launched(run, _joined(store, run, descs, adopted, reasons, keyring), attached=True)
     try:
-        submission = _holding(store, run.run_id, descs, adopted, keyring, attached=attached)
+        submission = _holding(store, run.run_id, descs, adopted, reasons, keyring, attached=attached)
         store.activate(run.run_id, len(submission.tasks))
     except UnknownRun:  # the server has lost the run, or a part of it, while it was put in place
-        return put_in_place(store, descs, adopted, key, options, settings, keyring)
+        return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons)
     failpoints.reach("client.after_submit")
     return Launched(store.run(run.run_id), submission, attached)
 
@@ -134,6 +139,7 @@ def _holding(
     run_id: str,
     descs: Sequence[TaskDesc],
     adopted: Callable[[], Mapping[Task, StoredResult]],
+    reasons: Callable[[], Mapping[Task, str]],
     keyring: Keyring,
     *,
     attached: bool,
@@ -145,14 +151,14 @@ def _holding(
     """
     if not attached:
         submission = Submission(store, run_id, keyring)
-        submission.add(descs, adopted())
+        submission.add(descs, adopted(), reasons())
         return submission
     while True:
         submission = submission_of(store, run_id, keyring)
         missing = [desc for desc in descs if desc.task not in submission.index]
         if not missing:
             return submission
-        submission.add(missing, adopted())
+        submission.add(missing, adopted(), reasons())
 
 
 def _joined(
@@ -160,10 +166,11 @@ def _joined(
     run: RunRecord,
     descs: Sequence[TaskDesc],
     adopted: Callable[[], Mapping[Task, StoredResult]],
+    reasons: Callable[[], Mapping[Task, str]],
     keyring: Keyring,
 ) -> Submission:
     """Have a run that is in place carry out all of these tasks, and return its submission."""
-    submission = _holding(store, run.run_id, descs, adopted, keyring, attached=True)
+    submission = _holding(store, run.run_id, descs, adopted, reasons, keyring, attached=True)
     # A run that was cancelled and reopened by a retry of some tasks holds the others as they were.
     codes = store.states(run.run_id)[::2]
     cancelled = [task for task, code in enumerate(codes) if code == TaskState.CANCELLED]
@@ -242,14 +249,6 @@ def context_of(options: RunOptions, settings: Settings) -> RunContext:
     )
 
 
-def _login_name() -> str:
-    """Return the name of the user that this process runs as; the number of one that the system has no name for."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
 def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
     host = socket.gethostname()
     return RunRecord(
@@ -257,7 +256,7 @@ def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
         name=options.name,
         key=key,
         place=place_of(key, options),
-        owner=f"{_login_name()}@{host}",
+        owner=f"{login_name()}@{host}",
         host=host,
         python=PYTHON,
         protocol=PROTOCOL,

@@ -85,6 +85,11 @@ def _add_arguments(digest: hashlib._Hash, descs: Sequence[TaskDesc]) -> None:
             digest.update(b"-")
 
 
+def is_forced(key: str) -> bool:
+    """Tell whether a key is that of a forced command."""
+    return key.endswith(_FORCED)
+
+
 def same_command(one: str, other: str) -> bool:
     """Tell whether two keys are those of one command, forced or not."""
     return one.removesuffix(_FORCED) == other.removesuffix(_FORCED)

@@ -370,4 +370,4 @@ def test_cron_runs_the_pipeline(secured: Secured, pipeline: Desk, tmp_path: Path
     finally:
         process.kill()
         process.wait()
-    assert json.loads(pipeline.run("runs", "--json").out)[0]["phase"] == "succeeded"
+    assert json.loads(pipeline.run("runs", "--json").out)["runs"][0]["phase"] == "succeeded"

@@ -30,9 +30,17 @@ class Finished:
     err: str
 
     @property
+    def document(self) -> dict[str, Any]:
+        """The JSON on the last line of standard output, which names its shape."""
+        found: dict[str, Any] = json.loads(self.out.strip().splitlines()[-1])
+        return found
+
+    @property
     def facts(self) -> Any:
-        """The JSON on the last line of standard output."""
-        return json.loads(self.out.strip().splitlines()[-1])
+        """What that JSON tells: its members beside the name of the shape; where that is one list, the list."""
+        told = {name: value for name, value in self.document.items() if name != "schema"}
+        [*values] = told.values()
+        return values[0] if len(values) == 1 and isinstance(values[0], list) else told
 
     @property
     def sentence(self) -> str:

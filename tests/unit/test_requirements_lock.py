@@ -32,11 +32,12 @@ def entries() -> Iterator[tuple[Requirement, list[str]]]:
 
 
 def wanted() -> list[Requirement]:
-    """Return what overnight declares, Dask included."""
+    """Return what overnight declares, with all its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["dask"], *extras["metrics"], *extras["notify"]]
-    assert extras["all"] == ["overnight[dask,metrics,notify]"]
+    [everything] = [Requirement(text) for text in extras["all"]]
+    assert everything.name == project["name"]
+    declared = [*project["dependencies"], *(text for extra in sorted(everything.extras) for text in extras[extra])]
     return [Requirement(text) for text in declared]
 
 

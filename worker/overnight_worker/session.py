@@ -32,9 +32,8 @@ from overnight_worker.nursery import Nursery
 from overnight_worker.orders import Orders
 from overnight_worker.post import Post
 from overnight_worker.report import failure
+from overnight_worker.tail import STOP_SEEN_SECONDS, Tail
 
-#: After a request to start nothing more, the child is left this long to see it.
-STOP_SEEN_SECONDS = 0.005
 MOST_FRUITLESS_DEATHS = 3
 STORE_PAUSE_SECONDS = 0.5
 _logger = logging.getLogger("overnight.worker")
@@ -64,6 +63,7 @@ class Session:
         self._in_child = False
         self._fruitless_deaths = 0
         self._limits = Limits(batch, post)
+        self._tail = Tail(batch)
         self._drained_at: float | None = None
 
     def run(self) -> None:
@@ -105,7 +105,7 @@ class Session:
         if self._delivery.due_at is not None:
             timers.append(self._delivery.due_at)
         if self._in_child and self._child is not None:
-            timers.append(self._limits.due_at(self._child))
+            timers += (self._limits.due_at(self._child), self._tail.due_at(self._child))
         if self._in_child and self._post.stopping.level:
             timers.append(now + max(STOP_SEEN_SECONDS, self._post.drain_seconds_left))
             if self._drained_at is not None and any(self._returnable()):
@@ -159,8 +159,6 @@ class Session:
             case Kind.STALE:
                 self._in_child = False
                 self._nursery.replace("modules have changed since it loaded them")
-            case _:
-                return
 
     def _ended(self, member: Member, ended: Ended) -> None:
         self._fruitless_deaths = 0
@@ -248,6 +246,8 @@ class Session:
             self._drain(now)
         if self._in_child and self._child is not None:
             self._limits.enforce(self._child)
+            if not self._post.stopping.level:
+                self._give_back([member.task for member in self._tail.released(self._child, now)])
 
     def _drain(self, now: float) -> None:
         if not self._in_child or self._child is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -39,13 +38,14 @@ def command(
     directories: Sequence[str],
 ) -> int:
     """Look at settings, server, keys, clocks, directories and workers; say what to do where something is wrong."""
+    from overnight.commands.facts import tell
     from overnight.commands.findings import FAULT
     from overnight.commands.screen import say
 
     settings = settings_of(redis_url, state_dir)
     findings = list(examine_all(settings, queues or ("default",), directories))
     if as_json:
-        say(json.dumps([asdict(finding) for finding in findings]))
+        tell("doctor", {"findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             say(f"{finding.verdict:<8} {finding.what}: {finding.text}")

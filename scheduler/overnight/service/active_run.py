@@ -87,6 +87,11 @@ class ActiveRun:
         self.served += seconds / self.record.weight
         self.usual_batch += (seconds - self.usual_batch) / 2
 
+    def came_back_whole(self, entry: RunEvent) -> bool:
+        """Tell whether nothing of a batch is left of which tasks came back. A worker that a slow task holds up gives
+        back what waits behind it."""
+        return set(self.core.held_tasks(entry.batch or "")) <= set(entry.tasks)
+
     def keeps_coming_back(self, now: float) -> bool:
         """Note that a batch came back; tell whether so many did of late that the run is held back for a while.
 

@@ -167,7 +167,7 @@ class Scheduler:
             run.moved_at = now
             if entry.what is Happening.GAP or run.gave_up_too_soon(entry):
                 return None
-            if entry.what is Happening.RETURNED and run.keeps_coming_back(now):
+            if entry.what is Happening.RETURNED and run.came_back_whole(entry) and run.keeps_coming_back(now):
                 _logger.warning("run %s: workers give its batches back; it is read again and held back", run.run_id)
                 return None
             if entry.what is Happening.ADDED:

@@ -202,6 +202,12 @@ class MemoryScheduling(MemoryReading):
         with self._step():
             return dict(self.data.durations)
 
+    def flights(self, run_id: str) -> list[Flight]:
+        """Return the batches of a run that are in flight."""
+        with self._step():
+            run = self._known(run_id)
+            return [flight for flight in (_flight(run, batch) for batch in run.batches.values()) if flight.tasks]
+
     def write_durations(self, durations: Mapping[str, tuple[float, int]]) -> None:
         """Store learned durations."""
         with self._step():

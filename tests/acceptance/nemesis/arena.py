@@ -62,6 +62,7 @@ class Arena:
         self.struck: Counter[str] = Counter()
         self.missed: Counter[tuple[str, str]] = Counter()
         self.strangers: set[int] = set()
+        self.asleep: set[str] = set()
         self.copies: list[Path] = []
         self.rounds_done = 0
         self.tasks_done = 0

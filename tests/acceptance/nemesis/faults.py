@@ -36,7 +36,8 @@ def _living(arena: Arena, names: list[str], chance: random.Random) -> str:
     living = [name for name in names if arena.cluster.lives(name)]
     if not living:
         raise Missed(f"none of {', '.join(names)} lives")
-    return chance.choice(living)
+    # Who is killed in its sleep does not wake to what another has done.
+    return chance.choice([name for name in living if name not in arena.asleep] or living)
 
 
 def child_killed(arena: Arena, _fault: Fault, chance: random.Random) -> None:
@@ -82,7 +83,16 @@ def worker_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
 def supervisor_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
     """Its child goes on and ends its task; it wakes once another worker has ended that too, if that comes to pass."""
     name, run_id, task = at_work(arena, chance)
-    thaw = _freeze(arena, name, fault.length, alone=True)
+    resume = _freeze(arena, name, fault.length, alone=True)
+    arena.asleep.add(name)
+
+    def thaw() -> None:
+        arena.asleep.discard(name)
+        resume()
+
+    if is_over(arena, run_id, task):
+        thaw()
+        raise Missed("its task had just ended")
     limit = arena.clock() + fault.length + PATIENCE_SECONDS
 
     def thaw_in_time() -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def at_work(arena: Arena, chance: random.Random) -> tuple[str, str, int]:
     """A worker that runs a task, as far as the server knows: its name, the run and the task."""
-    names = {arena.cluster.processes[name].pid: name for name in arena.cluster.workers if arena.cluster.lives(name)}
+    awake = [name for name in arena.cluster.workers if arena.cluster.lives(name) and name not in arena.asleep]
+    names = {arena.cluster.processes[name].pid: name for name in awake}
     try:
         with arena.cluster.admin() as admin:
             records = RedisStore(admin, "overnight").workers()
