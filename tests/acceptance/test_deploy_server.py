@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,7 +232,8 @@ def test_workers_of_a_slurm_job_join_a_queue_and_drain_before_its_time_is_over(s
         starts = [task for event, task in read_ledger(ledger) if event == "start"]
         assert len(starts) == len(set(starts)), "nothing ran twice"
     finally:
-        job.kill()
+        with suppress(ProcessLookupError):  # nothing of it is left, as it should be
+            os.killpg(job.pid, signal.SIGKILL)
         job.wait()
 
 
@@ -253,7 +254,7 @@ def slurm_job(secured: Secured, directory: Path) -> subprocess.Popen[bytes]:
     }
     script = ["/bin/bash", str(DEPLOY / "slurm" / "workers.sbatch")]
     with (directory / "job.log").open("wb") as log:
-        return subprocess.Popen(script, env=environment, cwd=directory, stderr=log)
+        return subprocess.Popen(script, env=environment, cwd=directory, stderr=log, start_new_session=True)
 
 
 def test_the_slurm_script_drains_for_less_than_slurm_gives_it() -> None:
