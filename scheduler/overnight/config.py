@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,10 +42,30 @@ VARIABLES = {
     "task_log_bytes": "OVERNIGHT_TASK_LOG_BYTES",
     "host_name": "OVERNIGHT_HOST_NAME",
     "quarantine_seconds": "OVERNIGHT_QUARANTINE_SECONDS",
+    "metrics": "OVERNIGHT_METRICS",
     "resource_limits": "OVERNIGHT_RESOURCE_LIMITS",
 }
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where something is served. As text it is ``host:port``; a port alone is one on the loopback."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """Return the endpoint that a text names; ValueError says what was expected."""
+        host, _, port = text.rpartition(":")
+        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError("expected a port, as 9464, or host and port, as 0.0.0.0:9464")
+        return cls(host.strip("[]") or "127.0.0.1", int(port))
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +89,7 @@ class Settings:
     task_log_bytes: int = TASK_LOG_BYTES
     host_name: str = field(default_factory=socket.gethostname)
     quarantine_seconds: float = QUARANTINE_SECONDS
+    metrics: Endpoint | None = None
     resource_limits: Mapping[str, float] = field(default_factory=dict)
     typed: tuple[str, ...] = ()
     """The options for server and state directory that were given, as a command line has them."""
@@ -120,20 +141,9 @@ def task_log_bytes(environ: Mapping[str, str]) -> int:
 
 
 def _parse(name: str, text: str) -> object:
-    if name == "redis_url":
-        return text
-    if name == "state_dir":
-        return Path(text)
-    if name == "prefix":
-        if not _PREFIX.fullmatch(text):
-            raise ValueError("expected 1 to 64 letters, digits, '_', '.' or '-'")
-        return text
-    if name == "host_name":
-        if not _HOST_NAME.fullmatch(text):
-            raise ValueError("expected 1 to 253 letters, digits, '_', '.', ':' or '-'")
-        return text
-    if name == "resource_limits":
-        return parsed_limits(text.split(","))
+    parser = _PARSERS.get(name)
+    if parser is not None:
+        return parser(text)
     try:
         number = int(text) if name.endswith("_bytes") else float(text)
     except ValueError:
@@ -155,3 +165,26 @@ def parsed_limits(texts: Iterable[str]) -> dict[str, float]:
         if not sign or not name or not 0 < limits[name] < float("inf"):
             raise ValueError(f"expected NAME=AMOUNT with an amount above 0, such as db=2, not {text.strip()!r}")
     return limits
+
+
+def _prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text):
+        raise ValueError("expected 1 to 64 letters, digits, '_', '.' or '-'")
+    return text
+
+
+def _host_name(text: str) -> str:
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError("expected 1 to 253 letters, digits, '_', '.', ':' or '-'")
+    return text
+
+
+#: How a field that is no number is read.
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "redis_url": str,
+    "state_dir": Path,
+    "prefix": _prefix,
+    "host_name": _host_name,
+    "metrics": Endpoint.parse,
+    "resource_limits": lambda text: parsed_limits(text.split(",")),
+}

@@ -17,7 +17,7 @@ from overnight.errors import Unreachable
 from overnight.redis_cache import RedisTaskCache
 from overnight.task import Task
 from tests.support import graphs
-from tests.support.acl import ROLES, Guarded, command_of_the_readme, guarded_server, make_passwords
+from tests.support.acl import OPERATOR, ROLES, Guarded, command_of_the_readme, guarded_server, make_passwords
 from tests.support.command import Desk, desk, finished
 from tests.support.servers import KINDS, connect, server_binary, server_process
 
@@ -64,9 +64,16 @@ NOT_ITS_OWN = {
         *(["GET", f"{P}run:r:{name}"] for name in ("context", "messages", "blobs", "inflight")),
         *(["HGETALL", f"{P}{name}"] for name in ("rq:job:x", "flags:x", "runs:graphs", "runs:places")),
     ),
+    "scaler": (
+        ["LRANGE", f"{P}rq:queue:default", "0", "1"], ["RPUSH", f"{P}rq:queue:default", "x"],
+        ["ZADD", f"{P}leases", "1", "x"], ["ZRANGE", f"{P}leases", "0", "-1"], ["HGETALL", f"{P}rq:job:x"],
+        ["GET", f"{P}run:r:states"], ["DEL", f"{P}leases"],
+    ),
 }  # fmt: skip
 
 
+#: What nobody's script can do.
+PLANTED = ("redis.call('KEYS', '*')", "redis.call('SET', 'other', 'x')", "redis.call('FLUSHALL')")
 #: What people look with, at a run that has failed.
 READING = (
     ["workers", "--json"],
@@ -168,6 +175,8 @@ def test_what_a_role_does_not_need_is_refused(guarded: Guarded, role: str) -> No
     assert "resetchannels" in rules
     assert "&" not in rules
     for command in (*FORBIDDEN, *NOT_ITS_OWN[role]):
+        if role == "scaler" and command[0] == "EVAL":  # it may, and can do nothing by it
+            continue
         assert guarded.answer(role, *command) != "OK", command
     for key in FOREIGN:
         for command in (["GET", key], ["HGETALL", key], ["SET", key, "x"], ["EVALSHA", "0" * 40, "1", key]):
@@ -187,19 +196,34 @@ def test_a_refusal_is_real_and_without_a_user_nothing_is_answered(guarded: Guard
 def test_a_script_cannot_do_what_its_user_may_not(guarded: Guarded) -> None:
     """H5: whoever may load scripts gains nothing by it."""
     with connect(guarded.urls["worker"]) as client:
-        for line in ("redis.call('KEYS', '*')", "redis.call('SET', 'other', 'x')", "redis.call('FLUSHALL')"):
+        for line in PLANTED:
             sha = client.script_load(f"return {line}")
             with pytest.raises(RedisError, match=r"ermission|ACL failure|can.t run this command"):
                 client.evalsha(sha, 0)
+    with connect(guarded.urls["scaler"]) as client:
+        for line in (*PLANTED, f"redis.call('RPUSH', '{P}rq:queue:default', 'x')", f"redis.call('DEL', '{P}leases')"):
+            with pytest.raises(RedisError, match=r"ermission|ACL failure|can.t run this command"):
+                client.eval(f"return {line}", 0)
+
+
+def test_an_operator_sees_whether_the_server_is_fit_and_changes_nothing(guarded: Guarded, tmp_path: Path) -> None:
+    given = Desk(tmp_path)
+    given.environ["OVERNIGHT_REDIS_URL"] = guarded.urls[OPERATOR]
+    told = given.run("doctor", "--json")
+    assert {"persistence, eviction, memory"}.isdisjoint(found["what"] for found in told.facts)
+    assert "eviction" in {found["what"] for found in told.facts}
+    for command in (["CONFIG", "SET", "dir", "/"], ["FLUSHALL"], ["SET", f"{P}runs", "x"], ["ACL", "SETUSER", "x"]):
+        assert guarded.answer(OPERATOR, *command) != "OK"
 
 
 def test_the_shipped_file_starts_no_server_before_passwords_are_made(tmp_path: Path, short_directory: Path) -> None:
     """H5: there is no password that everybody knows, and no user without one."""
     given = make_passwords(tmp_path)
-    assert len({address.split(":")[2] for address in given.values()}) == len(ROLES)
-    assert {(tmp_path / f"{role}.env").stat().st_mode & 0o777 for role in ROLES} == {0o600}
+    everybody = (*ROLES, OPERATOR)
+    assert len({address.split(":")[2] for address in given.values()}) == len(everybody)
+    assert {(tmp_path / f"{role}.env").stat().st_mode & 0o777 for role in everybody} == {0o600}
     rules = (tmp_path / "users.acl").read_text()
-    assert [line.split()[1] for line in rules.splitlines()] == ["default", *ROLES]
+    assert [line.split()[1] for line in rules.splitlines()] == ["default", *everybody]
     assert "nopass" not in rules
     assert "-password" in command_of_the_readme()
     shipped = Path(__file__).parents[2] / "deploy" / "users.acl"

@@ -16,7 +16,9 @@ import redis
 from tests.support.servers import connect, running_server, server_binary
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-ROLES = ("client", "scheduler", "worker", "reader")
+ROLES = ("client", "scheduler", "worker", "reader", "scaler")
+#: Who may ask the server about itself, which counts as dangerous.
+OPERATOR = "operator"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def make_passwords(directory: Path) -> dict[str, str]:
     shutil.copy(DEPLOY / "users.acl", directory)
     environment = {"PATH": os.environ["PATH"], "SERVER": "the-server:1"}
     subprocess.run(["/bin/sh", "-euc", command_of_the_readme()], cwd=directory, env=environment, check=True)
-    lines = {role: (directory / f"{role}.env").read_text().strip() for role in ROLES}
+    lines = {role: (directory / f"{role}.env").read_text().splitlines()[0] for role in (*ROLES, OPERATOR)}
     return {role: line.removeprefix("OVERNIGHT_REDIS_URL=") for role, line in lines.items()}
 
 
@@ -57,5 +59,8 @@ def guarded_server(kind: str, directory: Path) -> Iterator[Guarded]:
     rules = directory / "users.acl"
     rules.write_text(rules.read_text().replace("user default off", "user default on nopass ~* &* +@all"))
     with running_server(server_binary(kind), directory / "s", aclfile=str(rules)) as url, connect(url) as admin:
-        secrets = {role: re.sub(r"rediss://(.*)@the-server:1/0", r"\1", address) for role, address in given.items()}
+        secrets = {
+            role: re.sub(r"rediss://(.*)@the-server:1/0\?ssl_ca_certs=/etc/overnight/ca\.crt", r"\1", address)
+            for role, address in given.items()
+        }
         yield Guarded({role: url.replace("unix://", f"unix://{secret}@") for role, secret in secrets.items()}, admin)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from overnight import failpoints
 from overnight.errors import Unreachable
@@ -29,6 +30,17 @@ class Heartbeat:
         self.due_at = 0.0
         self.on_beat: Callable[[], None] | None = None
         self._note = ""
+        self._about_itself = WorkerRecord(
+            instance=post.instance,
+            host=post.host,
+            pid=os.getpid(),
+            queues=tuple(post.queues),
+            python=post.python,
+            protocol=post.protocol,
+            started_at=post.started_at,
+            overnight=post.overnight,
+            key="" if post.keyring.is_empty else post.keyring.signing_id,
+        )
 
     def beat(
         self,
@@ -44,14 +56,8 @@ class Heartbeat:
         """
         post = self._post
         self.due_at = time.monotonic() + post.settings.heartbeat_seconds
-        record = WorkerRecord(
-            instance=post.instance,
-            host=post.host,
-            pid=os.getpid(),
-            queues=tuple(post.queues),
-            python=post.python,
-            protocol=post.protocol,
-            started_at=post.started_at,
+        record = replace(
+            self._about_itself,
             run_id=lease[0] if lease else None,
             batch=lease[1] if lease else None,
             task=task,
@@ -59,6 +65,7 @@ class Heartbeat:
             memory=memory,
             draining=post.stopping.level > 0,
             note=self._note,
+            clock=time.time(),
         )
         try:
             failpoints.reach("worker.in_heartbeat")

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Protocol
 
 from overnight.config import Settings
@@ -73,6 +74,7 @@ class Post:
     instance: str = field(default_factory=lambda: secrets.token_hex(16))
     python: str = field(default_factory=platform.python_version)
     protocol: int = PROTOCOL
+    overnight: str = field(default_factory=lambda: version("overnight"))
     started_at: float = field(default_factory=time.time)
     stopping: Stopping = field(default_factory=Stopping)
     isolate_tasks: bool = False

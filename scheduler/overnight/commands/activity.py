@@ -39,7 +39,7 @@ def as_fact(held: Held, task_id: str, now: float) -> dict[str, Any]:
     worker = held.worker
     if worker is None:
         return {"task": task_id, "seconds": None, "host": None, "pid": None, "memory": None}
-    seconds = round(max(0.0, now - (worker.task_since or now)), 3)
+    seconds = round(worker.seconds_since(worker.task_since or now + worker.skew, now), 3)
     return {"task": task_id, "seconds": seconds, "host": worker.host, "pid": worker.pid, "memory": worker.memory}
 
 
@@ -57,7 +57,7 @@ def lines(held: Iterable[Held], ids: list[str], now: float) -> list[str]:
         if worker is None:
             claimed.append(shown(ids[each.task]))
             continue
-        age = duration(now - (worker.task_since or now))
+        age = duration(worker.seconds_since(worker.task_since or now + worker.skew, now))
         told.append(f"  running: {shown(ids[each.task])} for {age} {shown(where_of(worker))}")
     if claimed:
         more = f" and {len(claimed) - _MOST_NAMED} more" if len(claimed) > _MOST_NAMED else ""

@@ -8,6 +8,7 @@ import sys
 from overnight.commands.ending import Ending, exit_status, read_ending
 from overnight.commands.facts import tell
 from overnight.commands.interrupts import Interrupts
+from overnight.commands.notice_options import start_notifier
 from overnight.commands.progress import Display, open_display
 from overnight.commands.screen import say, say_to_people
 from overnight.commands.watch import Left, Watch
@@ -65,6 +66,7 @@ def submit(work: Work, deployment: Deployment, display: Display) -> Launched:
     if run.paused:
         display.line("It was paused and goes on.")
         deployment.store.request(run.run_id, Request.RESUME)
+    start_notifier(work.request.notices, work.settings, run.run_id)
     return launched
 
 

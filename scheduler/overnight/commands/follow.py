@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from overnight.commands.notice_options import notice_options, start_notifier
 from overnight.commands.options import (
     found_run,
     json_option,
@@ -21,21 +23,37 @@ if TYPE_CHECKING:
     from overnight.deployment import Deployment
 
 
-@verb("follow", "overnight follow last")
+@verb("follow", "overnight follow last", "overnight follow last --on-finish 'mail -s done me@example.org'")
 @run_argument
+@notice_options
 @server_options
 @json_option
 @verbose_option
-def command(*, run: str, redis_url: str | None, state_dir: str | None, as_json: bool, verbosity: int) -> int:
+def command(
+    *,
+    run: str,
+    redis_url: str | None,
+    state_dir: str | None,
+    as_json: bool,
+    verbosity: int,
+    on_finish: str | None,
+    on_failure: str | None,
+    addresses: Sequence[str],
+) -> int:
     """Watch a run until it is over; the exit status is the run's. Ctrl-C ends the watching, not the run."""
+    from overnight.client import Client
     from overnight.commands.interrupts import Interrupts
     from overnight.commands.screen import show_warnings
+    from overnight.notices import asked
 
     show_warnings(verbosity)
+    notices, settings = asked(on_finish, on_failure, addresses), settings_of(redis_url, state_dir)
     with Interrupts() as interrupts:
-        deployment = _opened(settings_of(redis_url, state_dir), run)
+        deployment = _opened(settings, run)
         with interrupts.deferring():
             try:
+                if notices:
+                    start_notifier(notices, settings, found_run(Client.of(deployment), run).run_id)
                 return _watch(deployment, run, interrupts, as_json=as_json, verbose=verbosity > 0)
             finally:
                 deployment.close(stop=interrupts.count == 0 and not interrupts.hung_up)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from overnight.commands.completion import complete_target
+from overnight.commands.notice_options import notice_options
 from overnight.commands.options import json_option, server_options, settings_of, verb, verbose_option
 from overnight.config import MOST_JOBS
 
@@ -48,6 +49,7 @@ _WORK_OPTIONS = (
 
 def work_options(command: Verb) -> Verb:
     """Add the options that say how a graph is run."""
+    command = notice_options(command)
     for option in reversed(_WORK_OPTIONS):
         command = option(command)
     return command
@@ -100,6 +102,7 @@ def command(
 def request_of(target: str, parameters: Sequence[str], options: dict[str, Any]) -> Request:
     """Return what was typed, as `work` takes it."""
     from overnight.commands.work import Request
+    from overnight.notices import asked
 
     return Request(
         target=target,
@@ -113,6 +116,7 @@ def request_of(target: str, parameters: Sequence[str], options: dict[str, Any]) 
         status_dir=options["task_status_dir"],
         log_dir=options["task_log_dir"],
         verbosity=options["verbosity"],
+        notices=asked(options["on_finish"], options["on_failure"], options["addresses"]),
     )
 
 

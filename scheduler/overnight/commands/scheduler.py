@@ -10,7 +10,11 @@ import click
 from overnight.commands.options import server_options, settings_of, verb
 
 
-@verb("scheduler", "overnight scheduler -u redis://host:6379/0 --limit db=2")
+@verb(
+    "scheduler",
+    "overnight scheduler -u redis://host:6379/0 --limit db=2",
+    "overnight scheduler --metrics 9464",
+)
 @click.option(
     "--limit",
     "limits",
@@ -18,13 +22,18 @@ from overnight.commands.options import server_options, settings_of, verb
     metavar="NAME=AMOUNT",
     help="How much of a resource the running tasks of all runs may hold; repeatable. Else: OVERNIGHT_RESOURCE_LIMITS.",
 )
+@click.option(
+    "--metrics",
+    metavar="[HOST:]PORT",
+    help="Serve metrics for Prometheus there: OVERNIGHT_METRICS, else not at all. A port alone is one on the loopback.",
+)
 @server_options
-def command(*, redis_url: str | None, state_dir: str | None, limits: Sequence[str]) -> int:
+def command(*, redis_url: str | None, state_dir: str | None, limits: Sequence[str], metrics: str | None) -> int:
     """Run a scheduler until SIGTERM. A second one stands by and takes over when the first is gone.
 
     Give schedulers that stand by for each other the same limits: those of the one that dispatches count.
     """
-    from overnight.config import parsed_limits
+    from overnight.config import Endpoint, parsed_limits
     from overnight.service.main import main
 
     settings = settings_of(redis_url, state_dir)
@@ -32,4 +41,10 @@ def command(*, redis_url: str | None, state_dir: str | None, limits: Sequence[st
         given = parsed_limits(limits)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--limit") from None
-    return main(replace(settings, resource_limits={**settings.resource_limits, **given}))
+    settings = replace(settings, resource_limits={**settings.resource_limits, **given})
+    if metrics is not None:
+        try:
+            settings = replace(settings, metrics=Endpoint.parse(metrics))
+        except ValueError as error:
+            raise click.UsageError(f"--metrics: {error}, found {metrics!r}.") from error
+    return main(settings)

@@ -159,7 +159,7 @@ class Watch:
         now = time.monotonic()
         for worker in workers:
             if worker.run_id == self.run.run_id and worker.task in self._since and worker.task_since is not None:
-                self._since[worker.task] = now - max(0.0, server_now - worker.task_since)
+                self._since[worker.task] = now - worker.seconds_since(worker.task_since, server_now)
                 self._where[worker.task] = where_of(worker)
 
     def _running(self, now: float) -> list[Running]:

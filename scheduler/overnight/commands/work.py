@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from overnight.cache import NO_TASK_CACHE, FileTaskCache
@@ -27,6 +27,7 @@ from overnight.graph import TaskGraph, missing_dependencies
 from overnight.inspection import Decisions, decide
 from overnight.logging import ensure_log_dir
 from overnight.naming import cut_task_id, shown
+from overnight.notices import Notices
 from overnight.run_key import RunOptions
 from overnight.state_dir import make_private, prepare_state_dir, see_out_of_reach
 from overnight.task import Task, TaskDesc
@@ -55,6 +56,7 @@ class Request:
     status_dir: str | None = None
     log_dir: str | None = None
     verbosity: int = 0
+    notices: Notices = field(default_factory=Notices)
 
 
 class Work:

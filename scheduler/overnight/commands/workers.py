@@ -80,7 +80,7 @@ def _list(client: Client, *, as_json: bool) -> None:
         start = f"Start some: {hint(settings, 'worker', '-j', '4')}"
         say(f"There are no workers. {_BRINGS_ITS_OWN if settings.redis_url is None else start}")
         return
-    titles = ["HOST", "PID", "QUEUES", "PYTHON", "UP", "MEMORY", "DOING"]
+    titles = ["HOST", "PID", "QUEUES", "VERSIONS", "UP", "SEEN", "MEMORY", "DOING"]
     table(titles, [_row(worker, ids[worker.instance], now, is_news=not claimed) for worker in workers])
     for run_id, number in claimed.items():
         say(f"They hold {number} task{'' if number == 1 else 's'} of run {run_id} that none of them names yet.")
@@ -122,8 +122,9 @@ def _row(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bool
         shown(worker.host),
         shown(str(worker.pid)),
         shown(",".join(worker.queues)),
-        shown(str(worker.python)),
-        duration(now - worker.started_at),
+        shown(f"{worker.overnight or '?'} on {worker.python}"),
+        duration(worker.seconds_since(worker.started_at, now)),
+        f"{duration(now - worker.seen_at)} ago",
         f"{worker.memory / 1e6:.0f} MB" if worker.memory else "-",
         shown(_doing(worker, task_id, now, is_news=is_news)),
     ]
@@ -135,7 +136,7 @@ def _doing(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bo
 
     words = ["draining"] if worker.draining else []
     if worker.run_id is not None:
-        age = f" for {duration(now - worker.task_since)}" if worker.task_since else ""
+        age = f" for {duration(worker.seconds_since(worker.task_since, now))}" if worker.task_since else ""
         words.append(f"{task_id} (run {worker.run_id}){age}" if task_id is not None else f"run {worker.run_id}")
     words += [worker.note] if worker.note else []
     return ", ".join(words) or ("waiting" if is_news else f"waiting as of {duration(now - worker.seen_at)} ago")

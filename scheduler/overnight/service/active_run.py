@@ -81,6 +81,10 @@ class ActiveRun:
         """How many tasks have been added so far; the next chunk starts here."""
         return len(self._dependencies)
 
+    def function(self, task: int) -> str:
+        """Return the name of a task's function."""
+        return self._learned.name(self.core.life.rulebook.functions[task])
+
     def serve(self, seconds: float) -> None:
         """Note that a batch of so many expected seconds was dispatched."""
         self.served += seconds / self.record.weight

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from overnight.store.ports import SchedulingStore
 from overnight.store.records import WorkerRecord
@@ -31,6 +32,11 @@ class Attendance:
         self._serving: Counter[str] = Counter()
         self._next_at = 0.0
         self._soonest = 0.0
+
+    @property
+    def workers(self) -> Sequence[WorkerRecord]:
+        """The workers as they were last seen."""
+        return list(self._known.values())
 
     def look_when_due(self) -> None:
         """Read the list if it is time to."""

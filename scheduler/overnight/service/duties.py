@@ -28,6 +28,8 @@ ENTRY_PATIENCE = 2.0
 #: A batch whose entry was lost so often in a row may not be what the store holds: the run is read again.
 PUSHES_UNTIL_READ = 2
 DURATIONS_SECONDS = 30.0
+#: How often an observer looks at how everything stands.
+LOOK_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Duties:
         self._reap = _Due(min(1.0, settings.lease_seconds / 5))
         self._look_for_entries = _Due(ENTRY_PATIENCE / 2)
         self._save_durations = _Due(DURATIONS_SECONDS)
+        self._look_around = _Due(LOOK_SECONDS)
         self._attendance = Attendance(store)
         self._suspects = Suspects(store, settings.quarantine_seconds, self._attendance.host_of)
         self._wakes: list[tuple[float, str]] = []
@@ -71,6 +74,8 @@ class Duties:
             self._reap_leases()
         if runs:
             self._attendance.look_when_due()
+        if self._performer.observer.looks and self._look_around.passed(now):
+            self._let_look(runs)
         stuck = self._push_lost_entries(runs, now) if runs and self._look_for_entries.passed(now) else []
         if runs and self._save_durations.passed(now):
             self._save(runs)
@@ -89,8 +94,9 @@ class Duties:
         """Return how many workers serve a queue."""
         return self._attendance.on(queue)
 
-    def saw(self, run: ActiveRun, entry: RunEvent) -> None:
+    def saw(self, run: ActiveRun, entry: RunEvent, now: float) -> None:
         """A worker did something: one that is not known yet makes the list of workers due."""
+        self._performer.observer.heard(run, entry, now)
         if entry.worker:
             self._attendance.saw(entry.worker)
         self._suspects.hear(run, entry)
@@ -132,6 +138,11 @@ class Duties:
                 len(reaped.tasks),
             )
             failpoints.reach("scheduler.after_reap")
+
+    def _let_look(self, runs: Mapping[str, ActiveRun]) -> None:
+        performer = self._performer
+        self._attendance.look_when_due()
+        performer.observer.look(performer.epoch, runs, self._attendance.workers, performer.depth, self._store.now)
 
     def _push_lost_entries(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
         """Push entries again that are on no queue; return the runs with a batch that is taken and never claimed."""

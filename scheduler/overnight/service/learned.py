@@ -24,6 +24,10 @@ class LearnedDurations:
             self._names.append(name)
         return number
 
+    def name(self, number: int) -> str:
+        """Return the name of a function."""
+        return self._names[number]
+
     def take(self, stored: Mapping[str, tuple[float, int]]) -> None:
         """Take over what the store knows."""
         self._known.update(stored)

@@ -25,6 +25,7 @@ from overnight.service.identity import is_provably_dead
 from overnight.service.intake import by_run, events_of, jitter
 from overnight.service.learned import LearnedDurations
 from overnight.service.left_alone import DAMAGED, LeftAlone
+from overnight.service.observer import Observer
 from overnight.service.perform import Diverged, Performer
 from overnight.service.recover import read_again, take_over
 from overnight.service.sharing import Sharing
@@ -50,7 +51,9 @@ class Scheduler:
         settings: Settings,
         describe: str,
         stop: threading.Event,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self._store = store
         self._transport = transport
         self._keyring = keyring
@@ -95,7 +98,7 @@ class Scheduler:
             return None
         failpoints.reach("scheduler.after_epoch")
         _logger.info("took epoch %d as %s", taken.number, self._describe)
-        return Performer(self._store, self._transport, self._keyring, taken)
+        return Performer(self._store, self._transport, self._keyring, taken, self._observer)
 
     def _say_standing_by(self, held: EpochHeld) -> None:
         if held.holder != self._leader:
@@ -168,7 +171,7 @@ class Scheduler:
                 return None
             if entry.what is Happening.ADDED:
                 actions += self._add(run, entry)
-            duties.saw(run, entry)
+            duties.saw(run, entry, now)
             for event in events_of(run, entry, now, jitter):
                 actions += run.core.handle(event)
         return actions

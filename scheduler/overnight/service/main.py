@@ -18,6 +18,7 @@ from overnight.keyring import read_keyring
 from overnight.local_fleet import kept_server
 from overnight.service.identity import describe
 from overnight.service.loop import Scheduler
+from overnight.service.metrics_server import observing
 from overnight.slots import hold_slot
 from overnight.store.patience import await_room
 from overnight.store.redis import RedisStore
@@ -57,10 +58,12 @@ def _serve(settings: Settings, url: str, stop: threading.Event) -> None:
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
     )
-    scheduler = Scheduler(store, RqTransport(client, settings.prefix), keyring, settings, describe(), stop)
-    rarely_collect()
-    _logger.info("scheduler %d serves prefix %s", os.getpid(), settings.prefix)
-    scheduler.run()
+    transport = RqTransport(client, settings.prefix)
+    with observing(settings.metrics) as observer:
+        scheduler = Scheduler(store, transport, keyring, settings, describe(), stop, observer)
+        rarely_collect()
+        _logger.info("scheduler %d serves prefix %s", os.getpid(), settings.prefix)
+        scheduler.run()
 
 
 def _stop_on_signals() -> threading.Event:

@@ -19,6 +19,7 @@ from overnight.keyring import Keyring
 from overnight.messages import StoredError
 from overnight.pickling import dump_exception, type_name
 from overnight.service.active_run import ActiveRun, Waiting
+from overnight.service.observer import Observer
 from overnight.store.ports import SchedulingStore
 from overnight.store.records import Batch, Epoch, Verdict
 from overnight.transport.port import Entry, Transport
@@ -44,11 +45,19 @@ class Work:
 class Performer:
     """Writes the actions of runs to store and transport under one epoch."""
 
-    def __init__(self, store: SchedulingStore, transport: Transport, keyring: Keyring, epoch: Epoch) -> None:
+    def __init__(
+        self,
+        store: SchedulingStore,
+        transport: Transport,
+        keyring: Keyring,
+        epoch: Epoch,
+        observer: Observer | None = None,
+    ) -> None:
         self._store = store
         self._transport = transport
         self._keyring = keyring
         self.epoch = epoch
+        self.observer = observer or Observer()
 
     def perform(self, run: ActiveRun, actions: Iterable[Action], now: float) -> Work:
         """Carry out `actions`; return what was gathered, so that the caller sees wake-up time and end.
@@ -70,6 +79,7 @@ class Performer:
         failpoints.reach("scheduler.before_audit")
         if not self._store.finish(self.epoch, run.run_id, run.over):
             return False
+        self.observer.ended(run.over)
         counts = {state.name.lower(): number for state, number in run.core.counts().items() if number}
         _logger.info("run %s ended: %s %s", run.run_id, run.over.value, counts)
         return True
@@ -85,6 +95,10 @@ class Performer:
         for batch, queue in due:
             run.waiting[batch] = Waiting(queue, now, run.waiting[batch].pushes + 1 if batch in lost else 0)
         return len(missing)
+
+    def depth(self, queue: str) -> int:
+        """Return how many entries wait on a queue."""
+        return self._transport.depth(queue)
 
     def _gather(self, run: ActiveRun, actions: Iterable[Action]) -> Work:
         work = Work()
@@ -150,6 +164,7 @@ class Performer:
             [Entry(batch.queue, run.run_id, batch.batch, urgent=batch.batch in work.urgent) for batch in taken]
         )
         failpoints.reach("scheduler.after_enqueue")
+        self.observer.dispatched(taken)
         for batch in taken:
             run.waiting[batch.batch] = Waiting(batch.queue, now)
         if len(taken) < len(work.batches):

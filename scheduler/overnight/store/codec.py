@@ -172,9 +172,9 @@ def packed_worker(worker: WorkerRecord) -> str:
 
 @of_known_form
 def unpacked_worker(text: bytes) -> WorkerRecord:
-    """Return the worker of a record as the server keeps it: when it was seen, a space, JSON."""
+    """Return the worker of "seen_at JSON", without what only a newer version knows."""
     seen_at, record = text.split(b" ", 1)
-    values = _checked(json.loads(record), _WORKER_TYPES)
+    values = _checked({name: one for name, one in json.loads(record).items() if name in _WORKER_TYPES}, _WORKER_TYPES)
     queues = tuple(queue for queue in values["queues"] if isinstance(queue, str))
     return WorkerRecord(**{**values, "queues": queues, "seen_at": _finite(float(seen_at))})
 

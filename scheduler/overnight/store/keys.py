@@ -60,7 +60,7 @@ RUN_KEYS: Final = (
     Key(
         "meta",
         "hash",
-        "record (JSON), keep, phase, paused, added, open, sequence, dispatched, invalidations, note and times of the run",
+        "record (JSON), keep, phase, paused, added, open, sequence, dispatched, invalidations, note, times",
     ),
     Key("context", "string", "the sealed RunContext"),
     Key("specs", "hash", "first task -> sealed SpecChunk"),

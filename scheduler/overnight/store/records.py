@@ -237,7 +237,11 @@ class LeaseReply:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
-    """A worker as people and the scheduler see it. Times are of the server's clock; memory in bytes."""
+    """A worker as people and the scheduler see it. Memory in bytes.
+
+    `seen_at` is of the server's clock, all other times are of the worker's, which showed `clock` when it was seen (0:
+    it did not say). `overnight` is the version of this package there, `key` the id of the key that signs there.
+    """
 
     instance: str
     host: str
@@ -254,6 +258,18 @@ class WorkerRecord:
     memory: int = 0
     draining: bool = False
     note: str = ""
+    overnight: str = ""
+    key: str = ""
+    clock: float = 0.0
+
+    @property
+    def skew(self) -> float:
+        """By how many seconds the worker's clock is ahead of the server's; 0 if it did not say."""
+        return self.clock - self.seen_at if self.clock else 0.0
+
+    def seconds_since(self, moment: float, now: float) -> float:
+        """Return how long a moment of the worker's clock is ago, at `now` of the server's."""
+        return max(0.0, now + self.skew - moment)
 
     def begun_in(self, run_id: str, batch: str) -> str | int:
         """Return the task of the batch that runs or is about to, empty for none."""

@@ -64,12 +64,22 @@ def check_server(client: redis.Redis, url: str) -> ServerReport:
 
 def examine(client: redis.Redis, url: str) -> ServerReport:
     """Return the report on a server, whatever it says. Unreachable if the server does not answer."""
+    return judge(read_facts(client, url), client, url)
+
+
+def read_facts(client: redis.Redis, url: str) -> dict[str, Any]:
+    """Return what the server says of itself, as far as this user may ask. Unreachable if it does not answer."""
     try:
         facts = _read(client.info)
         for directive in ("appendfsync", "no-appendfsync-on-rewrite"):
             facts |= _read(client.config_get, directive)
     except (RedisError, OSError) as error:
         raise translated(error, hidden(url)) from error
+    return facts
+
+
+def judge(facts: Mapping[str, Any], client: redis.Redis, url: str) -> ServerReport:
+    """Return the report on a server that says this of itself."""
     product = "valkey" if "valkey_version" in facts else "redis"
     version = str(facts.get("valkey_version") or facts.get("redis_version") or "unknown")
     return ServerReport(

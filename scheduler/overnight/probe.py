@@ -1,0 +1,20 @@
+"""What a worker finds in a directory that a run is to use: the task of `overnight doctor --directory`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from overnight.files import file_system, is_url, local_path, see_writable
+
+
+def look(directory: str, seconds: float) -> None:
+    """Raise OSError if files cannot be made in a directory here; else stay for `seconds`, so that others look too."""
+    if is_url(directory):
+        system, place = file_system(directory)
+        path = f"{place.rstrip('/')}/.overnight-{secrets.token_hex(8)}"
+        system.pipe_file(path, b"")
+        system.rm_file(path)
+    else:
+        see_writable(local_path(directory))
+    time.sleep(seconds)
