@@ -121,7 +121,7 @@ def _server(settings: Settings) -> Iterator[Finding]:
     url = settings.redis_url
     if url is None:
         server = EmbeddedServer(settings.state_dir)
-        if not settings.state_dir.exists() or not server.is_running():
+        if not settings.state_dir.exists() or not server.is_present():
             yield Finding("server", OK, "the embedded one is not running; it starts with a run")
             return
         url = server.url
