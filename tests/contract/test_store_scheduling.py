@@ -9,7 +9,17 @@ import pytest
 from overnight.core.events import Charge, Flight
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import Fenced, UnknownRun
-from overnight.store.records import ClaimRefused, Epoch, EpochHeld, Happening, LeaseReply, Reaped, Request, Verdict
+from overnight.store.records import (
+    ClaimRefused,
+    Epoch,
+    EpochHeld,
+    Happening,
+    LeaseReply,
+    Opening,
+    Reaped,
+    Request,
+    Verdict,
+)
 from overnight.store.redis import RedisStore
 from tests.support.stores import (
     ACCEPTED,
@@ -344,3 +354,18 @@ def test_tasks_in_flight_under_a_batch_that_was_lost_go_back(server_store: Redis
 
     assert night.states() == "pppp"
     assert night.dispatch(batch_of("b3", [0], 2), batch_of("b4", [1], 2)) == [True, True]
+
+
+def test_a_cancelled_run_that_cannot_end_is_abandoned_and_no_other(store: Store) -> None:
+    """QX7: with tasks that are open still, as a run is whose states are damaged."""
+    night = begin(store, 2)
+    night.start("b", [0])
+    assert not store.abandon(night.epoch, "r1")
+    store.request("r1", Request.CANCEL)
+    assert not store.finish(night.epoch, "r1", RunPhase.CANCELLED)
+    assert store.abandon(night.epoch, "r1")
+    assert store.abandon(night.epoch, "r1")
+    assert store.run("r1").phase is RunPhase.CANCELLED
+    assert store.active_runs() == []
+    assert store.reap(night.epoch) == []
+    assert store.open_run(run_record("r2"), b"").opening is Opening.CREATED

@@ -175,6 +175,21 @@ local function enter_active(run_id)
   tell_change(run_id)
 end
 
+-- End a run, which both registries have let go of: it leaves the active runs, and its keys expire after `keep` seconds.
+local function end_run(run_id, phase, keep)
+  for _, batch in ipairs(redis.call('HKEYS', BATCHES)) do redis.call('ZREM', LEASES, run_id .. ' ' .. batch) end
+  redis.call('DEL', BATCHES, HOLDS, INFLIGHT)
+  redis.call('HSET', META, 'phase', phase, 'paused', '0', 'ended_at', seconds_text(now))
+  tell('ended', 'p', phase)
+  keep = math.max(math.ceil(keep), 1)
+  for i = 12, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
+  redis.call('ZADD', RUNS, seconds_text(now + keep), run_id)
+  if redis.call('TTL', RUNS) < keep then redis.call('EXPIRE', RUNS, math.max(keep, UNTOUCHED_SECONDS)) end
+  redis.call('SREM', ACTIVE, run_id)
+  tell_change(run_id)
+  keep_lifetimes({EVENTS, CONTROL})
+end
+
 -- Make an ended run active again.
 local function reopen(run_id)
   redis.call('HSET', META, 'phase', 'active', 'touched', '0')
