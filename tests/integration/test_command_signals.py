@@ -100,6 +100,25 @@ def test_a_run_that_no_scheduler_serves_is_left_at_once(tmp_path: Path, redis_ur
     assert ended.out.splitlines()[-1].startswith("Stopped; the next scheduler ends run ")
 
 
+def test_a_wait_for_an_earlier_run_to_end_is_told_and_can_be_stopped(tmp_path: Path, redis_url: str) -> None:
+    """QX7: a command that was stopped where no scheduler is waits for one when it is given again."""
+    with desk(tmp_path / "again") as place:
+        diamond = ("run", "tests.support.graphs:diamond", "-u", redis_url)
+        first = place.start(*diamond)
+        assert first.stderr is not None
+        assert "No scheduler serves this server" in first.stderr.readline()
+        first.send_signal(signal.SIGINT)
+        assert finished(first).status == 130
+        again = place.start(*diamond)
+        assert again.stderr is not None
+        line = again.stderr.readline()
+        assert "is still being cancelled; its end is waited for. No scheduler is there to end it: overnight sch" in line
+        again.send_signal(signal.SIGTERM)
+        ended = finished(again)
+    assert ended.status == 143
+    assert ended.out.splitlines()[-1].startswith("Stopped while no run of it was in place. This continues: overnight ")
+
+
 def test_a_killed_client_lets_the_run_go_on_and_the_same_command_attaches(place: Desk) -> None:
     """QX7: it is not started a second time."""
     gated = Gated(place, "killed")
