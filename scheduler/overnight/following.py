@@ -26,6 +26,7 @@ LONGEST_PAUSE = 2.0
 SILENCE_SECONDS = 5.0
 #: An event of a task beyond this is none of overnight's: nobody is to keep room for what it names.
 MOST_TASKS = 1 << 24
+_STATES = {int(state): state for state in TaskState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +139,14 @@ class Follower:
 
     def _missed(self) -> list[tuple[int, TaskState]]:
         """Read the state string; return what no event has told. In index order: dependencies have lower indices
-        unless tasks were added by hand before their dependencies, so consumers order by dependency themselves."""
+        unless tasks were added by hand before their dependencies, so consumers order by dependency themselves. A code
+        that stands for no state tells nothing: the scheduler tells people of it, and the run can still be cancelled."""
         codes = self._store.states(self._run_id)[::2]
         changes = []
         for task, code in enumerate(codes):
-            if task >= len(self._states) or self._states[task] != code:
-                state = TaskState(code)
-                if self._note(task, state):
-                    changes.append((task, state))
+            state = _STATES.get(code)
+            if state is not None and self._note(task, state):
+                changes.append((task, state))
         return changes
 
     def _note(self, task: int, state: TaskState) -> bool:

@@ -207,6 +207,21 @@ def test_a_run_that_redis_forgets_is_put_in_place_again(place: Desk) -> None:
     assert len({task for event, task in read_ledger(ledger) if event == "end"}) == 30
 
 
+@pytest.mark.parametrize("lost", ["specs", "meta"])
+def test_a_run_of_which_redis_forgets_a_part_comes_to_its_end(place: Desk, lost: str) -> None:
+    """P9: found at once, or when its results are checked."""
+    gated = Gated(place, f"half-{lost}")
+    process = gated.start()
+    gate = gated.reach()
+    with connect(EmbeddedServer(place.state_dir).url) as connection:
+        keys = list(connection.scan_iter(f"*:{lost}"))
+        assert connection.delete(*keys)
+    os.close(gate)
+    ended = finished(process)
+    assert ended.status == 0, ended
+    assert {task for event, task in read_ledger(gated.ledger) if event == "end"} == {"gate", "entry 0", "entry 1"}
+
+
 def test_a_signal_before_anything_is_started_says_so(place: Desk) -> None:
     slow = place.directory / "slow_to_import.py"
     slow.write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from overnight.core.states import TaskState
+from overnight.core.states import RunPhase, TaskState
 from overnight.following import Follower
 from overnight.store.memory import MemoryStore
-from overnight.store.records import Happening
+from overnight.store.records import Happening, Request
 from tests.support.stores import begin
 
 
@@ -19,3 +19,16 @@ def test_an_event_of_a_task_that_no_run_holds_takes_no_room() -> None:
     follower = Follower(store, "r1")
     assert next(follower.changes(0.0)).tasks == [(1, TaskState.RUNNING)]
     assert sum(follower.counts().values()) == 2
+
+
+def test_codes_that_stand_for_no_state_keep_nobody_from_seeing_the_end() -> None:
+    """A2: whoever may write to the server may have put anything in place of the states."""
+    store = MemoryStore()
+    night = begin(store)
+    store.data.runs["r1"].states[:] = b"\xbd\x00d\x01"
+    store.data.runs["r1"].tell(Happening.GAP)
+    follower = Follower(store, "r1")
+    assert next(follower.changes(0.0)).tasks == [(1, TaskState.DONE)]
+    store.request("r1", Request.CANCEL)
+    store.abandon(night.epoch, "r1")
+    assert [changed.over for changed in follower.changes(0.0)][-1] is RunPhase.CANCELLED
