@@ -14,7 +14,7 @@ from typing import Self
 
 from overnight import failpoints
 from overnight.config import Settings
-from overnight.errors import Refused
+from overnight.errors import Refused, UsageError
 from overnight.keyring import Keyring, read_keyring
 from overnight.local_fleet import ensure_fleet
 from overnight.store.redis import RedisStore
@@ -44,6 +44,8 @@ class Deployment:
         self, settings: Settings, *, workers: int | None = None, queue: str = "default", scheduler: bool = True
     ) -> None:
         failpoints.arm()
+        if not queue.strip():
+            raise UsageError("A queue needs a name; an empty one was given.")
         self.settings = settings
         self.keyring: Keyring = read_keyring()
         self.queue = queue

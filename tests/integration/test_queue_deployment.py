@@ -66,3 +66,11 @@ def test_takes_url_and_cache_by_position_and_no_negative_number_of_workers(tmp_p
     assert QueueExecutor().task_cache is NO_TASK_CACHE
     with pytest.raises(UsageError, match="workers must be 0 or more"):
         QueueExecutor(workers=-1)
+
+
+@pytest.mark.parametrize("queue", ["", "  "])
+def test_a_queue_without_a_name_is_refused_before_anything_starts(tmp_path: Path, queue: str) -> None:
+    """No worker can serve it, so the run would wait for ever."""
+    with pytest.raises(UsageError, match="A queue needs a name"):
+        Deployment(Settings(state_dir=tmp_path / "state"), workers=1, queue=queue)
+    assert not (tmp_path / "state").exists()
