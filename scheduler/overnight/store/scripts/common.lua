@@ -148,10 +148,15 @@ local function drop_batch(run_id, batch)
   redis.call('ZREM', LEASES, run_id .. ' ' .. batch)
 end
 
+-- The key of another run's record.
+local function meta_of(run_id, other)
+  return string.sub(META, 1, -#(run_id .. ':meta') - 1) .. other .. ':meta'
+end
+
 -- Whether there is a record of `other`. A run without one is gone, whatever else names it: a client that attached to
 -- it would find it unknown for ever.
 local function is_kept(run_id, other)
-  return redis.call('EXISTS', string.sub(META, 1, -#(run_id .. ':meta') - 1) .. other .. ':meta') == 1
+  return redis.call('EXISTS', meta_of(run_id, other)) == 1
 end
 
 -- The active run that keeps this ended one from becoming active again, or nil.
