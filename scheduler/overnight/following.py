@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from overnight import failpoints
 from overnight.core.states import TERMINAL, RunPhase, TaskState
-from overnight.errors import UnknownRun, Unreachable
+from overnight.errors import DamagedRun, UnknownRun, Unreachable, remedy
 from overnight.store.ports import ReadingStore
 from overnight.store.records import Happening, Request, RunEvent
 
@@ -94,7 +94,10 @@ class Follower:
     def _endure(self, error: Unreachable) -> None:
         """Pause before the next look at a server that is away; the first look after that reads the state."""
         if not self._pause:
-            _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
+            if isinstance(error, DamagedRun):
+                _logger.warning("The run cannot be followed: %s %s", error, remedy(error))
+            else:
+                _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
         self._pause = min(2 * self._pause, LONGEST_PAUSE) or FIRST_PAUSE
         self._heard_at = float("-inf")
         self._stop.wait(self._pause)
