@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ VARIABLES = {
     "task_log_bytes": "OVERNIGHT_TASK_LOG_BYTES",
     "host_name": "OVERNIGHT_HOST_NAME",
     "quarantine_seconds": "OVERNIGHT_QUARANTINE_SECONDS",
+    "resource_limits": "OVERNIGHT_RESOURCE_LIMITS",
 }
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
@@ -52,7 +53,8 @@ class Settings:
     """What every process of a deployment agrees on. `redis_url` None means the embedded server of `state_dir`.
 
     `host_name` is what a worker calls its host: where containers have names of their own, that of the machine below
-    them can be given, so that people, and the quarantine of hosts, know what belongs together.
+    them can be given, so that people, and the quarantine of hosts, know what belongs together. `resource_limits` are
+    those of a scheduler over all runs.
     """
 
     redis_url: str | None = None
@@ -67,6 +69,7 @@ class Settings:
     task_log_bytes: int = TASK_LOG_BYTES
     host_name: str = field(default_factory=socket.gethostname)
     quarantine_seconds: float = QUARANTINE_SECONDS
+    resource_limits: Mapping[str, float] = field(default_factory=dict)
     typed: tuple[str, ...] = ()
     """The options for server and state directory that were given, as a command line has them."""
 
@@ -129,6 +132,8 @@ def _parse(name: str, text: str) -> object:
         if not _HOST_NAME.fullmatch(text):
             raise ValueError("expected 1 to 253 letters, digits, '_', '.', ':' or '-'")
         return text
+    if name == "resource_limits":
+        return parsed_limits(text.split(","))
     try:
         number = int(text) if name.endswith("_bytes") else float(text)
     except ValueError:
@@ -136,3 +141,17 @@ def _parse(name: str, text: str) -> object:
     if not 0 < number < float("inf"):
         raise ValueError("expected a positive number")
     return number
+
+
+def parsed_limits(texts: Iterable[str]) -> dict[str, float]:
+    """Return the limits that texts NAME=AMOUNT give; ValueError says what was expected."""
+    limits = {}
+    for text in texts:
+        name, sign, amount = text.strip().rpartition("=")
+        try:
+            limits[name] = float(amount)
+        except ValueError:
+            sign = ""
+        if not sign or not name or not 0 < limits[name] < float("inf"):
+            raise ValueError(f"expected NAME=AMOUNT with an amount above 0, such as db=2, not {text.strip()!r}")
+    return limits

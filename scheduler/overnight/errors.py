@@ -107,6 +107,10 @@ class Unreachable(OvernightError, ConnectionError):
     exit_status = 4
 
 
+class NoRoom(Unreachable):
+    """The server serves as many clients as its maxclients allows."""
+
+
 class StoreFull(Unreachable):
     """The server's memory or disk is full: the step was refused whole and may be repeated when there is room."""
 

@@ -49,7 +49,8 @@ from overnight.naming import shown
 
 @dataclass(slots=True, eq=False)  # a frozen one takes five times as long to make
 class Launch:
-    """One attempt to be started. `args` and `kwargs` hold results where `desc`, the task as declared, holds Tasks."""
+    """One attempt to be started. `args` and `kwargs` hold results, or their `StandIn`s, where `desc`, the
+    task as declared, holds Tasks."""
 
     index: int
     batch: str
@@ -160,7 +161,7 @@ class GraphRun:
         launch = Launch(index, dispatch.batch, dispatch.attempts[0], desc, desc.args, desc.kwargs)
         self._flying[index] = launch
         try:
-            launch.args, launch.kwargs = resolve_arguments(desc, self._journal.results_for(held))
+            launch.args, launch.kwargs = resolve_arguments(desc, self._journal.arguments_for(held))
         except OvernightError as error:
             return launch, Outcome(ok=False, value=error, started=time.time(), seconds=0.0)
         return launch

@@ -6,8 +6,8 @@ headers, which are judged here; any other cache is asked for each record, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from overnight.cache import (
     CacheRecord,
@@ -52,6 +52,18 @@ class FlagReader(Protocol):
         """Return what changes whenever a record is written; None where nothing tells."""
 
 
+class Judged(NamedTuple):
+    """What was decided, by numbers, which are places in `order`, dependencies first.
+
+    `because` names, of each task that must run for the sake of another one, that other.
+    """
+
+    order: Sequence[Task]
+    dependencies: Sequence[Sequence[int]]
+    reasons: Mapping[int, str]
+    because: Mapping[int, int]
+
+
 class Decisions:
     """Which tasks of a graph must run, with reasons, and which are completed."""
 
@@ -79,6 +91,17 @@ class Decisions:
     def reason(self, task: Task) -> str | None:
         """Return one sentence that says why a task must run, None if it need not."""
         return self._rule.reasons.get(self._known.numbers[task.task_id])
+
+    @property
+    def judged(self) -> Judged:
+        """What was decided, by number."""
+        return Judged(self._known.order, self._rule.dependencies, self._rule.reasons, self._rule.because)
+
+    def headers(self) -> Iterator[FlagHeader]:
+        """Yield the headers of all records that can be believed, if the cache keeps headers."""
+        for found in self._known.flags.values():
+            if isinstance(found, FoundFlag):
+                yield found.header
 
     def header(self, task: Task) -> FlagHeader | None:
         """Return the header of a task's record, if the cache keeps headers and it has one to believe."""

@@ -39,6 +39,14 @@ _MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
 _logger = logging.getLogger("task_executor")
 
 
+class StandIn:
+    """A `load` that may stand for its value among the arguments of later tasks: its backend puts the value there."""
+
+    def __call__(self) -> Any:
+        """Return the value, loaded anew."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How one attempt ended. `value` is the result, or the exception if not `ok`.

@@ -16,7 +16,7 @@ from overnight.errors import OvernightError
 from overnight.flags import AttemptFacts, FlagHeader, record_of
 from overnight.graph import Task, TaskDesc, TaskGraph
 from overnight.inspection import FlagReader
-from overnight.invoke import Outcome
+from overnight.invoke import Outcome, StandIn
 from overnight.lineage import DependencyRecord
 from overnight.naming import shown
 from overnight.preparation import Preparation
@@ -67,17 +67,19 @@ class Journal:
         self._results: dict[Task, Any] = {}
         self._unloaded: dict[Task, TaskDesc] = {}
         self._elsewhere: dict[Task, Callable[[], Any]] = {}
+        #: The tasks of the three above.
+        self._done: set[Task] = set()
         self._records: dict[Task, DependencyRecord] = {}
         self._succeeded: list[Task] = []
         self._failed: list[Task] = []
         self._cached: list[Task] = []
 
     def __contains__(self, task: object) -> bool:
-        return task in self._results or task in self.blame or task in self._unloaded or task in self._elsewhere
+        return task in self._done or task in self.blame
 
     def is_done(self, task: Task) -> bool:
         """Tell whether a task has a result, of this run or stored."""
-        return task in self._results or task in self._unloaded or task in self._elsewhere
+        return task in self._done
 
     def adopt(self, preparation: Preparation) -> None:
         """Take over what is completed, and remove it from the graph."""
@@ -89,6 +91,7 @@ class Journal:
             header = preparation.decisions.header(task) if preparation.decisions else None
             if header is not None:
                 self._records[task] = record_of(header)
+        self._done.update(preparation.completed)
         self._cached.extend(preparation.completed)
         self._graph.mark_completed(preparation.completed)
 
@@ -121,7 +124,11 @@ class Journal:
 
     def results_for(self, held: Mapping[Task, Any]) -> Mapping[Task, Any]:
         """Return all results as one mapping; `held` are those that the graph kept from before the run."""
-        return _Results(self, held)
+        return _Results(self.result, self.is_done, held)
+
+    def arguments_for(self, held: Mapping[Task, Any]) -> Mapping[Task, Any]:
+        """Return what stands for each result among the arguments of a launch: the result, or its `StandIn`."""
+        return _Results(self._argument, self.is_done, held)
 
     def result(self, task: Task) -> Any:
         """Return the result of a finished task; KeyError if there is none, BadSeal if it cannot be loaded."""
@@ -130,6 +137,10 @@ class Journal:
         if task not in self._results and task in self._unloaded:
             self._results[task] = self._loaded(self._unloaded[task])
         return self._results[task]
+
+    def _argument(self, task: Task) -> Any:
+        load = self._elsewhere.get(task)
+        return load if isinstance(load, StandIn) else self.result(task)
 
     def leave(self) -> RunSummary:
         """End the run: make its records durable, fill the results into what is left of the graph, sum it up."""
@@ -164,6 +175,7 @@ class Journal:
             self._failed.append(task)
             return
         self._succeeded.append(task)
+        self._done.add(task)
         if settled.load is not None:
             self._elsewhere[task] = settled.load
         else:
@@ -209,15 +221,18 @@ class Journal:
 class _Results(Mapping[Task, Any]):
     """The results of a run and those that a graph held before, by Task."""
 
-    def __init__(self, journal: Journal, held: Mapping[Task, Any]) -> None:
-        self._journal = journal
+    def __init__(
+        self, result: Callable[[Task], Any], is_done: Callable[[Task], bool], held: Mapping[Task, Any]
+    ) -> None:
+        self._result = result
+        self._is_done = is_done
         self._held = held
 
     def __getitem__(self, task: Task) -> Any:
-        return self._held[task] if task in self._held else self._journal.result(task)
+        return self._held[task] if task in self._held else self._result(task)
 
     def __contains__(self, task: object) -> bool:
-        return task in self._held or (isinstance(task, Task) and self._journal.is_done(task))
+        return task in self._held or (isinstance(task, Task) and self._is_done(task))
 
     def __iter__(self) -> Iterator[Task]:
         raise TypeError("Results are asked for, never listed: some are still in the cache.")

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import pwd
+import math
 import secrets
 import socket
 import sys
@@ -44,7 +43,7 @@ from overnight.store.records import Opening, Request, RunRecord
 from overnight.store.server_check import require_key
 from overnight.structure import Structure
 from overnight.submission import Submission
-from overnight.surroundings import current_umask, import_paths, passed_environment
+from overnight.surroundings import current_umask, import_paths, login_name, passed_environment
 from overnight.task import Task, TaskDesc
 from overnight.wire import PROTOCOL
 
@@ -91,7 +90,12 @@ def launch(
     def adopted() -> Mapping[Task, StoredResult]:
         return adopted_results(_up_to_date(decisions, descs, cache), cache) if decisions else {}
 
-    return put_in_place(store, descs, adopted, graph_key(descs, options), options, settings, keyring, stop)
+    def reasons() -> Mapping[Task, str]:
+        # In a forced run the reason is that it is forced, which its key tells.
+        return {} if decisions is None or options.force else _up_to_date(decisions, descs, cache).must_run
+
+    key = graph_key(descs, options)
+    return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons, stop=stop)
 
 
 def put_in_place(
@@ -102,11 +106,13 @@ def put_in_place(
     options: RunOptions,
     settings: Settings,
     keyring: Keyring,
+    *,
+    reasons: Callable[[], Mapping[Task, str]] = dict,
     stop: threading.Event | None = None,
 ) -> Launched:
     """Make the run of these tasks under `key`, or attach to the one that has it: it then goes on if it was paused,
-    is given what it lacks, and runs what was cancelled in it. `adopted` is called when no other run can write records
-    any more. Errors: `launch`."""
+    is given what it lacks, and runs what was cancelled in it. `adopted`, and then `reasons` (why tasks must run, for
+    people), are called when no other run can write records any more. Errors: `launch`."""
     require_key(settings.redis_url, keyring)
     check_resources(descs, options)
     _prepare_directories(options, settings)
@@ -122,12 +128,12 @@ def put_in_place(
         wait_for_end(store, opened.run.run_id, settings, stop)
     run, attached = opened.run, opened.opening is Opening.ATTACHED
     if attached and run.phase is not RunPhase.SUBMITTING:
-        return Launched(run, _joined(store, run, descs, adopted, keyring), attached=True)
+        return Launched(run, _joined(store, run, descs, adopted, reasons, keyring), attached=True)
     try:
-        submission = _holding(store, run.run_id, descs, adopted, keyring, attached=attached)
+        submission = _holding(store, run.run_id, descs, adopted, reasons, keyring, attached=attached)
         store.activate(run.run_id, len(submission.tasks))
     except UnknownRun:  # the server has lost the run, or a part of it, while it was put in place
-        return put_in_place(store, descs, adopted, key, options, settings, keyring, stop)
+        return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons, stop=stop)
     failpoints.reach("client.after_submit")
     return Launched(store.run(run.run_id), submission, attached)
 
@@ -137,6 +143,7 @@ def _holding(
     run_id: str,
     descs: Sequence[TaskDesc],
     adopted: Callable[[], Mapping[Task, StoredResult]],
+    reasons: Callable[[], Mapping[Task, str]],
     keyring: Keyring,
     *,
     attached: bool,
@@ -148,14 +155,14 @@ def _holding(
     """
     if not attached:
         submission = Submission(store, run_id, keyring)
-        submission.add(descs, adopted())
+        submission.add(descs, adopted(), reasons())
         return submission
     while True:
         submission = submission_of(store, run_id, keyring)
         missing = [desc for desc in descs if desc.task not in submission.index]
         if not missing:
             return submission
-        submission.add(missing, adopted())
+        submission.add(missing, adopted(), reasons())
 
 
 def _joined(
@@ -163,10 +170,11 @@ def _joined(
     run: RunRecord,
     descs: Sequence[TaskDesc],
     adopted: Callable[[], Mapping[Task, StoredResult]],
+    reasons: Callable[[], Mapping[Task, str]],
     keyring: Keyring,
 ) -> Submission:
     """Have a run that is in place carry out all of these tasks, and return its submission."""
-    submission = _holding(store, run.run_id, descs, adopted, keyring, attached=True)
+    submission = _holding(store, run.run_id, descs, adopted, reasons, keyring, attached=True)
     # A run that was cancelled and reopened by a retry of some tasks holds the others as they were.
     codes = store.states(run.run_id)[::2]
     cancelled = [task for task, code in enumerate(codes) if code == TaskState.CANCELLED]
@@ -185,7 +193,9 @@ def submission_of(store: LaunchStore, run_id: str, keyring: Keyring) -> Submissi
 
 
 def check_resources(descs: Sequence[TaskDesc], options: RunOptions) -> None:
-    """Raise InvalidTask for a task that needs more of a resource than there is (O6)."""
+    """Raise InvalidTask for a task that needs more of a resource than there is (O6), UsageError for no weight."""
+    if not 0 < options.weight < math.inf:
+        raise UsageError(f"The weight of a run must be a number above 0, not {options.weight!r}.")
     for resources in {desc.options.resources for desc in descs} if options.resource_limits else ():
         demand_possible(TaskRules(resources=tuple(resources)), options.resource_limits)
 
@@ -243,14 +253,6 @@ def context_of(options: RunOptions, settings: Settings) -> RunContext:
     )
 
 
-def _login_name() -> str:
-    """Return the name of the user that this process runs as; the number of one that the system has no name for."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
 def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
     host = socket.gethostname()
     return RunRecord(
@@ -258,7 +260,7 @@ def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
         name=options.name,
         key=key,
         place=place_of(key, options),
-        owner=f"{_login_name()}@{host}",
+        owner=f"{login_name()}@{host}",
         host=host,
         python=PYTHON,
         protocol=PROTOCOL,
@@ -270,6 +272,7 @@ def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
         fail_fast=options.fail_fast,
         keep_seconds=options.keep_seconds,
         resource_limits=options.resource_limits,
+        weight=options.weight,
     )
 
 

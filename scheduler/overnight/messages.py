@@ -47,7 +47,7 @@ class SpecChunk:
     """The structure of tasks `first`, `first + 1`, ...: what scheduler and readers need of them.
 
     `functions` is a table of function names; `function_of` gives each task's number in it. `rules` holds the tasks,
-    by offset in the chunk, whose rules are not the default.
+    by offset in the chunk, whose rules are not the default; `reasons` those of which it was known why they had to run.
     """
 
     first: int
@@ -56,6 +56,7 @@ class SpecChunk:
     function_of: Sequence[int]
     dependencies: Sequence[Sequence[int]]
     rules: dict[int, TaskRules] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
 
     def sealed(self, run_id: str, keyring: Keyring) -> bytes:
         """Return the chunk as a record bound to the run and its first index."""
@@ -65,6 +66,7 @@ class SpecChunk:
             self.function_of,
             self.dependencies,
             {str(offset): asdict(rules) for offset, rules in self.rules.items()},
+            *([{str(offset): reason for offset, reason in self.reasons.items()}] if self.reasons else []),
         ]
         body = zlib.compress(encoded(content), 1)
         return seal(Purpose.SPEC, {"run": run_id, "first": self.first}, body, keyring)
@@ -78,7 +80,7 @@ class SpecChunk:
         text = unpacker.decompress(opened.body, LARGEST_SPEC_CHUNK)
         if unpacker.unconsumed_tail:
             raise BadSeal(f"A chunk of the graph unpacks to more than {LARGEST_SPEC_CHUNK} bytes.")
-        ids, functions, function_of, dependencies, rules = decoded(text)
+        ids, functions, function_of, dependencies, rules, *more = decoded(text)
         return cls(
             opened.header["first"],
             ids,
@@ -86,6 +88,7 @@ class SpecChunk:
             function_of,
             dependencies,
             {int(offset): _rules(fields) for offset, fields in rules.items()},
+            {int(offset): str(reason) for reasons in more for offset, reason in reasons.items()},
         )
 
     def rules_of(self, offset: int) -> TaskRules:

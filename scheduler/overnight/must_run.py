@@ -18,6 +18,8 @@ from overnight.naming import shown
 _PRODUCERS_AT_ONCE = 4096
 #: What a task declares that declares nothing: most tasks of a large graph, for which nothing is compared.
 NO_FILES = TaskFiles()
+#: A task that enters the set: its number, the reason, and the task for whose sake it enters (None: its own).
+_Entry = tuple[int, str, int | None]
 
 
 class TaskView(NamedTuple):
@@ -30,25 +32,34 @@ class TaskView(NamedTuple):
 
 
 class MustRun:
-    """The tasks that must run, by number; `reasons` says why, in the order in which they entered."""
+    """The tasks that must run, by number; `reasons` says why, in the order in which they entered.
+
+    `because` names, of each task that entered for the sake of another one, that other.
+    """
 
     def __init__(self, tasks: Sequence[TaskView], shared_inputs: Sequence[str], times: Times) -> None:
         self._tasks = tasks
         self.reasons: dict[int, str] = {}
+        self.because: dict[int, int] = {}
         self._dependants = _dependants(tasks)
         shared = Inputs(shared_inputs, times)
         inputs = [Inputs(task.files.inputs, times).joined(shared) if task.files.inputs else shared for task in tasks]
         self._rebuilders = _Rebuilders(tasks, {n: found.missing for n, found in enumerate(inputs) if found.missing})
-        entering = []
+        entering: list[_Entry] = []
         for number, task in enumerate(tasks):
             reason = self._own_reason(number, task, inputs[number], times)
             if reason is not None:
-                entering.append((number, reason))
+                entering.append((number, reason, None))
         self._enter(entering)
+
+    @property
+    def dependencies(self) -> list[Sequence[int]]:
+        """The numbers of each task's dependencies in the graph, by number."""
+        return [task.deps for task in self._tasks]
 
     def also_run(self, task: int, reason: str) -> None:
         """Add a task, and with it whatever the rule then asks for."""
-        self._enter([(task, reason)])
+        self._enter([(task, reason, None)])
 
     def _own_reason(self, number: int, task: TaskView, inputs: Inputs, times: Times) -> str | None:
         record = task.record
@@ -59,19 +70,21 @@ class MustRun:
         exempt = self._rebuilders.exempt(number) if inputs.missing else ()
         return file_reason(task.files, inputs, record.flag_time_ns, times, exempt)
 
-    def _enter(self, entering: Iterable[tuple[int, str]]) -> None:
+    def _enter(self, entering: Iterable[_Entry]) -> None:
         waiting = deque(entering)
         while waiting:
-            number, reason = waiting.popleft()
+            number, reason, cause = waiting.popleft()
             if number in self.reasons:
                 continue
             self.reasons[number] = reason
+            if cause is not None:
+                self.because[number] = cause
             dependants, rebuilders = self._dependants[number], self._rebuilders.of(number)
             if dependants or rebuilders:
                 name = shown(self._tasks[number].name)
                 because = f"needs {name}, which will run"
-                waiting.extend([(dependant, because) for dependant in dependants])
-                waiting.extend([(up, f"must rebuild {path}, which {name} reads") for path, up in rebuilders])
+                waiting.extend([(dependant, because, number) for dependant in dependants])
+                waiting.extend([(up, f"must rebuild {path}, which {name} reads", number) for path, up in rebuilders])
 
 
 class _Rebuilders:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 import cloudpickle
 
@@ -22,10 +23,18 @@ LARGEST_INPUT_BYTES = 512 * 1024 * 1024 - 1024 * 1024
 #: An exception above this is told by its text alone, which is bounded.
 LARGEST_EXCEPTION_BYTES = 1024 * 1024
 _PROTOCOL = 5
+T = TypeVar("T")
 _PLAIN_TYPES = frozenset({type(None), bool, int, float, complex, str, bytes, Task})
 _MOST_PARTS_LOOKED_AT = 20
 _DEEPEST_SEARCH = 6
 _MOST_PARTS_SEARCHED = 200
+
+
+class Writable(Protocol):
+    """What a pickler writes to."""
+
+    def write(self, data: Any, /) -> Any:
+        """Take in a piece."""
 
 
 def dumps(value: Any) -> bytes:
@@ -50,9 +59,43 @@ def _is_plain(value: Any, depth: int = 2) -> bool:
     return depth > 0 and len(value) <= _MOST_PARTS_LOOKED_AT and all(_is_plain(part, depth - 1) for part in value)
 
 
-def loads(data: bytes) -> Any:
-    """Return the value that `data`, which its caller has verified, stands for. Raises whatever loading raises."""
-    return pickle.loads(data)
+def dumps_noting(value: Any, noted: type[T]) -> tuple[bytes, list[T]]:
+    """Return `value` pickled, and the objects of one type that are in it, in order. Raises whatever pickling raises."""
+    if _is_plain(value):
+        return pickle.dumps(value, _PROTOCOL), []
+    buffer = io.BytesIO()
+    pickler = _NotingPickler(buffer, noted)
+    pickler.dump(value)
+    return buffer.getvalue(), pickler.found
+
+
+class _NotingPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    def __init__(self, file: io.BytesIO, noted: type) -> None:
+        super().__init__(file, protocol=_PROTOCOL)
+        self._noted = noted
+        self.found: list[Any] = []
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is self._noted:
+            self.found.append(value)
+        return super().reducer_override(value)
+
+
+def dump_into(value: Any, file: Writable, keep_apart: Callable[[pickle.PickleBuffer], bool]) -> None:
+    """Pickle `value` into a file as `dumps` does; `keep_apart` answers a false value for a buffer that it takes itself.
+
+    Raises whatever pickling it raises. A large bytes object is written as it is, without a copy.
+    """
+    pickler: Any = pickle.Pickler if _is_plain(value) else cloudpickle.Pickler
+    pickler(file, protocol=_PROTOCOL, buffer_callback=keep_apart).dump(value)
+
+
+def loads(data: bytes | memoryview, buffers: Sequence[memoryview] = ()) -> Any:
+    """Return the value that `data`, which its caller has verified, stands for. Raises whatever loading raises.
+
+    `buffers` are what the pickler was told to keep apart, in order.
+    """
+    return pickle.loads(data, buffers=buffers)
 
 
 def dump_input(value: Any, what: str, *, limit_bytes: int = LARGEST_INPUT_BYTES) -> bytes:
@@ -92,20 +135,34 @@ def dump_arguments(
 
 def dump_result(value: Any, task_id: str, *, limit_bytes: int | None = None) -> bytes:
     """Return a result pickled. Raise ResultNotPicklable if it cannot be pickled or is above the limit."""
-    try:
+    with _faults_of_result(value, task_id):
         data = dumps(value)
-    except FAULTS_OF_OBJECTS as error:
-        better = "a list instead of a generator" if isinstance(value, Iterator) else "plain data, or the path of a file"
-        raise ResultNotPicklable(
-            f"The result of task {shown(task_id)!r}, of type {type_name(type(value))}, cannot be sent back: "
-            f"{describe_unpicklable(value)} ({_one_line(error)}); return {better}."
-        ) from error
     if limit_bytes is not None and len(data) > limit_bytes:
         raise ResultNotPicklable(
             f"The result of task {shown(task_id)!r} pickles to {len(data)} bytes, above the limit of {limit_bytes}; "
             f"write it to a file and return the file's path."
         )
     return data
+
+
+def dump_result_into(
+    value: Any, task_id: str, file: Writable, keep_apart: Callable[[pickle.PickleBuffer], bool]
+) -> None:
+    """Pickle a result as `dump_into` does. Raise ResultNotPicklable if it cannot be pickled."""
+    with _faults_of_result(value, task_id):
+        dump_into(value, file, keep_apart)
+
+
+@contextmanager
+def _faults_of_result(value: Any, task_id: str) -> Iterator[None]:
+    try:
+        yield
+    except FAULTS_OF_OBJECTS as error:
+        better = "a list instead of a generator" if isinstance(value, Iterator) else "plain data, or the path of a file"
+        raise ResultNotPicklable(
+            f"The result of task {shown(task_id)!r}, of type {type_name(type(value))}, cannot be sent back: "
+            f"{describe_unpicklable(value)} ({_one_line(error)}); return {better}."
+        ) from error
 
 
 class _ExceptionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -131,7 +188,7 @@ def dump_exception(error: BaseException) -> bytes:
     return data if len(data) <= LARGEST_EXCEPTION_BYTES else b""
 
 
-def load_exception(data: bytes, text: RemoteTaskError) -> BaseException:
+def load_exception(data: bytes | memoryview, text: RemoteTaskError) -> BaseException:
     """Return the exception that `dump_exception` stored, or `text` if there is none or it cannot be rebuilt here."""
     if not data:
         return text

@@ -1,9 +1,10 @@
 """Frames between a driver and the processes of its pool, over one socket pair for each process.
 
-A frame is a mark, its kind, a ticket, the length of its body, and the body. The mark tells frames from whatever else a
-task may have written to, or put in the place of, a descriptor that is not its own.
+A frame is a mark, its kind, a ticket, how many descriptors it brings, the length of its body, and the body. The mark
+tells frames from whatever else a task may have written to, or put in the place of, a descriptor that is not its own.
+Descriptors travel with the first byte of what is sent at once, so those of a frame have come when its body has.
 
-    driver -> process    ENTER (once per run, before the first RUN), RUN
+    driver -> process    ENTER (once per run, before the first RUN), RUN, LEAVE (at the end of a run)
     process -> driver    READY (once), BEGINS (before a task with a time limit), OUTCOME (after each task)
 
 With each RUN the driver puts its ticket, one byte, into a pipe of which it keeps the reading end too. The process runs
@@ -18,16 +19,22 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
 from overnight.errors import OvernightError
+from overnight.nameless_files import OwnedFile
+from overnight.parcels import Layout
 
 _MARK = b"\x00ovpool"
-_HEAD = struct.Struct(">7sBBQ")
+_HEAD = struct.Struct(">7sBBBQ")
 _READ_BYTES = 65536
+_ANCILLARY_BYTES = socket.CMSG_SPACE(253 * struct.calcsize("i"))
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 def take_ticket(pipe: int) -> int | None:
@@ -50,6 +57,7 @@ class Kind(IntEnum):
     READY = 3
     BEGINS = 4
     OUTCOME = 5
+    LEAVE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +75,57 @@ class RunContext:
 
 
 #: The body of RUN, pickled: id, attempt, timeout, the function's number (0: not shared), the pickled function (None if
-#: the process has it under that number), the pickled arguments.
-RunFields = tuple[str, int, float | None, int, bytes | None, bytes]
+#: the process has it under that number), the pickled arguments, and the large results among them: key, which of the
+#: frame's descriptors, what lies there.
+RunFields = tuple[str, int, float | None, int, bytes | None, bytes, Sequence[tuple[int, int, Layout]]]
 
 
 class Frame(NamedTuple):
-    """What was said; `ticket` is that of the task, 1 to 255, or 0 where it is about none."""
+    """What was said; `ticket` is that of the task, 1 to 255, or 0 where it is about none.
+
+    The descriptors belong to whoever takes the frame.
+    """
 
     kind: Kind
     ticket: int
     body: bytes
+    descriptors: Sequence[int] = ()
 
 
 class BrokenChannel(OvernightError):
     """What came through a channel is no frame."""
 
 
-def packed_frame(kind: Kind, body: bytes = b"", *, ticket: int = 0) -> bytes:
-    """Return a frame, ready to be sent."""
-    return _HEAD.pack(_MARK, kind, ticket, len(body)) + body
+def packed_frame(kind: Kind, body: bytes = b"", *, ticket: int = 0, descriptors: int = 0) -> bytes:
+    """Return a frame, ready to be sent together with so many descriptors."""
+    return _HEAD.pack(_MARK, kind, ticket, descriptors, len(body)) + body
+
+
+def ancillary(descriptors: Sequence[int]) -> list[tuple[int, int, bytes]]:
+    """Return what makes `sendmsg` pass descriptors on."""
+    if not descriptors:
+        return []
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))]
+
+
+class Outgoing:
+    """What is still to be sent of a message, and the files that go with its first byte."""
+
+    def __init__(self, data: bytes, files: Sequence[OwnedFile] = ()) -> None:
+        self._data = memoryview(data)
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def send(self, channel: socket.socket) -> None:
+        """Send as much as the channel takes now. Raises OSError as the socket does."""
+        if self._files:
+            sent = channel.sendmsg([self._data], ancillary([file.descriptor for file in self._files]))
+            self._files = ()
+        else:
+            sent = channel.send(self._data)
+        self._data = self._data[sent:]
 
 
 class FrameReader:
@@ -94,6 +134,7 @@ class FrameReader:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._data = bytearray()
+        self._descriptors: deque[int] = deque()
         self._is_broken = False
         #: Whether the last read took all that it could, so that there may be more, or found a break.
         self.has_more = False
@@ -106,28 +147,54 @@ class FrameReader:
         """
         frames: list[Frame] = []
         if not self._is_broken:
-            data = self._channel.recv(_READ_BYTES)
+            data, control, _, _ = self._channel.recvmsg(_READ_BYTES, _ANCILLARY_BYTES, _CLOSE_ON_EXEC)
+            if control:
+                self._take_descriptors(control)
             if not data:
                 return None
             self._data += data
             while (complete := self._next()) is not None:
                 frames.append(complete)
-            self.has_more = self._is_broken or len(data) == _READ_BYTES
+            # A read ends where other descriptors begin.
+            self.has_more = self._is_broken or len(data) == _READ_BYTES or bool(control)
         if self._is_broken and not frames:
             raise BrokenChannel("Something else than a frame was written to the channel of a process.")
         return frames
+
+    def close(self) -> None:
+        """Close the descriptors that came and belong to no frame."""
+        close_all(self._descriptors)
+        self._descriptors.clear()
+
+    def _take_descriptors(self, control: Sequence[tuple[int, int, bytes]]) -> None:
+        for level, kind, data in control:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._descriptors.extend(number for (number,) in struct.iter_unpack("i", data[: len(data) // 4 * 4]))
+        if not _CLOSE_ON_EXEC:
+            for number in self._descriptors:
+                os.set_inheritable(number, False)  # noqa: FBT003 - the function takes no keyword
 
     def _next(self) -> Frame | None:
         data = self._data
         if len(data) < _HEAD.size:
             return None
-        mark, kind, ticket, length = _HEAD.unpack_from(data)
+        mark, kind, ticket, descriptors, length = _HEAD.unpack_from(data)
         if mark != _MARK:
             self._is_broken = True
             return None
         end = _HEAD.size + length
         if len(data) < end:
             return None
+        if descriptors > len(self._descriptors):
+            self._is_broken = True
+            return None
         body = bytes(memoryview(data)[_HEAD.size : end])
         del data[:end]
-        return Frame(Kind(kind), ticket, body)
+        return Frame(Kind(kind), ticket, body, [self._descriptors.popleft() for _ in range(descriptors)])
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors."""
+    for descriptor in descriptors:
+        with suppress(OSError):  # a task may have closed it
+            os.close(descriptor)

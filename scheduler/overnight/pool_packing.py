@@ -1,33 +1,27 @@
-"""What a run sends to its pool once, and where it keeps the large results that come back (BEHAVIOUR B15, B19, B21)."""
+"""What a run sends to its pool: its surroundings once, and the calls of its tasks (BEHAVIOUR B15, B19, B21)."""
 
 from __future__ import annotations
 
-import logging
 import os
+import pickle
 import sys
-import tempfile
 import weakref
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from itertools import count
 from types import FunctionType
 from typing import Any
 
 from overnight.base_executor import RunFacts
 from overnight.graph_run import Launch
+from overnight.nameless_files import OwnedFile
 from overnight.naming import shown
-from overnight.outcome_message import unpack_outcome
-from overnight.pickling import dump_arguments, dump_input, dumps
-from overnight.pool_frames import RunContext
-from overnight.pool_process import import_paths
+from overnight.pickling import dump_arguments, dump_input, dumps, dumps_noting
+from overnight.pool_frames import Kind, RunContext, RunFields, packed_frame
+from overnight.pool_process import Flight, import_paths
+from overnight.pool_values import SharedValue
 from overnight.surroundings import OF_THE_HOST, current_umask, passed_environment
 
-#: What is larger leaves the driver's memory.
-LARGEST_KEPT_BYTES = 64 * 1024
-
 _NO_ARGUMENTS = dumps(((), {}))
-
-_logger = logging.getLogger(__name__)
 
 
 def context_of(facts: RunFacts) -> RunContext:
@@ -51,12 +45,16 @@ class PackedCalls:
         self._known: weakref.WeakKeyDictionary[FunctionType, tuple[int, bytes]] = weakref.WeakKeyDictionary()
         self._numbers = count(1)
 
-    def packed(self, launch: Launch) -> tuple[int, bytes, bytes]:
-        """Return the function's number (0: not shared), the function, the arguments. Raises TaskNotPicklable."""
+    def packed(self, launch: Launch) -> Flight:
+        """Return the launch with its function, its arguments and what stands for results in them.
+
+        Raises TaskNotPicklable.
+        """
         number, function = self._function(launch)
         if not launch.args and not launch.kwargs:
-            return number, function, _NO_ARGUMENTS
-        return number, function, _dumped_arguments(launch)
+            return Flight(launch, number, function, _NO_ARGUMENTS, {})
+        arguments, stand_ins = _dumped_arguments(launch)
+        return Flight(launch, number, function, arguments, {value.key: value.place for value in stand_ins})
 
     def _function(self, launch: Launch) -> tuple[int, bytes]:
         """Number a function when it is seen again, so that no process keeps those of a single task."""
@@ -74,12 +72,15 @@ class PackedCalls:
         return known
 
 
-def _dumped_arguments(launch: Launch) -> bytes:
+def _dumped_arguments(launch: Launch) -> tuple[bytes, Sequence[SharedValue]]:
     try:
-        return dumps((launch.args, launch.kwargs))
+        if launch.desc.deps:
+            return dumps_noting((launch.args, launch.kwargs), SharedValue)
+        return dumps((launch.args, launch.kwargs)), ()
     except Exception:  # as for a function
         where = f"task {shown(launch.task.task_id)!r}"
-        return dump_arguments(launch.args, launch.kwargs, where, limit_bytes=sys.maxsize)
+        dump_arguments(launch.args, launch.kwargs, where, limit_bytes=sys.maxsize)
+        raise
 
 
 def _dumped(value: Any, what: str, launch: Launch) -> bytes:
@@ -89,35 +90,13 @@ def _dumped(value: Any, what: str, launch: Launch) -> bytes:
         return dump_input(value, f"{what} of task {shown(launch.task.task_id)!r}", limit_bytes=sys.maxsize)
 
 
-class LargeResults:
-    """A file without a name for the large outcomes of one run; it is gone when the last of them is forgotten."""
-
-    def __init__(self) -> None:
-        self._file: int | None = None
-        self._end = 0
-
-    def keep(self, message: bytes) -> Callable[[], Any] | None:
-        """Write a packed outcome; return how its value is got again, or None if it could not be written."""
-        try:
-            file = self._opened()
-            written = 0
-            while written < len(message):
-                written += os.pwrite(file, memoryview(message)[written:], self._end + written)
-        except OSError as error:
-            _logger.warning("A large result stays in memory, the temporary file cannot be written: %s", error)
-            return None
-        begin, self._end = self._end, self._end + written
-        return partial(self._value, file, begin, written)
-
-    def _opened(self) -> int:
-        if self._file is None:
-            with tempfile.TemporaryFile(buffering=0) as file:
-                self._file = os.dup(file.fileno())
-            weakref.finalize(self, os.close, self._file)
-        return self._file
-
-    def _value(self, file: int, begin: int, size: int) -> Any:
-        data = bytearray()
-        while len(data) < size and (piece := os.pread(file, size - len(data), begin + len(data))):
-            data += piece
-        return unpack_outcome(bytes(data)).value
+def run_frame(flight: Flight, function: bytes | None) -> tuple[bytes, Sequence[OwnedFile]]:
+    """Return the frame that hands a flight over, and the files to be sent with it; `function` None: it is known."""
+    launch = flight.launch
+    files = list({place.file: None for place in flight.places.values()})
+    values = [(key, files.index(place.file), place.layout) for key, place in flight.places.items()]
+    timeout = launch.desc.options.timeout
+    fields: RunFields = (
+        launch.task.task_id, launch.attempt, timeout, flight.number, function, flight.arguments, values
+    )  # fmt: skip
+    return packed_frame(Kind.RUN, pickle.dumps(fields), ticket=flight.ticket, descriptors=len(files)), files

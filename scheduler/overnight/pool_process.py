@@ -8,6 +8,7 @@ is in it. Which task it has begun is told by its board (`pool_board`).
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,7 +27,8 @@ from overnight.errors import TaskError
 from overnight.graph_run import Launch
 from overnight.naming import shown
 from overnight.pool_board import Board, new_page
-from overnight.pool_frames import Frame, FrameReader, take_ticket
+from overnight.pool_frames import Frame, FrameReader, Outgoing, take_ticket
+from overnight.pool_values import Place
 from overnight.surroundings import OF_THE_HOST, passed_environment
 
 #: How much of its output is kept of a process that died.
@@ -41,7 +43,7 @@ _COMMAND = (
 
 @dataclass(eq=False, slots=True)
 class Flight:
-    """A launch on its way, with its packed function and arguments.
+    """A launch on its way, with its packed function and arguments, and the large results that these take, by key.
 
     `started` (epoch) and `begin` (monotonic) are when its process took it up, as far as the driver knows, `overdue`
     when the process is to be killed, `ticket` that of its last process.
@@ -51,6 +53,7 @@ class Flight:
     number: int
     function: bytes
     arguments: bytes
+    places: Mapping[int, Place]
     started: float = 0.0
     begin: float = 0.0
     overdue: float | None = None
@@ -86,11 +89,12 @@ class PoolProcess:
         self._culprit: Flight | None = None
         self.verdict: TaskError | None = None
         #: What is still to be sent to it.
-        self.outbox: deque[memoryview] = deque()
+        self.outbox: deque[Outgoing] = deque()
         self._next_ticket = 0
         self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - closed in `collect`
         self.handle: int | None = None
         self.channel, theirs = socket.socketpair()
+        self._reader = FrameReader(self.channel)
         lifeline, self._lifeline = os.pipe()
         self._tickets, self._ticket_box = os.pipe()
         os.set_blocking(self._tickets, False)
@@ -108,7 +112,6 @@ class PoolProcess:
         if hasattr(os, "pidfd_open"):
             self.handle = os.pidfd_open(self.pid)
         self.channel.setblocking(False)  # noqa: FBT003 - the method takes no keyword
-        self._reader = FrameReader(self.channel)
 
     @property
     def pid(self) -> int:
@@ -177,14 +180,15 @@ class PoolProcess:
         outbox = self.outbox
         while outbox:
             try:
-                sent = self.channel.send(outbox[0])
+                outbox[0].send(self.channel)
             except BlockingIOError:
                 return True
-            except OSError:  # it has died, which is told in its own time
-                outbox.clear()
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:  # descriptors that processes have not read yet
+                    return True
+                outbox.clear()  # it has died, which is told in its own time
                 return False
-            if sent < len(outbox[0]):
-                outbox[0] = outbox[0][sent:]
+            if outbox[0]:
                 self._expect_begin()
                 return True
             outbox.popleft()
@@ -255,6 +259,7 @@ class PoolProcess:
         return data.decode("utf-8", "backslashreplace")
 
     def _close(self) -> None:
+        self._reader.close()
         self.channel.close()
         self._output.close()
         self._board.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -27,11 +28,12 @@ from overnight.attempt_order import AttemptOrder, raise_error
 from overnight.forked import ended_in_child
 from overnight.invoke import Outcome, attempt
 from overnight.lifeline import end_group_with
-from overnight.outcome_message import pack_outcome
 from overnight.output_capture import OutputCapture
+from overnight.parcels import Layout, Parcel, pack_parcel, parcel_of
 from overnight.pickling import loads
+from overnight.pool_arrivals import Arrivals, KeptValues
 from overnight.pool_board import Board, seal_page
-from overnight.pool_frames import FrameReader, Kind, RunContext, packed_frame, take_ticket
+from overnight.pool_frames import FrameReader, Kind, RunContext, ancillary, close_all, packed_frame, take_ticket
 from overnight.task_log import is_for_process
 from overnight.task_surroundings import Surroundings
 
@@ -47,6 +49,7 @@ class _Call(NamedTuple):
     number: int
     function: bytes
     arguments: bytes
+    arrivals: Arrivals
     obstacle: OSError | None
 
     def load(self, functions: dict[int, Callable[..., Any]]) -> _Loaded:
@@ -58,7 +61,8 @@ class _Call(NamedTuple):
             func = loads(self.function)
             if self.number:
                 functions[self.number] = func
-        args, kwargs = loads(self.arguments)
+        with self.arrivals.at_hand():
+            args, kwargs = loads(self.arguments)
         return func, args, kwargs
 
 
@@ -78,16 +82,25 @@ class PoolWorker:
         reader = FrameReader(self._channel)
         self._send(Kind.READY)
         while (frames := reader.receive()) is not None:
-            for kind, ticket, body in frames:
-                if kind is Kind.ENTER:
-                    self._enter(loads(body))
+            for frame in frames:
+                if frame.kind is Kind.ENTER:
+                    self._enter(loads(frame.body))
+                elif frame.kind is Kind.LEAVE:
+                    self._forget()
                 else:
-                    self._run(ticket, *loads(body))
+                    try:
+                        self._run(frame.ticket, frame.descriptors, *loads(frame.body))
+                    finally:
+                        close_all(frame.descriptors)
+
+    def _forget(self) -> None:
+        self._packed: dict[int, bytes] = {}
+        self._functions: dict[int, Callable[..., Any]] = {}
+        self._kept = KeptValues()
 
     def _enter(self, context: RunContext) -> None:
         self._context = context
-        self._packed: dict[int, bytes] = {}
-        self._functions: dict[int, Callable[..., Any]] = {}
+        self._forget()
         # A forked attempt has a process group of its own: what ends it is the exception, on its way out.
         signal.signal(signal.SIGTERM, _exit if context.fork_tasks else signal.SIG_DFL)
         self._surroundings = Surroundings(context.directory, context.umask, context.environment, context.import_paths)
@@ -103,22 +116,24 @@ class PoolWorker:
     def _run(
         self,
         ticket: int,
+        descriptors: Sequence[int],
         task_id: str,
         attempt: int,
         timeout: float | None,
         number: int,
         function: bytes | None,
         arguments: bytes,
+        values: Sequence[tuple[int, int, Layout]],
     ) -> None:
         if number and function is not None:
             self._packed[number] = function
         if not self._has(ticket):
             return
-        call = _Call(number, function or self._packed[number], arguments, self._obstacle)
+        arrivals = Arrivals({key: (descriptors[file], layout) for key, file, layout in values}, self._kept)
+        call = _Call(number, function or self._packed[number], arguments, arrivals, self._obstacle)
         perform = self._run_forked if self._context.fork_tasks else self._run_here
         ended = perform(task_id, attempt, timeout, call)
-        message = pack_outcome(ended, task_id) if isinstance(ended, Outcome) else ended
-        self._send(Kind.OUTCOME, message)
+        self._answer(pack_parcel(ended, task_id) if isinstance(ended, Outcome) else parcel_of(ended))
         self._capture.restore()
         self._settle()
 
@@ -163,12 +178,26 @@ class PoolWorker:
         order = AttemptOrder(task_id, raise_error, (), {}, timeout, *log, number, partial(call.load, {}))
         return ended_in_child(order, self._capture)
 
-    def _send(self, kind: Kind, body: bytes = b"") -> None:
+    def _answer(self, parcel: Parcel) -> None:
+        if parcel.descriptor is None:
+            self._send(Kind.OUTCOME, parcel.message)
+            return
+        try:
+            self._send(Kind.OUTCOME, pickle.dumps(parcel.layout), (parcel.descriptor,))
+        finally:
+            os.close(parcel.descriptor)
+
+    def _send(self, kind: Kind, body: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         # A task may have closed the channel, and its number may be that of a file of its own by now.
         if _place_of(self._channel) != self._place:
             raise ConnectionAbortedError("A task has closed the channel to the driver.")
         self._channel.setblocking(True)  # noqa: FBT003 - the method takes no keyword. A task may have changed it
-        self._channel.sendall(packed_frame(kind, body, ticket=self._board.begun))
+        frame = packed_frame(kind, body, ticket=self._board.begun, descriptors=len(descriptors))
+        if not descriptors:
+            self._channel.sendall(frame)
+            return
+        sent = self._channel.sendmsg([frame], ancillary(descriptors))
+        self._channel.sendall(frame[sent:])
 
 
 def _place_of(channel: socket.socket) -> tuple[int, int]:

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NamedTuple
 
+from overnight.nameless_files import OwnedFile
+from overnight.pool_frames import Kind, Outgoing, packed_frame
 from overnight.pool_process import PoolProcess
 
 _MOST_CALLS = 65536
@@ -87,10 +89,11 @@ class Pool:
             finally:
                 self._user = former
 
-    def taker(self, patience_seconds: float) -> PoolProcess | None:
+    def taker(self, patience_seconds: float, *, brings_files: bool) -> PoolProcess | None:
         """Return the process that is to get the next task; None if there is none. Raises OSError.
 
-        An idle one, else a new one, else one that has taken up its only task within the last `patience_seconds`.
+        An idle one, else a new one, else one that has taken up its only task within the last `patience_seconds`: but
+        not for a task that brings files, as the system bounds the descriptors that are sent and not taken in.
         """
         if self.is_closed:
             return None
@@ -99,6 +102,8 @@ class Pool:
                 return process
         if len(self.processes) < self.size:
             return self._started()
+        if brings_files:
+            return None
         latest = time.monotonic() - patience_seconds
         for process in self.processes:
             if len(process.flights) == 1 and process.flights[0].begin >= latest and not process.is_leaving:
@@ -123,9 +128,9 @@ class Pool:
                 self._poll.register(process.handle, select.POLLIN)
         return process
 
-    def post(self, process: PoolProcess, data: bytes) -> None:
-        """Put data into the outbox of a process, for the next `flush`."""
-        process.outbox.append(memoryview(data))
+    def post(self, process: PoolProcess, data: bytes, files: Sequence[OwnedFile] = ()) -> None:
+        """Put data, and descriptors that go with it, into the outbox of a process, for the next `flush`."""
+        process.outbox.append(Outgoing(data, files))
         self._posted.add(process)
 
     def flush(self) -> None:
@@ -134,6 +139,14 @@ class Pool:
             process = self._posted.pop()
             if process.flush():
                 self._poll.modify(process.channel, select.POLLIN | select.POLLOUT)
+
+    def end_run(self) -> None:
+        """Let the processes forget what they hold of the run that they have entered."""
+        for process in self.processes:
+            if process.run_id is not None and not process.is_leaving:
+                process.run_id = None
+                self.post(process, packed_frame(Kind.LEAVE))
+        self.flush()
 
     def wake(self) -> None:
         """End the `wait` that is under way, or the next one. From any thread."""

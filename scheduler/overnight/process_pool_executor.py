@@ -12,11 +12,9 @@ driver has no thread: it waits for channels and deaths.
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from overnight.base_executor import RunFacts, TaskGraphExecutorBase
@@ -25,11 +23,11 @@ from overnight.forked import EXIT_SECONDS, KILL_GRACE_SECONDS, TERMINATE_SECONDS
 from overnight.graph_run import Finished, Launch
 from overnight.invoke import Outcome
 from overnight.naming import shown
-from overnight.outcome_message import unpack_outcome
 from overnight.pickling import dumps
-from overnight.pool_frames import BrokenChannel, Kind, RunFields, packed_frame
-from overnight.pool_packing import LARGEST_KEPT_BYTES, LargeResults, PackedCalls, context_of
+from overnight.pool_frames import BrokenChannel, Frame, Kind, close_all, packed_frame
+from overnight.pool_packing import PackedCalls, context_of, run_frame
 from overnight.pool_process import Flight, PoolProcess
+from overnight.pool_values import SharedValues
 from overnight.process_pool import Pool, usable_cpus
 from overnight.task_log import TaskLog
 
@@ -72,7 +70,7 @@ class PoolRun:
         self._facts = facts
         self._pool = pool
         self._calls = PackedCalls()
-        self._large = LargeResults()
+        self._large = SharedValues()
         self._waiting: deque[Flight] = deque()
         self._finished: list[Finished] = []
         self._unfinished = 0
@@ -86,7 +84,7 @@ class PoolRun:
 
     def start(self, launch: Launch) -> None:
         """Let an attempt wait for a process; the next `wait` hands it over. Raises TaskNotPicklable."""
-        self._waiting.append(Flight(launch, *self._calls.packed(launch)))
+        self._waiting.append(self._calls.packed(launch))
         self._unfinished += 1
 
     def wait(self, seconds: float | None) -> Sequence[Finished]:
@@ -127,6 +125,7 @@ class PoolRun:
             busy = [process for process in self._pool.processes if process.flights or process.is_leaving]
             # A forked attempt ends with its own process, which waits for it as long.
             self._pool.end(busy, TERMINATE_SECONDS + (EXIT_SECONDS if self._facts.fork_tasks else 0))
+            self._pool.end_run()
 
     def _take_finished(self) -> Sequence[Finished]:
         finished, self._finished = self._finished, []
@@ -139,7 +138,7 @@ class PoolRun:
         self._take_back_stuck()
         while self._waiting:
             try:
-                process = self._pool.taker(LONG_SECONDS)
+                process = self._pool.taker(LONG_SECONDS, brings_files=bool(self._waiting[0].places))
             except OSError as error:
                 if self._pool.processes:
                     return
@@ -167,15 +166,12 @@ class PoolRun:
             process.run_id = self._facts.run_id
             process.numbers.clear()
             data = self._enter
-        launch, number = flight.launch, flight.number
+        number = flight.number
         function = None if number in process.numbers else flight.function
         if number:
             process.numbers.add(number)
-        timeout = launch.desc.options.timeout
-        fields: RunFields = (
-            launch.task.task_id, launch.attempt, timeout, number, function, flight.arguments
-        )  # fmt: skip
-        self._pool.post(process, data + packed_frame(Kind.RUN, pickle.dumps(fields), ticket=flight.ticket))
+        frame, files = run_frame(flight, function)
+        self._pool.post(process, data + frame, files)
 
     # Taking in.
 
@@ -191,7 +187,7 @@ class PoolRun:
 
     def _look(self, seconds: float | None) -> None:
         """Wait for events and see to them: first feed the processes again, then open what they sent."""
-        arrived: list[tuple[Flight, bytes]] = []
+        arrived: list[tuple[Flight, Frame]] = []
         self._pool.flush()
         for event in self._pool.wait(seconds):
             if event.process not in self._pool.processes:
@@ -201,23 +197,25 @@ class PoolRun:
             if event.ended or (event.process.is_leaving and event.process.handle is None):
                 self._bury(event.process, arrived)
         self._pool.flush()
-        for flight, message in arrived:
-            self._finish(flight.launch, self._opened(flight, message))
+        for flight, frame in arrived:
+            self._finish(flight.launch, self._opened(flight, frame))
 
-    def _listen(self, process: PoolProcess, arrived: list[tuple[Flight, bytes]]) -> None:
+    def _listen(self, process: PoolProcess, arrived: list[tuple[Flight, Frame]]) -> None:
         """Take what a process says. One that closes its channel is about to exit, or is killed a little later."""
         try:
-            for kind, ticket, body in process.receive():
-                flight = process.with_ticket(ticket)
+            for frame in process.receive():
+                kind, flight = frame.kind, process.with_ticket(frame.ticket)
                 if kind is Kind.OUTCOME and flight is not None:
                     process.end(flight)
-                    arrived.append((flight, body))
+                    arrived.append((flight, frame))
                     self._feed()
                 elif kind is Kind.BEGINS and flight is not None:
                     timeout = flight.launch.desc.options.timeout or 0
                     flight.overdue = time.monotonic() + timeout + KILL_GRACE_SECONDS
                 elif kind is Kind.READY:
                     process.begin_serving()
+                elif frame.descriptors:
+                    close_all(frame.descriptors)
         except EOFError:
             self._pool.mute(process)
             if process.begun is not None:
@@ -250,7 +248,7 @@ class PoolRun:
                 verdict = TaskTimedOut(f"{flight.name} ran on after its limit of {timeout:g} s and was killed.")
                 process.condemn(flight, verdict)
 
-    def _bury(self, process: PoolProcess, arrived: list[tuple[Flight, bytes]]) -> None:
+    def _bury(self, process: PoolProcess, arrived: list[tuple[Flight, Frame]]) -> None:
         """Take the last words of a process that has ended, and charge the task that it ran; if none, the first."""
         self._pool.mute(process)
         self._listen(process, arrived)
@@ -269,13 +267,11 @@ class PoolRun:
             self._finish(flight.launch, Outcome(ok=False, value=error, started=flight.started, seconds=seconds))
         self._feed()
 
-    def _opened(self, flight: Flight, message: bytes) -> Outcome:
+    def _opened(self, flight: Flight, frame: Frame) -> Outcome:
         try:
-            outcome = unpack_outcome(message)
+            outcome = self._large.opened(frame)
         except Exception as error:  # whatever is wrong with these bytes is this task's failure alone
             return Outcome(ok=False, value=error, started=flight.started, seconds=time.monotonic() - flight.begin)
-        if outcome.ok and len(message) > LARGEST_KEPT_BYTES:
-            return replace(outcome, load=self._large.keep(message))
         if isinstance(outcome.value, ResultNotPicklable):
             self._log_end(flight.launch, _told(outcome.value))
         return outcome

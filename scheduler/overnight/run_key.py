@@ -15,17 +15,18 @@ from overnight.errors import FAULTS_OF_OBJECTS
 from overnight.json_text import encoded
 from overnight.pickling import dumps
 from overnight.shared_arguments import SharedArguments
-from overnight.task import TaskDesc
+from overnight.task import Task, TaskDesc
 
 _FORCED = "-forced"
-#: Arguments of these types alone are told apart by their JSON, which is quicker than a pickle.
-_SCALARS = frozenset({str, int, bool, type(None)})
+#: Arguments of these types are told apart by their JSON, a Task by its id in a list; that is quicker than a pickle.
+_SIMPLE = frozenset({str, int, bool, type(None), Task})
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a run is to be carried out. `command` is what started it: with the graph and `force` it identifies the run.
 
+    Beside other runs one of twice the `weight` is given twice the time of workers.
     `force`: nothing that was finished before counts, so such a run is another one than that of the same command.
     """
 
@@ -38,6 +39,7 @@ class RunOptions:
     fail_fast: bool = False
     fork_tasks: bool = False
     resource_limits: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
     force: bool = False
     keep_seconds: float = KEEP_SECONDS
     pass_environment: Sequence[str] = ()
@@ -74,13 +76,18 @@ def _add_arguments(digest: hashlib._Hash, descs: Sequence[TaskDesc]) -> None:
     shared = SharedArguments()
     shared.observe(descs)
     for desc in descs:
-        if not desc.kwargs and _SCALARS.issuperset(map(type, desc.args)):
-            digest.update(encoded(desc.args))
+        if not desc.kwargs and _SIMPLE.issuperset(map(type, desc.args)):
+            digest.update(encoded([[value.task_id] if type(value) is Task else value for value in desc.args]))
             continue
         try:
             digest.update(dumps(shared.replaced(desc.args, desc.kwargs)))
         except FAULTS_OF_OBJECTS:  # what cannot be pickled fails as that task alone; it identifies nothing
             digest.update(b"-")
+
+
+def is_forced(key: str) -> bool:
+    """Tell whether a key is that of a forced command."""
+    return key.endswith(_FORCED)
 
 
 def same_command(one: str, other: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from overnight.arguments import value_dependencies
 from overnight.errors import FAULTS_OF_OBJECTS
-from overnight.pickling import dumps
+from overnight.pickling import LARGEST_INPUT_BYTES, dumps
 from overnight.task import Task, TaskDesc
 
 SMALLEST_SHARED_BYTES = 512
@@ -70,7 +70,7 @@ class SharedArguments:
             data = dumps(value)
         except FAULTS_OF_OBJECTS:  # the task's own submission names what cannot be pickled
             return None
-        if len(data) < SMALLEST_SHARED_BYTES:
+        if not SMALLEST_SHARED_BYTES <= len(data) <= LARGEST_INPUT_BYTES:  # and what is too large
             return None
         digest = hashlib.sha256(data).hexdigest()
         self.blobs[digest] = data

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from overnight.core.events import TaskRules
 from overnight.core.states import TERMINAL
 from overnight.errors import UnknownTask, nearest
 from overnight.keyring import Keyring
@@ -49,6 +50,16 @@ class Structure:
         chunk, offset = self._place(task)
         return chunk.dependencies[offset]
 
+    def rules(self, task: int) -> TaskRules:
+        """Return the rules of a task."""
+        chunk, offset = self._place(task)
+        return chunk.rules_of(offset)
+
+    def reason(self, task: int) -> str | None:
+        """Return why a task had to run when the run began, None if it was there already or that is not recorded."""
+        chunk, offset = self._place(task)
+        return chunk.reasons.get(offset)
+
     def queues(self, default: str, codes: bytes) -> set[str]:
         """Return the queues of those tasks that are not terminal; `codes` is one state a task."""
         waiting = {task for task, code in enumerate(codes) if code not in _TERMINAL}
@@ -68,6 +79,24 @@ class Structure:
         if found is None:
             raise UnknownTask(f"The run has no task {shown(task_id)!r}{nearest(task_id, list(self._indices))}")
         return found
+
+    def order(self) -> list[int]:
+        """Return all tasks, dependencies first; a task stands before those with higher indices wherever it can."""
+        placed: set[int] = set()
+        order: list[int] = []
+        for root in range(len(self)):
+            stack = [root]
+            while stack:
+                task = stack[-1]
+                missing = [one for one in self.dependencies(task) if one not in placed] if task not in placed else []
+                if missing:
+                    stack += reversed(missing)
+                    continue
+                stack.pop()
+                if task not in placed:
+                    placed.add(task)
+                    order.append(task)
+        return order
 
     def with_descendants(self, tasks: Iterable[int]) -> list[int]:
         """Return `tasks` and all their transitive dependants, in index order."""

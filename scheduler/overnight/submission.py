@@ -46,8 +46,13 @@ class Submission:
         self.tasks: list[Task] = []
         self.index: dict[Task, int] = {}
 
-    def add(self, descs: Sequence[TaskDesc], adopted: Mapping[Task, StoredResult] | None = None) -> None:
-        """Add tasks to the run, in this order; `adopted` are those that are finished already.
+    def add(
+        self,
+        descs: Sequence[TaskDesc],
+        adopted: Mapping[Task, StoredResult] | None = None,
+        reasons: Mapping[Task, str] | None = None,
+    ) -> None:
+        """Add tasks to the run, in this order; `adopted` are those that are finished already, `reasons` why others run.
 
         A dependency that is neither among them nor in the run is satisfied: its value stands in the arguments.
         """
@@ -56,14 +61,20 @@ class Submission:
             self.index[desc.task] = len(self.tasks)
             self.tasks.append(desc.task)
         for offset in range(0, len(descs), CHUNK_TASKS):
-            self._add_chunk(first + offset, descs[offset : offset + CHUNK_TASKS], adopted or {})
+            self._add_chunk(first + offset, descs[offset : offset + CHUNK_TASKS], adopted or {}, reasons or {})
 
     def known(self, tasks: Sequence[Task]) -> None:
         """Take over tasks that the run holds already, in their order: an attached client adds nothing."""
         self.tasks = list(tasks)
         self.index = {task: number for number, task in enumerate(tasks)}
 
-    def _add_chunk(self, first: int, descs: Sequence[TaskDesc], adopted: Mapping[Task, StoredResult]) -> None:
+    def _add_chunk(
+        self,
+        first: int,
+        descs: Sequence[TaskDesc],
+        adopted: Mapping[Task, StoredResult],
+        reasons: Mapping[Task, str],
+    ) -> None:
         self._shared.observe(descs)
         messages = {first + offset: self._message(first + offset, desc) for offset, desc in enumerate(descs)}
         blobs = self._send_blobs()
@@ -71,7 +82,7 @@ class Submission:
         addition = Addition(
             first,
             len(descs),
-            self._structure(first, descs).sealed(self._run_id, self._keyring),
+            self._structure(first, descs, reasons).sealed(self._run_id, self._keyring),
             messages,
             {
                 task: Adopted(result.digest, result.sealed(self._run_id, task, self._keyring))
@@ -82,7 +93,7 @@ class Submission:
         failpoints.reach("client.mid_submit")
         self._store.add_tasks(self._run_id, addition)
 
-    def _structure(self, first: int, descs: Sequence[TaskDesc]) -> SpecChunk:
+    def _structure(self, first: int, descs: Sequence[TaskDesc], reasons: Mapping[Task, str]) -> SpecChunk:
         names: dict[str, int] = {}
         function_of = [names.setdefault(self._functions.name(desc.func), len(names)) for desc in descs]
         return SpecChunk(
@@ -92,6 +103,7 @@ class Submission:
             function_of,
             [self._dependencies(desc) for desc in descs],
             {offset: _rules(desc) for offset, desc in enumerate(descs) if _rules(desc) is not DEFAULT_RULES},
+            {offset: reason for offset, desc in enumerate(descs) if (reason := reasons.get(desc.task))},
         )
 
     def _dependencies(self, desc: TaskDesc) -> list[int]:

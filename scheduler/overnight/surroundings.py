@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import pwd
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
@@ -69,3 +70,11 @@ def _interpreter_paths() -> set[str]:
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def login_name() -> str:
+    """Return the name of the user that this process runs as; the number of one that the system has no name for."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 
 from overnight.naming import flag_name
 from tests.support.command import Desk
+from tests.support.daemons import daemon
+from tests.support.servers import running_server, server_binary
+from tests.support.sites import COMPRESSED
 
 GRAPH = "tests.support.graphs:diamond"
 LEFT = flag_name("left")
@@ -128,3 +132,24 @@ def test_a_status_directory_that_cannot_be_written_is_told_before_the_run_which_
     )
     assert found.err.count("The status directory") == 1
     assert "succeeded" in found.out
+
+
+def test_results_of_a_worker_that_does_not_see_the_status_directory_are_written_by_the_driver(
+    tmp_path: Path, short_directory: Path
+) -> None:
+    """Row 43: they go through the server; the same command has nothing to do then."""
+    places = tmp_path / "places"
+    places.mkdir()
+    hidden = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{places}" && exec "$@"', "sh")
+    if subprocess.run([*hidden, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("Mounts of its own need more rights than this user has.")
+    with running_server(server_binary("valkey"), short_directory / "unseen") as url:
+        desk = Desk(tmp_path)
+        desk.environ = {**COMPRESSED, "OVERNIGHT_REDIS_URL": url}
+        words = ("run", GRAPH, "-d", str(places / "flags"), "-j", "0")
+        with daemon(desk, "scheduler", "scheduler"), daemon(desk, "worker", "worker", inside=hidden) as said:
+            found = desk.run(*words)
+            assert found.status == 0, found.err
+            assert said("it is not there on this host") == 1
+            assert len(list((places / "flags").glob("*.flag"))) == 4
+            assert "Nothing to do" in desk.run(*words).out

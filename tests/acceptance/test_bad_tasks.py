@@ -88,6 +88,19 @@ def by_command(place: Desk) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.timeout(240)
+def test_an_argument_that_no_message_can_hold_fails_its_tasks_alone_before_it_is_sent(place: Desk) -> None:
+    """Row 15, shared by tasks or not: its size is told, and what to do instead."""
+    ending = place.run("run", "tests.support.bad_tasks:too_large", "--keep-going", "--json")
+    assert ending.status == 1, ending.err
+    assert "Traceback" not in ending.err
+    assert ending.facts["counts"] == {"done": 1, "failed": 3}
+    for failed in ending.facts["failed"]:
+        assert failed["type"].rpartition(".")[2] == "TaskNotPicklable"
+        assert re.search(rf"of task '{failed['task']}' pickles to 5\d{{8}} bytes, above the limit", failed["message"])
+        assert "pass the file's path" in failed["message"]
+
+
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.task_id)
 def test_the_command_tells_each_failure_in_one_sentence(by_command: dict[str, dict[str, Any]], bad: Bad) -> None:
     """Exit status 1; the same command runs these tasks again and none other."""

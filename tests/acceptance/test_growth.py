@@ -9,7 +9,7 @@ import pytest
 
 from overnight.client import Client
 from overnight.core.states import RunPhase
-from tests.benchmarks.overnight_systems import fleet
+from tests.benchmarks.processes import fleet
 from tests.support.graphs import noops
 from tests.support.servers import connect
 

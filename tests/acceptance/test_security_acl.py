@@ -61,14 +61,21 @@ NOT_ITS_OWN = {
             for command in (["SET", "x"], ["HSET", "f", "v"], ["DEL"], ["EXPIRE", "1"], ["ZADD", "1", "x"], ["UNLINK"])
         ),
         ["EVALSHA", "0" * 40, "1", f"{P}runs"], ["SCRIPT", "LOAD", "return 1"], ["MULTI"],
-        *(["GET", f"{P}run:r:{name}"] for name in ("context", "messages", "blobs", "inflight", "batches", "holds")),
-        *(["HGETALL", f"{P}{name}"] for name in ("rq:job:x", "flags:x", "durations", "runs:graphs", "runs:places")),
+        *(["GET", f"{P}run:r:{name}"] for name in ("context", "messages", "blobs", "inflight")),
+        *(["HGETALL", f"{P}{name}"] for name in ("rq:job:x", "flags:x", "runs:graphs", "runs:places")),
     ),
 }  # fmt: skip
 
 
 #: What people look with, at a run that has failed.
-READING = (["workers", "--json"], ["logs", "last", "culprit"], ["status", "last", "culprit"], ["follow"])
+READING = (
+    ["workers", "--json"],
+    ["logs", "last", "culprit"],
+    ["status", "last", "culprit"],
+    ["why", "dependant"],
+    ["workers", "--wanted", "--json"],
+    ["follow"],
+)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -127,7 +134,7 @@ def test_every_part_works_under_the_shipped_rules(guarded: Guarded, site: Desk, 
     site.environ["OVERNIGHT_REDIS_URL"] = guarded.urls["reader"]
     commands = [site.start(*words) for words in READING]
     read = [finished(command) for command in commands]
-    assert [(command.status, command.err) for command in read] == [(0, "")] * 3 + [(1, "")], read
+    assert [(command.status, command.err) for command in read] == [(0, "")] * 5 + [(1, "")], read
     assert len(read[0].facts) == 2
     refused = {(entry["username"], entry["object"]) for entry in guarded.admin.acl_log(100)}
     assert {(user, what) for user, what in refused if what not in DISPENSABLE} == set()

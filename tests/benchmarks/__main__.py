@@ -1,7 +1,8 @@
 """Print one table of figures: ``python -m tests.benchmarks [--only WIDE,CHAIN] [--rounds N] [--quick] [--json]``.
 
-Overnight beside plain RQ (two SimpleWorkers on a server of their own) and the standard library's process pool, and its
-Dask executor beside plain Dask on one cluster, on this machine, in one run. Each figure is the median of interleaved
+Overnight beside plain RQ (two SimpleWorkers on a server of their own), the standard library's process pool, and those
+of Huey, Celery and Dramatiq that are installed; and its Dask executor beside plain Dask on one cluster; on this
+machine, in one run. Each figure is the median of interleaved
 rounds; the spread is half of the range of the rounds; the ratio is that to plain RQ, on Dask that to plain Dask.
 Peak memory is the sum over all processes of a system since it started.
 """
@@ -17,9 +18,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from tests.benchmarks import dask_systems, local_systems, overnight_systems, peers
+from tests.benchmarks import dask_systems, local_systems, overnight_systems, peer_queues, peers
 from tests.benchmarks.measuring import Figure, System, Workload, measure, table
-from tests.benchmarks.workloads import FULL, LONG, ON_DASK, ONCE, QUICK, WORKLOADS, Sizes
+from tests.benchmarks.workloads import FULL, LONG, ON_DASK, ONCE, QUICK, SLOW, WORKLOADS, Sizes
 
 FULL_ROUNDS = 5
 QUICK_ROUNDS = 3
@@ -59,12 +60,13 @@ def _makers(sizes: Sizes, place: Path) -> dict[str, AbstractContextManager[Syste
         "rq": peers.plain_rq(sizes, place),
         "pool": peers.process_pool(sizes),
         "local": local_systems.local(sizes, place),
+        **{peer.name: peer_queues.peer_queue(peer, sizes, place) for peer in peer_queues.installed()},
     }
 
 
 def _chosen(options: argparse.Namespace) -> list[Workload]:
     if options.only is None:
-        left_out = (frozenset() if options.long else LONG) | (ONCE if options.quick else frozenset())
+        left_out = (frozenset() if options.long else LONG) | (SLOW if options.quick else frozenset())
         return [workload for workload in WORKLOADS if workload.name not in left_out]
     known = {workload.name.upper(): workload for workload in WORKLOADS}
     unknown = [name for name in options.only if name.upper() not in known]
@@ -79,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--systems", type=lambda text: text.split(","), metavar="NAME,...", help="queue,rq,...")
     parser.add_argument("--rounds", type=int, help=f"default {FULL_ROUNDS}, with --quick {QUICK_ROUNDS}")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, less sleep, no 100,000 tasks: two minutes")
-    parser.add_argument("--long", action="store_true", help="also GRAPH: a million tasks")
+    parser.add_argument("--long", action="store_true", help="also GRAPH and MILLION: a million tasks")
     parser.add_argument("--json", action="store_true", help="for machines")
     return parser
 

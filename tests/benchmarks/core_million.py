@@ -43,10 +43,10 @@ def layers(tasks: int) -> Iterator[NewTask]:
 
 
 class Drain:
-    """One drain of one graph with offers of one size."""
+    """One drain of one graph with offers of one size, ordered by paths as the scheduler's runs are."""
 
     def __init__(self, shape: Callable[[int], Iterator[NewTask]], tasks: int, most_tasks: int) -> None:
-        self.state = RunState()
+        self.state = RunState(by_paths=True)
         self.shape, self.tasks, self.most_tasks = shape, tasks, most_tasks
         self.add_seconds = self.drain_seconds = 0.0
 
@@ -65,7 +65,7 @@ class Drain:
         number, handle, clock, ended = 0, self.state.handle, time.process_time, False
         while not ended:
             number += 1
-            offer = SlotsOffered(0.0, (Offer(f"{number:x}", None, self.most_tasks, 0.1),))
+            offer = SlotsOffered(time.monotonic(), (Offer(f"{number:x}", None, self.most_tasks, 0.1),))
             before = clock()
             actions = handle(offer)
             self.drain_seconds += clock() - before

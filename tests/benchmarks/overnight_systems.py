@@ -7,14 +7,11 @@ this process. Server, scheduler and workers are up and warm before; the graph is
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import psutil
 
 from overnight.cache import FileTaskCache
 from overnight.client import Client
@@ -27,6 +24,8 @@ from overnight.sequential_executor import SequentialExecutor
 from overnight.state_dir import wait_until
 from tests.benchmarks import workloads
 from tests.benchmarks.measuring import SLEEP_SECONDS, Sample, System, stopwatch
+from tests.benchmarks.processes import await_end, peak_memory, peak_of, started_here
+from tests.benchmarks.recovery import until_dispatching_again
 from tests.benchmarks.workloads import WORKERS, Sizes
 from tests.support import graphs
 
@@ -42,6 +41,7 @@ def _graphs(sizes: Sizes) -> dict[str, Callable[[], TaskGraph]]:
         workloads.LAYERS.name: lambda: graphs.layers(k=sizes.layers, n=sizes.layer),
         workloads.SLEEP.name: lambda: graphs.sleeps(seconds=SLEEP_SECONDS, n=sizes.sleeps),
         workloads.FANIN.name: lambda: graphs.fan_in(n=sizes.wide),
+        workloads.BIGRESULT.name: lambda: graphs.large_results(n=sizes.big, size=sizes.big_bytes),
     }
 
 
@@ -61,12 +61,12 @@ def _run(executor: TaskGraphExecutor, make: Callable[[], TaskGraph]) -> Callable
 
 
 def _with_flags(make_executor: Callable[[FileTaskCache], TaskGraphExecutor], sizes: Sizes, place: Path) -> Sample:
-    """Run WIDE into a fresh status directory, on the disk where `place` is."""
-    directory = Path(tempfile.mkdtemp(dir=place))
-    try:
-        return execute(make_executor(FileTaskCache(str(directory))), graphs.noops(n=sizes.wide))
-    finally:
-        shutil.rmtree(directory)
+    """Run WIDE into a fresh status directory, on the disk where `place` is. It goes with that place.
+
+    Were it removed now, ext4 would pass over the inodes just freed, one by one, for each flag of the next round.
+    """
+    directory = tempfile.mkdtemp(dir=place)
+    return execute(make_executor(FileTaskCache(directory)), graphs.noops(n=sizes.wide))
 
 
 @contextmanager
@@ -84,7 +84,8 @@ def process_pool(sizes: Sizes, place: Path) -> Iterator[System]:
     keywords = {"max_workers": WORKERS, "task_log_dir": str(place / "logs")}
     with ProcessPoolTaskExecutor(**keywords) as warm:
         execute(warm, graphs.noops(n=100))
-        yield System(POOL, {name: _run(warm, make) for name, make in _graphs(sizes).items()})
+        runs = {name: _run(warm, make) for name, make in _graphs(sizes).items()}
+        yield System(POOL, runs, lambda: peak_of(started_here("overnight.pool_worker")))
 
 
 @contextmanager
@@ -98,15 +99,17 @@ def queue(sizes: Sizes, place: Path) -> Iterator[System]:
         return made
 
     with QueueExecutor(state_dir=state, workers=WORKERS) as warm:
-        _warm_up(warm, state)
+        warm_up(warm, state)
         runs = {name: _run(warm, make) for name, make in _graphs(sizes).items()}
         runs[workloads.FLAGS.name] = lambda: _with_flags(executor, sizes, place)
+        runs[workloads.MILLION.name] = _run(warm, lambda: graphs.noops(n=sizes.million))
+        runs[workloads.RECOVER.name] = lambda: until_dispatching_again(state, sizes.submit, WORKERS)
         runs[workloads.SUBMIT.name] = lambda: until_first_start(state, sizes.submit)
         yield System(QUEUE, runs, lambda: peak_memory(state))
-    _await_end(state)
+    await_end(state)
 
 
-def _warm_up(executor: QueueExecutor, state: Path) -> None:
+def warm_up(executor: QueueExecutor, state: Path) -> None:
     """Wait until all workers have a child and every function of the workloads has a known duration."""
     with Client(state_dir=state, workers=0) as client:
         for graph in (graphs.noops(n=200), graphs.chain(n=20), graphs.sleeps(n=20), graphs.fan_in(n=20)):
@@ -130,50 +133,3 @@ def until_first_start(state: Path, tasks: int) -> Sample:
         done = [number for number, code in enumerate(store.states(run)[::2]) if code == TaskState.DONE]
         facts = [json.loads(view.facts) for view in store.tasks(run, done[:5000]) if view.facts]
     return Sample(tasks, min(float(fact["started"]) for fact in facts) - began)
-
-
-# The fleet's processes.
-
-
-def fleet(state: Path) -> list[psutil.Process]:
-    """Return the live processes of a state directory: its keeper and all below it, and its server."""
-    heads = [process for process in psutil.process_iter() if str(state) in " ".join(_command(process))]
-    found = {process.pid: process for process in heads}
-    for head in heads:
-        found.update({process.pid: process for process in _below(head)})
-    found.pop(psutil.Process().pid, None)
-    return list(found.values())
-
-
-def peak_memory(state: Path) -> float | None:
-    """Return the sum of the peaks of resident memory of the fleet's processes, in MB; None where it is not told."""
-    try:
-        return sum(_peak_kb(process.pid) for process in fleet(state)) / 1000
-    except OSError:
-        return None
-
-
-def _peak_kb(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
-
-
-def _below(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return list(process.children(recursive=True))
-    except psutil.Error:
-        return []
-
-
-def _await_end(state: Path) -> None:
-    """Wait until the fleet has ended by itself; what does not end is killed by its id."""
-    if not wait_until(lambda: not fleet(state), 30):
-        for process in fleet(state):
-            process.kill()

@@ -14,13 +14,15 @@ from typing import Any
 import redis
 from rq import Queue
 from rq.job import Dependency, Job
+from rq.registry import FinishedJobRegistry
 from rq.results import Result
 
 from overnight.state_dir import wait_until
 from tests.benchmarks import workloads
 from tests.benchmarks.measuring import SLEEP_SECONDS, Sample, System, stopwatch
+from tests.benchmarks.processes import peak_of, started_here
 from tests.benchmarks.workloads import WORKERS, Sizes
-from tests.support.functions import noop, one_more, pause, total, value_of
+from tests.support.functions import noop, one_more, pause, total, total_size, value_of, zeros
 from tests.support.servers import connect, running_server, server_binaries
 
 RQ = "plain RQ"
@@ -48,8 +50,9 @@ def plain_rq(sizes: Sizes, place: Path) -> Iterator[System]:
                 client, lambda: _enqueue(queue, [(pause, (SLEEP_SECONDS,))] * sizes.sleeps)
             ),
             workloads.FANIN.name: lambda: _fan_in(client, queue, sizes.rq_wide),
+            workloads.BIGRESULT.name: lambda: _big_results(client, queue, sizes),
         }
-        yield System(RQ, runs)
+        yield System(RQ, runs, lambda: peak_of(started_here(str(place / "rq"))))
 
 
 @contextmanager
@@ -103,17 +106,43 @@ def _fan_in(client: redis.Redis, queue: Queue, parts: int) -> Sample:
     return _drained(client, enqueue)
 
 
+def _big_results(client: redis.Redis, queue: Queue, sizes: Sizes) -> Sample:
+    """Large results, then one job that reads them, and all of them back in this process."""
+
+    def enqueue() -> list[Job]:
+        jobs = _enqueue(queue, [(zeros, (sizes.big_bytes,))] * sizes.big)
+        last = queue.enqueue(size_of_jobs, [job.id for job in jobs], depends_on=Dependency(jobs), result_ttl=600)
+        return [*jobs, last]
+
+    with stopwatch() as clock:
+        drained = _drained(client, enqueue)
+        jobs = Job.fetch_many(FinishedJobRegistry(QUEUE_NAME, connection=client).get_job_ids(), connection=client)
+        total_size([value for value in _values(jobs) if isinstance(value, bytes)])
+    return Sample(drained.tasks, clock.seconds)
+
+
 def total_of_jobs(ids: Sequence[str]) -> int:
     """Sum the results of finished jobs (runs in an RQ worker)."""
+    return total(_results_of(ids))
+
+
+def size_of_jobs(ids: Sequence[str]) -> int:
+    """Sum the sizes of the results of finished jobs (runs in an RQ worker)."""
+    return total_size(_results_of(ids))
+
+
+def _results_of(ids: Sequence[str]) -> list[Any]:
     from rq import get_current_job
 
     current = get_current_job()
     if current is None:
         raise RuntimeError("This runs in an RQ worker only.")
-    jobs = Job.fetch_many(list(ids), connection=current.connection)
+    return _values(Job.fetch_many(list(ids), connection=current.connection))
+
+
+def _values(jobs: Sequence[Job | None]) -> list[Any]:
     results = [Result.fetch_latest(job) for job in jobs if job is not None]
-    values: list[Any] = [result.return_value for result in results if result is not None]
-    return total(values)
+    return [result.return_value for result in results if result is not None]
 
 
 @contextmanager

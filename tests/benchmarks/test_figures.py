@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.flag_files import deciding_ratio, recording_ratio
+from tests.benchmarks.flat_cost import MOST_TIMES, SIZES, core_costs, scheduler_costs
 
 ROOT = Path(__file__).resolve().parents[2]
 #: How many times more tasks a second than plain RQ with as many workers.
@@ -77,3 +78,11 @@ def test_tasks_with_flags_run_at_a_good_part_of_the_rate_of_plain_files() -> Non
 def test_deciding_what_must_run_costs_little_more_than_parsing_the_headers() -> None:
     ours, plain, ratio = deciding_ratio(20_000)
     assert ratio <= MOST_TIMES_PLAIN_PARSING, (ours, plain)
+
+
+@pytest.mark.timeout(180)
+def test_a_task_costs_the_scheduler_the_same_however_many_there_are(short_directory: Path) -> None:
+    """Processor time, which other load on the machine changes little, of the core alone and of the real process."""
+    measured = {**core_costs(SIZES), "process": scheduler_costs(short_directory / "state", SIZES)}
+    for what, costs in measured.items():
+        assert max(costs.values()) <= MOST_TIMES * min(costs.values()), (what, costs)

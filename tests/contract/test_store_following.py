@@ -226,3 +226,17 @@ def test_a_dispatch_that_is_made_once_more_is_no_fall_back(night: Night) -> None
     for _ in range(3):
         assert night.dispatch(batch_of("b", [0])) == [True]
     assert night.store.wait({"r1": cursor}, 0)[0] == []
+
+
+def test_readers_see_which_batches_are_in_flight_and_which_of_them_are_held(night: Night) -> None:
+    night.start("held", [0, 1])
+    night.dispatch(batch_of("queued", [2]))
+    night.commit("held", success(0))
+    flights = {
+        flight.batch: (flight.queue, tuple(flight.tasks), flight.claimed) for flight in night.store.flights("r1")
+    }
+    assert flights == {"held": ("default", (1,), True), "queued": ("default", (2,), False)}
+    night.commit("held", success(1))
+    assert [flight.batch for flight in night.store.flights("r1")] == ["queued"]
+    with pytest.raises(UnknownRun):
+        night.store.flights("nobody")

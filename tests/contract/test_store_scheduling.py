@@ -199,6 +199,26 @@ def test_a_lease_that_ran_out_gives_the_unfinished_tasks_back(night: Night) -> N
     assert night.store.load_run("r1").flights == []
 
 
+@pytest.mark.parametrize(("said", "begun"), [(None, False), (1, True), (2, False)])
+def test_it_is_told_whether_the_first_task_that_went_back_is_known_to_have_begun(
+    night: Night, said: int | None, begun: bool
+) -> None:
+    """P10, O7: only the holder's own word about this batch counts, and a commit in between does not wipe it out."""
+    night.start("b1", [0, 1, 2])
+    night.start("b2", [3])
+    lease = [("r1", "b1")]
+    mine = replace(worker_record(), run_id="r1", batch="b1", task=None)
+    night.store.heartbeat(replace(mine, batch="b2", task=1), LEASE, lease)
+    night.store.heartbeat(replace(worker_record("w2"), run_id="r1", batch="b1", task=1), LEASE, lease)
+    night.store.heartbeat(replace(mine, task=said), LEASE, lease)
+    night.store.heartbeat(mine, LEASE, lease)
+    cursor = night.cursor()
+    night.commit("b1", success(0), seconds=NO_TIME)
+    assert night.store.reap(night.epoch) == [Reaped("r1", "b1", (1, 2))]
+    told = night.store.follow("r1", cursor, 0)[-1]
+    assert (told.what, told.tasks, told.begun) == (Happening.REAPED, (1, 2), begun)
+
+
 def test_a_lease_that_was_renewed_is_not_reaped(night: Night) -> None:
     night.start("b1", [0], seconds=NO_TIME)
     assert night.store.heartbeat(worker_record(), LEASE, [("r1", "b1")]) == [LeaseReply(lost=False, stop=False)]

@@ -13,7 +13,7 @@ import redis
 from overnight.config import Settings
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import Fenced, ServerUnfit, StoreFull, Unreachable, UsageError
+from overnight.errors import Fenced, NoRoom, ServerUnfit, StoreFull, Unreachable, UsageError
 from overnight.state_dir import wait_until
 from overnight.store import scripts
 from overnight.store.connection import connect, hidden
@@ -262,6 +262,32 @@ def test_what_is_wrong_with_a_connection_is_named(short_directory: Path) -> None
                 RedisStore(reader, "test").take_epoch("one", "", 1)
     with pytest.raises(UsageError, match="redis://host"):
         connect("http://:secret@host", settings=impatient)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+def test_a_server_without_room_is_named_whatever_way_it_hangs_up(short_directory: Path, kind: str, tcp: bool) -> None:
+    """ADVERSITY 7, number 54: through a unix socket what is sent fails before the refusal is read."""
+    place = short_directory / f"crowded-{kind}-{tcp}"
+    with running_server(server_binary(kind), place, tcp=tcp, password="right") as url, redis.from_url(url) as admin:
+        admin.ping()
+        lost = connect(url, settings=Settings())
+        lost.ping()
+        lost.set_retry(redis.retry.Retry(redis.backoff.NoBackoff(), 0))
+        admin.config_set("maxclients", 1)
+        for _ in range(20):
+            with pytest.raises(NoRoom, match="max number of clients reached: raise its maxclients"):
+                connect(url, settings=Settings(connect_seconds=0.1))
+        admin.client_kill_filter(_type="normal", skipme=True)
+        for _ in range(2):
+            with pytest.raises(Unreachable) as told:
+                RedisStore(lost, "test").workers()
+        assert isinstance(told.value, NoRoom)
+        admin.config_set("maxclients", 1000)
+        assert RedisStore(lost, "test").workers() == []
+        with pytest.raises(Unreachable, match="password is wrong"):
+            connect(url.replace("right", "wrong"), settings=Settings(connect_seconds=0.1))
+        lost.close()
 
 
 def test_a_password_is_hidden_wherever_it_stands() -> None:

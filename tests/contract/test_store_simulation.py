@@ -28,7 +28,7 @@ OTHER_SCRIPTS = {
     "epoch that is another at each renewal": (
         "epoch", "if lease[2] ~= ARGV[1] then number = number + 1 end", "number = number + 1",
     ),
-    "lease of another": ("heartbeat", "if split_hold(redis.call('HGET', HOLDS, ARGV[2])) ~= ARGV[3]", "if false"),
+    "lease of another": ("heartbeat", "if holder ~= ARGV[3]", "if false"),
     "batch taken back from its holder": ("withdraw", "redis.call('HEXISTS', HOLDS, batch) == 0", "true"),
     "entry in flight of a task that has ended": ("settle", "redis.call('HDEL', INFLIGHT, task)", ""),
 }  # fmt: skip

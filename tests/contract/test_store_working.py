@@ -173,15 +173,17 @@ def test_a_chain_in_one_batch_commits_after_its_predecessors(night: Night) -> No
     assert night.states() == "dddp"
 
 
-def test_a_chain_whose_first_member_is_refused_commits_nothing_of_the_rest(night: Night) -> None:
-    """P5."""
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one call", "one by one"])
+def test_a_chain_whose_first_member_is_refused_commits_nothing_of_the_rest(night: Night, at_once: bool) -> None:
+    """P5: nor after another result of its predecessor, which came meanwhile from an earlier batch."""
     night.start("b1", [0], seconds=NO_TIME)
     night.store.reap(night.epoch)
     assert night.dispatch(replace(batch_of("b2", [0, 1, 2]), attempts=(2, 1, 1), lineages=(lineage(0), b"", b"")))
     night.claim("b2")
     assert night.commit("b1", success(0)).acceptances == (ACCEPTED,)
-    reply = night.commit("b2", success(0, of="later"), success(1), success(2))
-    assert reply.acceptances == (SUPERSEDED,) * 3
+    reports = [success(0, of="later"), success(1), success(2)]
+    calls = [reports] if at_once else [[report] for report in reports]
+    assert {one for call in calls for one in night.commit("b2", *call).acceptances} == {SUPERSEDED}
     assert night.states() == "dppp"
     assert night.store.read_digests("r1", [0]) == [digest_of("value 0")]
 

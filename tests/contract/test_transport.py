@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ def rq_pop(client: Redis, queue: str) -> str | None:
         [Queue(queue_key_name(queue), connection=client)], None, client, serializer=JSONSerializer
     )
     return found[0].id if found else None
+
+
+def test_urgent_entries_leave_a_queue_first(transport: tuple[Transport, Pop]) -> None:
+    port, pop = transport
+    port.push([entry(1), entry(2)])
+    port.push([replace(entry(3), urgent=True)])
+    assert [pop("default") for _ in range(3)] == [entry(3).batch, entry(1).batch, entry(2).batch]
 
 
 def test_entries_leave_a_queue_in_the_order_in_which_they_were_pushed(transport: tuple[Transport, Pop]) -> None:

@@ -55,19 +55,6 @@ def test_other_parameters_find_no_records_of_these(kept_desk: Desk) -> None:
     assert "1 of 1 tasks would run" in kept_desk.run("run", f"{GRAPHS}:sleeps", "-p", "seconds=0.02", "-n").out
 
 
-def test_a_dry_run_tells_reasons_and_leaves_nothing(tmp_path: Path) -> None:
-    given = Desk(tmp_path)
-    dry = given.run("run", f"{GRAPHS}:chain", "-p", "n=2", "--dry-run")
-    assert dry.status == 0
-    assert dry.out.splitlines() == [
-        "TASK    REASON",
-        "link 0  never ran",
-        "link 1  never ran",
-        "2 of 2 tasks would run.",
-    ]
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_task_ids_run_a_task_and_what_it_needs(kept_desk: Desk) -> None:
     """G24."""
     facts = kept_desk.run("run", f"{GRAPHS}:chain", "-p", "n=5", "-t", "link 1", "--json").facts

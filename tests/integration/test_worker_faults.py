@@ -19,7 +19,7 @@ from overnight.flag_files import open_flag
 from overnight.keyring import Keyring
 from overnight.naming import flag_name
 from overnight.state_dir import wait_until
-from overnight.store.records import Request
+from overnight.store.records import Happening, Request
 from overnight.task import Task
 from overnight.transport.rq import rq_prefix
 from tests.support import worker_tasks as tasks
@@ -84,6 +84,25 @@ def test_a_worker_that_was_frozen_after_its_claim_starts_nothing_under_a_lost_le
         run.dispatch(2)
         run.wait_ended(2)
     assert [ledger_lines(ledger) for ledger in ledgers] == [1, 0, 1]
+
+
+def test_only_the_loss_of_a_task_that_has_begun_is_told_as_such_from_its_second_attempt_on(
+    run: SmallScheduler, tmp_path: Path, redis_url: str
+) -> None:
+    """P10, O7: a worker that dies between its claim and the start of its task says nothing about the task."""
+    run.submit([Plan(tasks.kill_supervisor)], tmp_path)
+
+    def lost(failpoint: str) -> bool:
+        environment = {"OVERNIGHT_FAILPOINT": failpoint, "OVERNIGHT_TESTING": "1"} if failpoint else {}
+        with worker(redis_url, tmp_path, **environment) as dying:
+            batch = run.dispatch(0)
+            assert wait_until(lambda: dying.process.poll() == -signal.SIGKILL, 30)
+        assert wait_until(lambda: [reaped.batch for reaped in run.store.reap(run.epoch())] == [batch], 10)
+        (told,) = [event for event in run.store.follow(run.run_id, "0", 0) if event.what is Happening.REAPED][-1:]
+        return told.begun
+
+    # The first attempt is not announced: what kills its worker at once begins without a word.
+    assert [lost(point) for point in ("", "worker.after_claim:kill9", "", "")] == [False, False, True, True]
 
 
 def test_a_long_task_keeps_its_lease_though_it_blocks_the_interpreter(

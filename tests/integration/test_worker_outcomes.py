@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from overnight.core.states import TaskState
 from overnight.errors import ResultNotPicklable, TaskDied, TaskTimedOut
 from overnight.task import Task
+from overnight_worker.tail import TAIL_SECONDS
 from tests.support import worker_tasks as tasks
 from tests.support.small_scheduler import Plan, SmallScheduler, WorkerProcess, worker
 
@@ -53,6 +55,38 @@ def test_a_batch_of_tasks_succeeds_each_with_its_own_result(run: SmallScheduler,
     run.dispatch(*range(20))
     run.wait_ended()
     assert [run.result(number) for number in range(20)] == [number + 1 for number in range(20)]
+
+
+def test_what_waits_behind_a_slow_task_of_its_batch_goes_back_and_runs_while_that_goes_on(
+    run: SmallScheduler, tmp_path: Path
+) -> None:
+    """A batch made for a quarter of a second may hold a task of an hour."""
+    gate = tmp_path / "gate"
+    slow, quick = Plan(tasks.wait_for_file, (str(gate),)), Plan(tasks.answer)
+    run.submit([quick, slow, quick, quick], tmp_path)
+    run.dispatch(0, 1, 2, 3)
+    run.wait_for(lambda: [run.state(task) for task in (2, 3)] == [TaskState.PENDING] * 2)
+    assert [run.state(task) for task in (0, 1)] == [TaskState.DONE, TaskState.RUNNING]
+    gate.touch()
+    run.wait_ended(1)
+    run.dispatch(2, 3)
+    run.wait_ended()
+    assert [run.result(task) for task in range(4)] == [42, "waited", 42, 42]
+
+
+def test_what_needs_a_slow_task_of_its_batch_stays_with_it(run: SmallScheduler, tmp_path: Path) -> None:
+    """Nowhere else could it run; what one member of the chain returned is handed on in the child."""
+    gate = tmp_path / "gate"
+    plans = [Plan(tasks.wait_for_file, (str(gate),)), Plan(tasks.plus, (Task("0"), "!"), (0,))]
+    plans.append(Plan(tasks.plus, (Task("1"), "?"), (1,)))
+    run.submit(plans, tmp_path)
+    run.dispatch(0, 1, 2)
+    run.wait_for(Path(f"{gate}.begun").exists)
+    time.sleep(2 * TAIL_SECONDS)  # long enough for a tail to be released: that none is has no signal
+    gate.touch()
+    run.wait_ended()
+    assert run.result(2) == "waited!?"
+    assert [run.view(task).attempt for task in range(3)] == [1, 1, 1]
 
 
 def test_lambdas_and_closures_run(run: SmallScheduler, tmp_path: Path) -> None:
@@ -122,9 +156,12 @@ def test_code_that_swallows_the_interruption_is_killed_and_the_rest_goes_on(
     """O4."""
     run.submit([Plan(tasks.ignore_everything, (60,), timeout=0.2), Plan(tasks.answer)], tmp_path)
     run.dispatch(0, 1)
-    run.wait_ended()
+    run.wait_ended(0)
     assert isinstance(run.error(0), TaskTimedOut)
     assert "was killed" in str(run.error(0))
+    run.wait_for(lambda: run.state(1) is TaskState.PENDING)  # it had not begun and went back from behind the slow one
+    run.dispatch(1)
+    run.wait_ended(1)
     assert run.result(1) == 42
 
 

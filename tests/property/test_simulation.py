@@ -38,41 +38,32 @@ from tests.support.stores import Night, begin, success
 #: ADVERSITY 4. A machine with other load takes longer; `python -m tests.support.simulation` plays any number.
 SEEDS = 2000
 EXAMPLES = 300
-#: Seeds that once found a defect, and the one that they found first.
+#: Seeds that found what no test shows without one yet. Each change of the product moves what a seed plays, so that an
+#: entry guards for days only: then a test of the parts that were wrong stands for it (ADVERSITY 9, second table).
 KEPT = {
-    42: "a run of which the server had lost tasks was taken for damaged",
-    87: "a worker of an earlier run replaced a flag of a later one",
-    362: "a task in flight was accepted, computed from a result that had been lost",
-    20256: "a run became active without the tasks that had been added to it",
-    20813: "a member of a chain was accepted after another result of its predecessor",
-    21146: "the end of a run was not recorded by a scheduler frozen before it",
-    30387: "a task that ended again was not yielded",
-    40980: "a run without tasks was waited for",
-    40992: "a run that ended again between two looks was taken for over",
-    100230: "a flag of a run that the server had lost, under an older run, is no damage",
-    226: "a run succeeded with a task that had failed after its success had been given out",
+    100230: "a flag of a run that the server had lost, under an older run, is no damage: an error of the judge",
 }
 #: A seed that finds each planted bug.
 FOUND_BY = {
-    "any-failure": 3,
-    "any-lineage": 1547,
-    "any-member": 4857,
-    "claim-not-repeatable": 125,
-    "claim-of-anything": 60,
-    "continue-ignores-lineage": 44,
-    "continue-trusts-done": 211,
-    "counted-ids": 484,
-    "dispatch-of-anything": 1478,
+    "any-failure": 112,
+    "any-lineage": 3683,
+    "any-member": 554,
+    "claim-not-repeatable": 2,
+    "claim-of-anything": 24,
+    "continue-ignores-lineage": 226,
+    "continue-trusts-done": 70,
+    "counted-ids": 3764,
+    "dispatch-of-anything": 361,
     "events-only": 33,
-    "flag-after-commit": 73,
-    "flag-overwritten": 6,
+    "flag-after-commit": 16,
+    "flag-overwritten": 326,
     "give-back-of-started": 3,
-    "no-audit": 211,
-    "no-epoch": 102,
-    "no-look-first": 25,
-    "no-queue-repair": 3,
+    "no-audit": 70,
+    "no-epoch": 6,
+    "no-look-first": 95,
+    "no-queue-repair": 2,
     "reap-of-a-snapshot": 3,
-    "torn-flag-accepted": 13,
+    "torn-flag-accepted": 11,
 }
 
 
@@ -105,6 +96,7 @@ def test_runs_come_to_their_end_whatever_strikes() -> None:
 
 @pytest.mark.parametrize("seed", KEPT)
 def test_seeds_that_found_a_defect_find_none(seed: int) -> None:
+    """What `KEPT` lists ended otherwise once; it is a list of tests that are still to be written."""
     assert played(seed).error is None, KEPT[seed]
 
 

@@ -20,6 +20,9 @@ from overnight.graph import TaskGraph
 from tests.support.culprits import Unrebuildable, count_up, die_by_signal, insist
 from tests.support.functions import pause, value_of
 
+#: More than a server takes as one value.
+TOO_LARGE_BYTES = 540_000_000
+
 
 class Where(Enum):
     """Which executors a bad task is for."""
@@ -182,3 +185,13 @@ def bad_graph(bad: list[Bad]) -> TaskGraph:
 def rows(*, first: int, last: int) -> TaskGraph:
     """A target of commands: all bad tasks of these rows."""
     return bad_graph([one for one in bad_tasks() if first <= one.row <= last])
+
+
+def too_large() -> TaskGraph:
+    """A target of commands: two tasks share an argument that no message can hold, one has such a one for itself."""
+    graph = TaskGraph()
+    shared = bytes(TOO_LARGE_BYTES)
+    for name, value in (("one", shared), ("other", shared), ("third", bytearray(TOO_LARGE_BYTES))):
+        graph.create_task(name, len, args=[value])
+    graph.create_task("bystander", value_of, args=["unharmed"])
+    return graph

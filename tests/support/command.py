@@ -30,9 +30,17 @@ class Finished:
     err: str
 
     @property
+    def document(self) -> dict[str, Any]:
+        """The JSON on the last line of standard output, which names its shape."""
+        found: dict[str, Any] = json.loads(self.out.strip().splitlines()[-1])
+        return found
+
+    @property
     def facts(self) -> Any:
-        """The JSON on the last line of standard output."""
-        return json.loads(self.out.strip().splitlines()[-1])
+        """What that JSON tells: its members beside the name of the shape; where that is one list, the list."""
+        told = {name: value for name, value in self.document.items() if name != "schema"}
+        [*values] = told.values()
+        return values[0] if len(values) == 1 and isinstance(values[0], list) else told
 
     @property
     def sentence(self) -> str:
@@ -54,12 +62,12 @@ class Desk:
     def state_dir(self) -> Path:
         return self.directory / ".overnight"
 
-    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command; its output is collected."""
+    def start(self, *words: str, inside: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+        """Start a command; its output is collected. The words of `inside` go before it."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
         environment |= {"PYTHONPATH": str(ROOT), "OVERNIGHT_IDLE_SECONDS": "5", **self.environ}
         given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        command = [sys.executable, "-P", "-m", "overnight.commands", *words]
+        command = [*inside, sys.executable, "-P", "-m", "overnight.commands", *words]
         return subprocess.Popen(
             command, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, **given
         )

@@ -31,3 +31,8 @@ def pause(seconds: float) -> float:
 
 def total_size(parts: Sequence[bytes]) -> int:
     return sum(map(len, parts))
+
+
+def zeros(size: int) -> bytes:
+    """Return so many bytes: what RQ runs must be a function."""
+    return bytes(size)

@@ -64,7 +64,7 @@ class Surroundings:
 
     def __init__(self, rng: Random, *, fail_fast: bool = False, faultless: bool = False) -> None:
         self.rng, self.faultless, self.fail_fast = rng, faultless, fail_fast
-        self.core = RunState(fail_fast=fail_fast, resource_limits=LIMITS)
+        self.core = RunState(fail_fast=fail_fast, resource_limits=LIMITS, by_paths=True)
         self.states: list[TaskState] = []
         self.attempts: list[int] = []
         self.rules: list[TaskRules] = []
@@ -107,7 +107,11 @@ class Surroundings:
         rng, offers = self.rng, []
         for _ in range(rng.randint(1, 3)):
             self.batches += 1
-            offers.append(Offer(f"b{self.batches}", rng.choice((None, None, "q")), rng.choice((1, 4, 50)), 1.0))
+            offers.append(
+                Offer(
+                    f"b{self.batches}", rng.choice((None, None, "q")), rng.choice((1, 4, 50)), 1.0, chain_seconds=10.0
+                )
+            )
         self.deliver(SlotsOffered(self.now, offers))
 
     def work(self) -> None:
@@ -210,7 +214,7 @@ class Surroundings:
 
     def restart_core(self) -> None:
         """A new scheduler: it knows the graph and reads the truth."""
-        self.core = RunState(fail_fast=self.fail_fast, resource_limits=LIMITS)
+        self.core = RunState(fail_fast=self.fail_fast, resource_limits=LIMITS, by_paths=True)
         self.over = False
         self.core.handle(
             TasksAdded(

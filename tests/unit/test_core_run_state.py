@@ -169,7 +169,7 @@ def test_a_lost_batch_charges_its_first_unfinished_task_only_and_that_goes_alone
     assert play.sent(most=4, seconds=1.0) == [[0, 1, 2, 3]]
     play.tell(BatchClaimed("b1"))
     play.tell(TaskSucceeded(0))
-    assert play.tell(BatchLost("b1", 0.0)) == [Again(1, Charge(losses=1))]
+    assert play.tell(BatchLost("b1", 0.0)) == [Again(1, Charge(losses=1, begun=1))]
     assert play.names() == ["done", "pending", "pending", "pending"]
     assert play.sent(2, most=4, seconds=1.0) == [[1], [2, 3]]
 
@@ -182,6 +182,18 @@ def test_three_losses_in_a_row_fail_the_task() -> None:
         play.tell(BatchLost(dispatch.batch, 0.0))
     play.offer()
     assert play.tell(BatchLost("b3", 0.0))[:2] == [Ended(0, FAILED, lost=True), Ended(1, SKIPPED, 0)]
+
+
+@pytest.mark.parametrize(
+    ("begun", "losses"), [("011", 3), ("0011", 4), ("0101", 4), ("001000001", 9), ("000000000", 9), ("000000001", 9)]
+)
+def test_a_row_of_losses_fails_a_task_that_had_begun_before_all_but_one_of_them(begun: str, losses: int) -> None:
+    """O7, P10: a claim may be lost before its task begins, which says nothing about the task; but not for ever."""
+    play = Play(())
+    for number, has_begun in enumerate(begun, 1):
+        (dispatch,) = play.offer()
+        told = play.tell(BatchLost(dispatch.batch, 0.0, begun=has_begun == "1"))
+        assert (Ended(0, FAILED, lost=True) in told) == (number == losses)
 
 
 @pytest.mark.parametrize("peace", ["failure", "return"])

@@ -189,6 +189,7 @@ def main(arguments: list[str]) -> None:
         if sys.platform != "linux":
             threading.Thread(target=_watch_channel, args=(channel,), daemon=True).start()
         faulthandler.enable()
+        progress.be_up()
         Child(channel, progress, capture, arguments[4]).run()
 
 

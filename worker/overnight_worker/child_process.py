@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +32,8 @@ from overnight_worker.orphans import collect_orphans, end_orphans, own_children
 from overnight_worker.progress import Progress
 
 LAST_WORDS_BYTES = 4096
+#: So long is a child waited for that starts.
+LONGEST_START_SECONDS = 10.0
 
 
 class ChildProcess:
@@ -40,6 +43,7 @@ class ChildProcess:
         self.blobs: set[str] = set()
         self.run_id: str | None = None
         self.tasks_run = 0
+        self._awaited_until = time.monotonic() + LONGEST_START_SECONDS
         self.progress, page = Progress.create()
         self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - closed in `end`
         self._channel, theirs = socket.socketpair()
@@ -65,6 +69,12 @@ class ChildProcess:
     def pid(self) -> int:
         """The child's process id, and that of its group."""
         return self._process.pid
+
+    @property
+    def is_up(self) -> bool:
+        """Tell whether it takes orders, or will not: it has ended, or its start takes too long to be waited for."""
+        has_ended = self._handle is not None and _is_readable(self._handle, 0)
+        return self.progress.is_up or has_ended or time.monotonic() > self._awaited_until
 
     def watch(self, poll: select.poll) -> None:
         """Have `poll` wait for frames from the child, for room for those to it, and for its end."""

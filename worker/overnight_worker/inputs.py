@@ -78,7 +78,11 @@ class Inputs:
             return {}
         results = Results(self._post.store, batch.run_id, self._post.keyring)
         stored = results.stored(tasks)
-        return {task: _body(results, batch, task, stored.get(task)) for task in tasks}
+        names = _names_of_dependencies(batch)
+        return {
+            task: _body(results, names.get(task, str(task)), batch.digests.get(task), stored.get(task))
+            for task in tasks
+        }
 
     def _blob(self, run_id: str, digest: str, sealed: bytes | None) -> bytes | TaskError:
         cached = self._cache.get((run_id, digest))
@@ -103,14 +107,13 @@ class Inputs:
 
 
 def _body(
-    results: Results, batch: ClaimedBatch, task: int, stored: StoredResult | ResultLost | None
+    results: Results, name: str, digest: bytes | None, stored: StoredResult | ResultLost | None
 ) -> bytes | TaskError:
-    name = _name_of(batch, task)
     if stored is None:
         return InputLost(f"The result of {shown(name)!r} is not on the server any more.")
     if isinstance(stored, ResultLost):
         return InputLost(str(stored))
-    if stored.digest != batch.digests.get(task):
+    if stored.digest != digest:
         return InputLost(f"The result of {shown(name)!r} is not the one on record.")
     try:
         return results.body(stored, name)
@@ -127,9 +130,9 @@ def needed_by(member: Member, found: dict[str, bytes | TaskError]) -> Ended | No
     return None
 
 
-def _name_of(batch: ClaimedBatch, task: int) -> str:
+def _names_of_dependencies(batch: ClaimedBatch) -> dict[int, str]:
+    """Return the ids of all tasks that members of the batch depend on, by index."""
+    names: dict[int, str] = {}
     for member in batch.members:
-        for dependency, name in zip(member.facts.dependencies, member.facts.dependency_ids, strict=True):
-            if dependency == task:
-                return name
-    return str(task)
+        names.update(zip(member.facts.dependencies, member.facts.dependency_ids, strict=True))
+    return names

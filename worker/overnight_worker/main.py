@@ -19,6 +19,7 @@ from overnight.keyring import read_keyring
 from overnight.local_fleet import kept_server
 from overnight.slots import hold_slot
 from overnight.store.connection import connect
+from overnight.store.patience import await_room
 from overnight.store.redis import RedisStore
 from overnight.store.server_check import reach, require_key
 from overnight.transport.rq import RqTransport, load_rq
@@ -112,7 +113,7 @@ def serve(
     """Run one supervisor in this process until a signal stops it."""
     keyring = read_keyring()
     require_key(url, keyring)
-    client, report = reach(url, settings)
+    client, report = await_room(lambda: reach(url, settings))
     for warning in report.warnings:
         _logger.warning("%s", warning)
     load_rq(settings.prefix)
@@ -134,7 +135,7 @@ def serve(
     )
     heartbeat = Heartbeat(post)
     spool = Spool(settings.state_dir / "spool", post.instance, keyring)
-    queue_client = connect(url, settings=settings)
+    queue_client = await_room(lambda: connect(url, settings=settings))
     foreman = Foreman(post, RqTransport(queue_client, settings.prefix), heartbeat, spool)
     Supervisor(queue_client, post, foreman, heartbeat, spool).serve()
     _logger.info("worker %s has stopped", post.name)

@@ -1,8 +1,8 @@
 """The shared page through which supervisor and child see each other without a message.
 
 The child writes which task of the batch it runs and since when, so that its death charges exactly that task and the
-supervisor knows how long it has run, whatever the child is doing. The supervisor writes that nothing more is to be
-started. The page is an unnamed file that both map.
+supervisor knows how long it has run, whatever the child is doing; and that it is up. The supervisor writes that nothing
+more is to be started. The page is an unnamed file that both map.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Self
 
 _PAGE_BYTES = 4096
 _RUNNING = struct.Struct("=QQ")
-_STOP_AT = 16
+_STOP_AT, _UP_AT = 16, 17
 
 
 class Progress:
@@ -47,6 +47,15 @@ class Progress:
             position, since = _RUNNING.unpack_from(self._page)
             if _RUNNING.unpack_from(self._page) == (position, since):
                 return (position - 1, since / 1e9) if position else None
+
+    @property
+    def is_up(self) -> bool:
+        """Tell whether the child has started and takes orders."""
+        return self._page[_UP_AT] != 0
+
+    def be_up(self) -> None:
+        """The child takes orders from now on."""
+        self._page[_UP_AT] = 1
 
     @property
     def is_stopped(self) -> bool:

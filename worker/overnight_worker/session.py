@@ -19,6 +19,7 @@ from overnight import failpoints
 from overnight.errors import DamagedRun, TaskDied, UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
+from overnight_worker.announcing import is_announced
 from overnight_worker.answers import cause_of, ended_of, write_to_task_log
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
 from overnight_worker.child_process import ChildProcess
@@ -31,9 +32,8 @@ from overnight_worker.nursery import Nursery
 from overnight_worker.orders import Orders
 from overnight_worker.post import Post
 from overnight_worker.report import failure
+from overnight_worker.tail import STOP_SEEN_SECONDS, Tail
 
-#: After a request to start nothing more, the child is left this long to see it.
-STOP_SEEN_SECONDS = 0.005
 MOST_FRUITLESS_DEATHS = 3
 STORE_PAUSE_SECONDS = 0.5
 _logger = logging.getLogger("overnight.worker")
@@ -63,6 +63,7 @@ class Session:
         self._in_child = False
         self._fruitless_deaths = 0
         self._limits = Limits(batch, post)
+        self._tail = Tail(batch)
         self._drained_at: float | None = None
 
     def run(self) -> None:
@@ -104,7 +105,7 @@ class Session:
         if self._delivery.due_at is not None:
             timers.append(self._delivery.due_at)
         if self._in_child and self._child is not None:
-            timers.append(self._limits.due_at(self._child))
+            timers += (self._limits.due_at(self._child), self._tail.due_at(self._child))
         if self._in_child and self._post.stopping.level:
             timers.append(now + max(STOP_SEEN_SECONDS, self._post.drain_seconds_left))
             if self._drained_at is not None and any(self._returnable()):
@@ -133,10 +134,11 @@ class Session:
             time.sleep(STORE_PAUSE_SECONDS)
             self._do_duties()
             return
-        if not frames:
-            self._in_child = False
-            return
-        self._child.send(frames)
+        self._in_child = bool(frames)
+        while frames and self._batch.open_members() and not is_announced(self._batch, self._child, self._heartbeat):
+            self._do_duties()
+        if self._in_child:
+            self._child.send(frames)
 
     def _listen(self, child: ChildProcess) -> None:
         frames = child.receive()
@@ -157,8 +159,6 @@ class Session:
             case Kind.STALE:
                 self._in_child = False
                 self._nursery.replace("modules have changed since it loaded them")
-            case _:
-                return
 
     def _ended(self, member: Member, ended: Ended) -> None:
         self._fruitless_deaths = 0
@@ -246,6 +246,8 @@ class Session:
             self._drain(now)
         if self._in_child and self._child is not None:
             self._limits.enforce(self._child)
+            if not self._post.stopping.level:
+                self._give_back([member.task for member in self._tail.released(self._child, now)])
 
     def _drain(self, now: float) -> None:
         if not self._in_child or self._child is None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import threading
 
 from overnight.commands.ending import Ending, exit_status, read_ending
+from overnight.commands.facts import tell
 from overnight.commands.interrupts import Interrupts
 from overnight.commands.progress import Display, open_display
-from overnight.commands.screen import say
+from overnight.commands.screen import say, say_to_people
 from overnight.commands.watch import Left, Watch
 from overnight.commands.work import Work
 from overnight.core.states import RunPhase
@@ -36,6 +36,15 @@ def nothing_to_do(work: Work) -> str:
     if work.graph.empty():
         return "Nothing to do: the graph has no tasks."
     return f"Nothing to do: all {len(work.graph)} tasks are finished; their records are in {shown(work.status_dir)}."
+
+
+def nothing(work: Work, *, as_json: bool) -> int:
+    """Tell that nothing has to run; return the exit status."""
+    if as_json:
+        tell("nothing", {"run": None, "total": len(work.graph)})
+    else:
+        say(nothing_to_do(work))
+    return 0
 
 
 def submit(work: Work, deployment: Deployment, display: Display, stop: threading.Event | None = None) -> Launched:
@@ -82,21 +91,20 @@ class Carried:
         finally:
             self._display.close()
         if ended is None:
-            say(nothing_to_do(self._work))
-            return 0
+            return nothing(self._work, as_json=self._as_json)
         if ended is Left.HUNG_UP or (ended is Left.UNPLACED and self._interrupts.hung_up):
             self._deployment.close(stop=False)
             return _HUNG_UP_STATUS
         if ended is Left.UNPLACED:
-            say(f"Stopped while no run of it was in place. This continues: {typed_command()}")
+            self._say(f"Stopped while no run of it was in place. This continues: {typed_command()}")
             return self._interrupts.exit_status
         run_id = self._own_runs[-1]
         if ended is Left.UNATTENDED:
-            say(f"Stopped; the next scheduler ends run {run_id}. This continues: {typed_command()}")
+            self._say(f"Stopped; the next scheduler ends run {run_id}. This continues: {typed_command()}")
             return self._interrupts.exit_status
         if ended is Left.IMPATIENT:
             look = hint(self._deployment.settings, "status", run_id)
-            say(f"The run may still be going on: {look}. This continues it: {typed_command()}")
+            self._say(f"The run may still be going on: {look}. This continues it: {typed_command()}")
             return self._interrupts.exit_status
         return self._tell(run_id, ended)
 
@@ -128,17 +136,20 @@ class Carried:
         if ended is RunPhase.SUCCEEDED:
             return 0
         if self._interrupts.count:
-            say(f"Stopped by a signal; what is finished is kept. This continues: {typed_command()}")
+            self._say(f"Stopped by a signal; what is finished is kept. This continues: {typed_command()}")
             return self._interrupts.exit_status
         if ended is RunPhase.CANCELLED:
-            say(f"The run was cancelled from elsewhere. This continues: {typed_command()}")
+            self._say(f"The run was cancelled from elsewhere. This continues: {typed_command()}")
         elif not self._as_json:
             say(f"What is finished is kept. When the cause is mended, this continues: {typed_command()}")
         return exit_status(ended)
 
     def _print(self, ending: Ending) -> None:
         if self._as_json:
-            say(json.dumps(ending.as_json()))
+            tell("outcome", ending.as_json())
             return
         for line in ending.lines(verbose=self._work.request.verbosity > 0):
             say(line)
+
+    def _say(self, text: str) -> None:
+        say_to_people(text, as_json=self._as_json)

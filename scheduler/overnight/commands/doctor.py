@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -34,11 +33,12 @@ class Finding:
 @json_option
 def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> int:
     """Look at settings, server, keys, directories and workers; say what to do where something is wrong."""
+    from overnight.commands.facts import tell
     from overnight.commands.screen import say
 
     findings = list(examine_all(settings_of(redis_url, state_dir)))
     if as_json:
-        say(json.dumps([asdict(finding) for finding in findings]))
+        tell("doctor", {"findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             say(f"{finding.verdict:<8} {finding.what}: {finding.text}")

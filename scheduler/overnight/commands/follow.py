@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from overnight.commands.options import (
@@ -62,8 +61,9 @@ def _opened(settings: Settings, name: str) -> Deployment:
 def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json: bool, verbose: bool) -> int:
     from overnight.client import Client
     from overnight.commands.ending import exit_status, read_ending
+    from overnight.commands.facts import tell
     from overnight.commands.progress import open_display
-    from overnight.commands.screen import say
+    from overnight.commands.screen import say, say_to_people
     from overnight.commands.watch import Left, Watch
     from overnight.hints import hint
 
@@ -77,11 +77,11 @@ def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json
         display.close()
     if isinstance(ended, Left):
         again, stop = (hint(deployment.settings, verb, run.run_id) for verb in ("follow", "cancel"))
-        say(f"The run goes on. Watch it again: {again}; stop it: {stop}")
+        say_to_people(f"The run goes on. Watch it again: {again}; stop it: {stop}", as_json=as_json)
         return interrupts.exit_status
     ending = read_ending(deployment, run.run_id, ids, every_failure=as_json)
     if as_json:
-        say(json.dumps(ending.as_json()))
+        tell("outcome", ending.as_json())
     else:
         for line in ending.lines(verbose=verbose):
             say(line)

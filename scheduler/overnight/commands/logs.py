@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from overnight.commands.completion import complete_run, complete_task
 from overnight.commands.options import found_run, index_of, open_to_read, server_options, settings_of, verb
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @verb("logs", 'overnight logs last "count json/decoder.py"')
-@click.argument("run", metavar="RUN")
-@click.argument("task", metavar="TASK")
+@click.argument("run", metavar="RUN", shell_complete=complete_run)
+@click.argument("task", metavar="TASK", shell_complete=complete_task)
 @server_options
 def command(*, run: str, task: str, redis_url: str | None, state_dir: str | None) -> None:
     """Print the log of a task: what it logged and printed, in all its attempts."""

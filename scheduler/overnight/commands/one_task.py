@@ -62,7 +62,7 @@ def _record(client: Client, run: RunRecord, task_id: str) -> dict[str, Any] | No
 
 def task_lines(facts: dict[str, Any]) -> list[str]:
     """Return what people read of `task_facts`."""
-    lines = [f"Task {shown(str(facts['task']))}: {facts['state']}{_origin(facts['record'])}"]
+    lines = [f"Task {shown(str(facts['task']))}: {facts['state']}{told_of(facts['record'])}"]
     for name in (*_TOLD_AS_IT_IS, "started", "took", "peak memory", "log"):
         text = _text(name, facts)
         if text is not None:
@@ -94,7 +94,8 @@ def _text(name: str, facts: dict[str, Any]) -> str | None:
             return str(value)
 
 
-def _origin(record: dict[str, Any] | None) -> str:
+def told_of(record: dict[str, Any] | None) -> str:
+    """Return the end of a sentence about a task whose record was there: from which run it is, and since when."""
     if record is None:
         return ""
     parts = [f"from run {shown(record['run'])}"] if record["run"] else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from overnight.commands.completion import complete_run
 from overnight.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def verbose_option(command: Verb) -> Verb:
 
 def run_argument(command: Verb) -> Verb:
     """Add RUN, by default the last one."""
-    return click.argument("run", default="last", metavar="[RUN]")(command)
+    return click.argument("run", default="last", metavar="[RUN]", shell_complete=complete_run)(command)
 
 
 def settings_of(redis_url: str | None, state_dir: str | None) -> Settings:
@@ -84,6 +85,13 @@ def open_to_read(settings: Settings) -> Deployment:
     from overnight.deployment import open_for_reading
 
     return _of_present_server(settings) or open_for_reading(settings)
+
+
+def open_present(settings: Settings) -> Deployment | None:
+    """Open the server that the settings name, or the embedded one if it runs; None if there is none. Starts nothing."""
+    from overnight.deployment import Deployment
+
+    return Deployment(settings, workers=0) if settings.redis_url is not None else _of_present_server(settings)
 
 
 def open_to_steer(settings: Settings) -> Deployment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from overnight.commands.facts import tell
 from overnight.commands.screen import duration, say
 from overnight.errors import BadSeal, UnknownRun, UsageError, nearest
 from overnight.naming import shown
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 _MOST_NAMED = 5
 
 
-def release(store: RedisStore, host: str) -> None:
+def release(store: RedisStore, host: str, *, as_json: bool = False) -> None:
     """End the quarantine of a host, and forget what was held against it. UsageError if there is nothing to end."""
     if store.release(host):
-        say(f"Host {shown(host)} takes work again.")
+        if as_json:
+            tell("released", {"host": host})
+        else:
+            say(f"Host {shown(host)} takes work again.")
         return
     known = [one.host for one in store.quarantines()]
     hosts = f" In quarantine: {', '.join(shown(one) for one in known)}." if known else ""

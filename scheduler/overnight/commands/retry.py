@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import click
 
+from overnight.commands.completion import complete_task
 from overnight.commands.options import (
     found_run,
     index_of,
+    json_option,
     open_to_read,
     run_argument,
     server_options,
@@ -19,11 +21,20 @@ from overnight.commands.options import (
 
 @verb("retry", 'overnight retry last -t "fetch 2026-01"')
 @run_argument
-@click.option("-t", "--task-ids", multiple=True, metavar="ID", help="Only this task, and what was skipped for it.")
+@click.option(
+    "-t",
+    "--task-ids",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_task,
+    help="Only this task, and what was skipped for it.",
+)
 @server_options
-def command(*, run: str, task_ids: Sequence[str], redis_url: str | None, state_dir: str | None) -> None:
+@json_option
+def command(*, run: str, task_ids: Sequence[str], redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
     """Run failed and cancelled tasks of a run again, with what was skipped for them."""
     from overnight.client import Client
+    from overnight.commands.facts import tell
     from overnight.commands.screen import say
     from overnight.deployment import Deployment
     from overnight.hints import hint
@@ -41,4 +52,7 @@ def command(*, run: str, task_ids: Sequence[str], redis_url: str | None, state_d
         Client.of(deployment).retry(record.run_id, tuple(task_ids))
     finally:
         deployment.close(stop=False)
+    if as_json:
+        tell("request", {"run": record.run_id, "request": "retry", "tasks": list(task_ids)})
+        return
     say(f"Run {record.run_id} goes on. Watch it: {hint(settings, 'follow', record.run_id)}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from overnight.commands.completion import complete_target
 from overnight.commands.options import json_option, server_options, settings_of, verb, verbose_option
 from overnight.config import MOST_JOBS
 
@@ -27,6 +27,13 @@ _WORK_OPTIONS = (
     ),
     click.option("-q", "--queue", default="default", show_default=True, help="The queue that its tasks go to."),
     click.option("-k", "--keep-going", is_flag=True, help="After a failure, run all that does not depend on it."),
+    click.option(
+        "--weight",
+        type=click.FloatRange(0.001, 1000),
+        default=1.0,
+        show_default=True,
+        help="Its share of workers that other runs want too: 2 is twice as much.",
+    ),
     click.option("-f", "--force", is_flag=True, help="Run everything, also what is finished."),
     click.option("-t", "--task-ids", multiple=True, metavar="ID", help="This task and what it needs; repeatable."),
     click.option(
@@ -46,6 +53,11 @@ def work_options(command: Verb) -> Verb:
     return command
 
 
+def target_argument(command: Verb) -> Verb:
+    """Add TARGET."""
+    return click.argument("target", shell_complete=complete_target)(command)
+
+
 def parameter_option(command: Verb) -> Verb:
     """Add ``-p name=value``."""
     return click.option(
@@ -54,7 +66,7 @@ def parameter_option(command: Verb) -> Verb:
 
 
 @verb("run", "overnight run flow.py:build -p year=2026 -j 8")
-@click.argument("target")
+@target_argument
 @parameter_option
 @work_options
 @click.option("-n", "--dry-run", is_flag=True, help="List what would run, and why; run nothing.")
@@ -96,6 +108,7 @@ def request_of(target: str, parameters: Sequence[str], options: dict[str, Any]) 
         jobs=options["jobs"],
         queue=options["queue"],
         keep_going=options["keep_going"],
+        weight=options["weight"],
         force=options["force"],
         status_dir=options["task_status_dir"],
         log_dir=options["task_log_dir"],
@@ -105,6 +118,7 @@ def request_of(target: str, parameters: Sequence[str], options: dict[str, Any]) 
 
 def start(request: Request, settings: Settings, *, as_json: bool, dry_run: bool = False, detach: bool = False) -> int:
     """Do what `run` does for a request; return the exit status."""
+    from overnight.commands.carry import nothing
     from overnight.commands.interrupts import Interrupts
     from overnight.commands.screen import show_warnings
     from overnight.commands.work import Work
@@ -113,33 +127,31 @@ def start(request: Request, settings: Settings, *, as_json: bool, dry_run: bool 
     with Interrupts() as interrupts:
         work = Work(request, settings)
         if dry_run:
-            return _list(work, as_json=as_json)
+            return show_plan(work, as_json=as_json, verbose=request.verbosity > 0)
         if not work.to_run:
-            return _nothing(work, as_json=as_json)
+            return nothing(work, as_json=as_json)
         work.make_directories()
         return _detached(work, as_json=as_json) if detach else _carried(work, interrupts, as_json=as_json)
 
 
-def _list(work: Work, *, as_json: bool) -> int:
+def show_plan(work: Work, *, as_json: bool, verbose: bool = False) -> int:
+    """Tell what a run of this work would do; return the exit status."""
+    from overnight.commands.facts import tell
+    from overnight.commands.plan_lines import facts_of, rows_of, total_lines
+    from overnight.commands.planning import make_plan
     from overnight.commands.screen import say, table
     from overnight.naming import shown
 
-    rows = [[task.task_id, reason] for task, reason in work.to_run]
+    plan = make_plan(work)
     if as_json:
-        would_run = [{"task": task_id, "reason": reason} for task_id, reason in rows]
-        say(json.dumps({"total": len(work.graph), "would_run": would_run}))
+        tell("plan", facts_of(plan))
         return 0
-    if rows:
-        table(["TASK", "REASON"], [[shown(task_id), shown(reason)] for task_id, reason in rows])
-    say(f"{len(rows)} of {len(work.graph)} tasks would run.")
-    return 0
-
-
-def _nothing(work: Work, *, as_json: bool) -> int:
-    from overnight.commands.carry import nothing_to_do
-    from overnight.commands.screen import say
-
-    say(json.dumps({"run": None, "total": len(work.graph)}) if as_json else nothing_to_do(work))
+    if plan.would_run:
+        table(*rows_of(plan))
+    if verbose:
+        say("\n".join(f"up to date: {shown(task_id)}" for task_id in plan.up_to_date))
+    for line in total_lines(plan, work.settings):
+        say(line)
     return 0
 
 
@@ -155,6 +167,7 @@ def _carried(work: Work, interrupts: Interrupts, *, as_json: bool) -> int:
 
 def _detached(work: Work, *, as_json: bool) -> int:
     from overnight.commands.carry import submit
+    from overnight.commands.facts import tell
     from overnight.commands.progress import PlainDisplay
     from overnight.commands.screen import say
     from overnight.deployment import Deployment
@@ -170,7 +183,7 @@ def _detached(work: Work, *, as_json: bool) -> int:
     for lack in lacks:
         click.echo(f"overnight: warning: {lack}", err=True)
     if as_json:
-        say(json.dumps({"run": run_id, "attached": launched.attached, "total": launched.run.total}))
+        tell("started", {"run": run_id, "attached": launched.attached, "total": launched.run.total})
         return 0
     say(run_id)
     look, watch = (hint(work.settings, verb, run_id) for verb in ("status", "follow"))

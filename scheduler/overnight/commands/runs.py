@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from overnight.commands.options import json_option, open_to_read, server_options, settings_of, verb
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
     """List the runs that are kept, newest first."""
     from overnight.client import Client
+    from overnight.commands.facts import tell
     from overnight.commands.screen import duration, moment, say, table
     from overnight.hints import hint
     from overnight.naming import shown
@@ -25,7 +25,7 @@ def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> N
     with open_to_read(settings) as deployment:
         runs, now = Client.of(deployment).runs(), deployment.store.now()
     if as_json:
-        say(json.dumps([_facts(run) for run in runs]))
+        tell("runs", {"runs": [_facts(run) for run in runs]})
         return
     if not runs:
         say(f"There are no runs. Start one: {hint(settings, 'run', 'TARGET')}")

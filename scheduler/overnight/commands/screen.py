@@ -67,26 +67,46 @@ def steady_streams() -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console on standard output or error; colours only on a terminal, and not with NO_COLOR."""
+    """Return a console on standard output or error; nothing but text leaves for what is no terminal, whatever the
+    environment asks for (FORCE_COLOR), and no colours with NO_COLOR."""
     from rich.console import Console
 
-    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, markup=False, emoji=False)
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False)
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table of one-line texts, each column as wide as it needs to be."""
+    lines = [titles, *rows]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    texts = []
+    for row in lines:
+        cells = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        texts.append("  ".join(cells).rstrip())
+    say("\n".join(texts))
+
+
+def _width(text: str) -> int:
+    """Return how many columns a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
     from rich.cells import cell_len
 
-    widths = [max(cell_len(row[column]) for row in [titles, *rows]) for column in range(len(titles))]
-    for row in [titles, *rows]:
-        cells = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
-        say("  ".join(cells).rstrip())
+    return cell_len(text)
 
 
 def say(text: str = "") -> None:
     """Print one line on standard output."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def say_to_people(text: str, *, as_json: bool) -> None:
+    """Print one line for people: on standard error where standard output is a program's."""
+    if as_json:
+        _to_stderr(text)
+    else:
+        say(text)
 
 
 class _Lines(logging.Handler):

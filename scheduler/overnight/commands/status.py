@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
+from overnight.commands.completion import complete_task
 from overnight.commands.options import (
     found_run,
     json_option,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @verb("status", "overnight status last", 'overnight status last "count json/decoder.py"')
 @run_argument
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=complete_task)
 @server_options
 @json_option
 @verbose_option
@@ -52,6 +52,7 @@ def command(
 def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool, is_private: bool) -> None:
     from overnight.commands.activity import as_fact, held_tasks, lines
     from overnight.commands.ending import read_ending
+    from overnight.commands.facts import tell
     from overnight.commands.screen import say
 
     store = client.deployment.store
@@ -60,7 +61,7 @@ def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool, i
     held = held_tasks(run.run_id, store.states(run.run_id)[::2], store.workers())
     if as_json:
         running = [as_fact(each, ids[each.task], ending.now) for each in held]
-        say(json.dumps({**ending.as_json(), "running": running, "rate": _rate(ending)}))
+        tell("status", {**ending.as_json(), "running": running, "rate": _rate(ending)})
         return
     lacks = [f"  {lack}" for lack in _lacks(client, ending, is_private=is_private)]
     for line in [*_heading(ending), *lacks, *ending.lines(verbose=verbose)[1:], *lines(held, ids, ending.now)]:
@@ -112,9 +113,13 @@ def _rate(ending: Ending) -> float | None:
 
 
 def _show_task(client: Client, run: RunRecord, task_id: str, *, as_json: bool) -> None:
+    from overnight.commands.facts import tell
     from overnight.commands.one_task import task_facts, task_lines
     from overnight.commands.screen import say
 
     facts = task_facts(client, run, task_id)
-    for line in [json.dumps(facts)] if as_json else task_lines(facts):
+    if as_json:
+        tell("task", facts)
+        return
+    for line in task_lines(facts):
         say(line)

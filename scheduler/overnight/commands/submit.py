@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
 from overnight.commands.options import json_option, server_options, settings_of, verb, verbose_option
-from overnight.commands.run import parameter_option, request_of, start, work_options
+from overnight.commands.run import parameter_option, request_of, start, target_argument, work_options
 
 
 @verb("submit", "overnight submit flow.py:build -p year=2026")
-@click.argument("target")
+@target_argument
 @parameter_option
 @work_options
 @server_options

@@ -50,6 +50,7 @@ class Request:
     jobs: int | None = None
     queue: str = DEFAULT_QUEUE
     keep_going: bool = False
+    weight: float = 1.0
     force: bool = False
     status_dir: str | None = None
     log_dir: str | None = None
@@ -126,6 +127,7 @@ class Work:
             log_dir=self.log_dir,
             verbosity=self.request.verbosity,
             fail_fast=not self.request.keep_going,
+            weight=self.request.weight,
             force=self.request.force,
             keep_seconds=self.settings.keep_seconds,
         )

@@ -1,8 +1,7 @@
-"""`overnight workers`, and `overnight workers --release HOST`."""
+"""`overnight workers`, `overnight workers --wanted TIME` and `overnight workers --release HOST`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -18,33 +17,62 @@ if TYPE_CHECKING:
 _BRINGS_ITS_OWN = "On this private server 'overnight run' brings its own, which end some time after it."
 
 
-@verb("workers", "overnight workers -u redis://host:6379/0", "overnight workers --release node7")
+@verb("workers", "overnight workers -u redis://host:6379/0", "overnight workers --wanted 30min")
 @server_options
 @json_option
 @click.option("--release", "released", metavar="HOST", help="End the quarantine of a host: it takes work again.")
-def command(*, redis_url: str | None, state_dir: str | None, as_json: bool, released: str | None) -> None:
+@click.option(
+    "--wanted",
+    is_flag=False,
+    flag_value="10min",
+    metavar="[TIME]",
+    help="Print how many workers would empty the ready work within this time (10min).",
+)
+@click.option("-q", "--queue", "queues", multiple=True, help="With --wanted: count only this queue; repeatable.")
+def command(
+    *,
+    redis_url: str | None,
+    state_dir: str | None,
+    as_json: bool,
+    released: str | None,
+    wanted: str | None,
+    queues: Sequence[str],
+) -> None:
     """List the workers that are there, what each is doing, and the hosts that take no work.
 
     A host on which tasks died that then succeeded elsewhere is in quarantine for a while: other hosts do its work.
+    --wanted prints a number alone, for scripts that start workers: what could run now, by how long it is known to take.
     """
     from overnight.client import Client
-    from overnight.commands.quarantine import as_fact, lines, release
-    from overnight.commands.screen import say, table
-    from overnight.hints import hint
+    from overnight.commands.quarantine import release
+    from overnight.commands.wanted import print_wanted
 
     settings = settings_of(redis_url, state_dir)
     with open_to_read(settings) as deployment:
-        if released is not None:
-            release(deployment.store, released)
-            return
         client = Client.of(deployment)
-        workers, now = deployment.store.workers(), deployment.store.now()
-        ids = {worker.instance: _task_id(client, worker) for worker in workers}
-        claimed = _claimed(client, workers)
-        kept_apart = {one.host: as_fact(client, one) for one in deployment.store.quarantines()}
+        if released is not None:
+            release(deployment.store, released, as_json=as_json)
+            return
+        if wanted is not None:
+            print_wanted(client, wanted, queues, as_json=as_json)
+            return
+        _list(client, as_json=as_json)
+
+
+def _list(client: Client, *, as_json: bool) -> None:
+    from overnight.commands.facts import tell
+    from overnight.commands.quarantine import as_fact, lines
+    from overnight.commands.screen import say, table
+    from overnight.hints import hint
+
+    store, settings = client.deployment.store, client.deployment.settings
+    workers, now = store.workers(), store.now()
+    ids = {worker.instance: _task_id(client, worker) for worker in workers}
+    claimed = _claimed(client, workers)
+    kept_apart = {one.host: as_fact(client, one) for one in store.quarantines()}
     if as_json:
         facts = [{**asdict(worker), "quarantine": kept_apart.get(worker.host)} for worker in workers]
-        say(json.dumps([{**fact, "task_id": ids[fact["instance"]]} for fact in facts]))
+        tell("workers", {"workers": [{**fact, "task_id": ids[fact["instance"]]} for fact in facts]})
         return
     for line in lines(kept_apart):
         say(line)

@@ -14,13 +14,14 @@ class Dispatch(NamedTuple):
     """Send a batch: tasks in dependency order, each with the number of its attempt (1, 2, ..., and then 255 for ever).
 
     A task may depend on others before it in the batch. If one of those fails, the task is not run but given back
-    (`BatchReturned`).
+    (`BatchReturned`). An urgent one is to start before what waits on the queue.
     """
 
     batch: str
     queue: str | None
     tasks: Sequence[int]
     attempts: Sequence[int]
+    urgent: bool = False
 
 
 class Ended(NamedTuple):

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from overnight.errors import MissingDependency
 
+_MOST_PASSES = 10
+
 
 class Edges:
     """Dependencies and dependants of every task. `len()` is the number of tasks."""
@@ -61,6 +63,33 @@ class Edges:
             found.append(target[edge])
             edge = following[edge]
         return found
+
+    @property
+    def number(self) -> int:
+        """How many edges there are."""
+        return len(self._dependencies)
+
+    def longest_ways(self, costs: Sequence[float]) -> Sequence[float]:
+        """Return for each task its own cost and the highest sum of costs along any way through its dependants.
+
+        Exact where dependencies were added before what depends on them, as far as it is not a matter of many passes.
+        """
+        dependencies, start = self._dependencies, self._start
+        ways = array("d", costs)
+        for _ in range(_MOST_PASSES):
+            is_exact = True
+            for task in range(len(costs) - 1, -1, -1):
+                first, end = start[task], start[task + 1]
+                way = ways[task]
+                for edge in range(first, end):
+                    dependency = dependencies[edge]
+                    longer = way + costs[dependency]
+                    if longer > ways[dependency]:
+                        ways[dependency] = longer
+                        is_exact = is_exact and dependency < task
+            if is_exact:
+                break
+        return ways
 
     def _append(self, lists: Iterable[Sequence[int]]) -> None:
         all_dependencies, start = self._dependencies, self._start

@@ -54,7 +54,8 @@ class Offer(NamedTuple):
     `queue` None takes tasks of every queue (in-process executors). `seconds` is the expected work that the batch may
     hold; tasks of unknown duration go alone. `most_ready` limits only tasks that are ready when the batch is made
     (None: a fair share among the offers of the event); those that follow from them in the batch take nothing from
-    other workers. Below `least_seconds` of expected work no share is kept to.
+    other workers. Below `least_seconds` of expected work no share is kept to. A batch may go on for `chain_seconds`
+    along a path that decides when the run ends on so many `workers`.
     """
 
     batch: str
@@ -63,13 +64,19 @@ class Offer(NamedTuple):
     seconds: float = 0.0
     most_ready: int | None = None
     least_seconds: float = 0.0
+    chain_seconds: float = 0.0
+    workers: int = 1
 
 
 class SlotsOffered(NamedTuple):
-    """There is room for batches; the core fills as many offers as it has ready tasks for."""
+    """There is room for batches; the core fills as many offers as it has ready tasks for.
+
+    `ceilings` are what the run may hold at most, with these, of resources that it shares with other runs.
+    """
 
     now: float
     offers: Sequence[Offer]
+    ceilings: Mapping[str, float] | None = None
 
 
 class BatchClaimed(NamedTuple):
@@ -101,10 +108,14 @@ class TaskFailed:
 
 @dataclass(frozen=True, slots=True)
 class BatchLost:
-    """The worker of the batch vanished. Its first unfinished task is charged with a loss, and only that one (O7)."""
+    """The worker of the batch vanished. Its first unfinished task is charged with a loss, and only that one (O7).
+
+    `begun`: that task is known to have begun.
+    """
 
     batch: str
     now: float
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +168,15 @@ class TasksInvalidated:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a task has used up: failed attempts, worker losses in a row, and the time before which it must not start."""
+    """What a task has used up: failed attempts, worker losses in a row, and the time before which it must not start.
+
+    `begun` counts those losses of the row before which the task was known to have begun.
+    """
 
     failures: int = 0
     losses: int = 0
     not_before: float = 0.0
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)

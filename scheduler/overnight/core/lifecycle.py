@@ -21,6 +21,7 @@ from overnight.core.edges import Edges
 from overnight.core.events import Charge, NewTask
 from overnight.core.flights import Batch, Flights
 from overnight.core.limits import Limits
+from overnight.core.paths import Paths
 from overnight.core.readiness import BACKING_OFF, READY, Readiness
 from overnight.core.retry import Backoffs, may_repeat
 from overnight.core.rulebook import Rulebook
@@ -44,7 +45,7 @@ _MEMBERS = {int(state): state for state in TaskState}
 class Lifecycle:
     """The parts of a run's state, and the steps that keep them in agreement. `actions` collects what is due."""
 
-    def __init__(self, *, fail_fast: bool, resource_limits: Mapping[str, float]) -> None:
+    def __init__(self, *, fail_fast: bool, resource_limits: Mapping[str, float], by_paths: bool) -> None:
         self.fail_fast = fail_fast
         self.table = TaskTable()
         self.edges = Edges()
@@ -54,9 +55,12 @@ class Lifecycle:
         self.flights = Flights()
         self.backoffs = Backoffs()
         self.durations = Durations()
+        self.paths = Paths(self.rulebook, self.edges, self.durations) if by_paths else None
         self.actions: list[Action] = []
         self.now = -inf
         self.alarm: float | None = None
+        #: Whether a read of the stored truth is to come before anything is offered: until then no task finds its place.
+        self.awaits_state = False
         self.begun = False
         self.paused = False
         self.cancelling = False
@@ -83,10 +87,11 @@ class Lifecycle:
             raise
         self.table.add(len(tasks))
         self.readiness.add(len(tasks))
-        self.count_waiting(first)
-        for task in range(first, len(self.table)):
-            if self.table.states[task] == PENDING:
-                self.settle(task)
+        if not self.awaits_state:
+            self.count_waiting(first)
+            for task in range(first, len(self.table)):
+                if self.table.states[task] == PENDING:
+                    self.settle(task)
         if tasks:
             self.ended = None
 

@@ -25,17 +25,29 @@ def highest(demands: Iterable[Resources]) -> Resources:
 
 
 class Limits:
-    """What is held of each resource, by how many batches. A name without a limit is not counted."""
+    """What is held of each resource, by how many batches.
+
+    `ceilings` bound what the run may hold for now, beside its own `limits`: what other runs leave of what is shared.
+    """
 
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.limits = dict(limits)
+        self.ceilings: Mapping[str, float] = {}
         self._held: dict[str, tuple[float, int]] = {}
 
     def fits(self, demand: Resources) -> bool:
         """Tell whether a batch that needs `demand` may start beside those in flight."""
         return all(
-            self.held(name) + amount <= self.limits[name] * _ROUNDING for name, amount in demand if name in self.limits
+            self.held(name) + amount <= bounds[name] * _ROUNDING
+            for bounds in (self.limits, self.ceilings)
+            for name, amount in demand
+            if name in bounds
         )
+
+    @property
+    def bound_any(self) -> bool:
+        """Tell whether anything is limited."""
+        return bool(self.limits or self.ceilings)
 
     def held(self, name: str) -> float:
         """Return how much of the resource is in use."""
@@ -44,17 +56,15 @@ class Limits:
     def take(self, demand: Resources) -> None:
         """Count a batch in."""
         for name, amount in demand:
-            if name in self.limits:
-                held, holders = self._held.get(name, (0.0, 0))
-                self._held[name] = (held + amount, holders + 1)
+            held, holders = self._held.get(name, (0.0, 0))
+            self._held[name] = (held + amount, holders + 1)
 
     def give(self, demand: Resources) -> None:
         """Count a batch out. The last one leaves exactly nothing, whatever was rounded."""
         for name, amount in demand:
-            if name in self.limits:
-                held, holders = self._held.pop(name)
-                if holders > 1:
-                    self._held[name] = (held - amount, holders - 1)
+            held, holders = self._held.pop(name)
+            if holders > 1:
+                self._held[name] = (held - amount, holders - 1)
 
     def clear(self) -> None:
         """Count nothing as held."""

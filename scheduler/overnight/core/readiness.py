@@ -2,7 +2,8 @@
 
 `waiting[t]` is the number of dependencies of t that have no result, for every task in whatever state, so that a
 result that appears or vanishes costs the edges of its own task. A task is ready when it is PENDING, waits for
-nothing and has no backoff to sit out. The order is by priority, then by index (BEHAVIOUR O5).
+nothing and has no backoff to sit out. The order is by priority, then by rank where paths are
+known (`paths`), then by index (BEHAVIOUR O5).
 
 A task that stops being ready leaves its entry in the lane behind, marked as void; there is never a second entry.
 """
@@ -130,6 +131,18 @@ class Readiness:
         lane.pop()
         lane.count -= 1
         self.marks[task] = 0
+
+    def reorder(self) -> None:
+        """Put the ready tasks into the order of their places, which have changed."""
+        marks, place = self.marks, self._rulebook.place
+        for lane in self.lanes:
+            keys = []
+            for task in lane.entries():
+                if marks[task] & READY:
+                    keys.append(place(task))
+                else:
+                    marks[task] &= ~LISTED
+            lane.ascending, lane.heap = deque(sorted(keys)), []
 
     def open_to(self, queue: str | None) -> list[int]:
         """Return the lanes of this queue that have ready tasks; None means every queue."""

@@ -26,6 +26,7 @@ def take_over(life: Lifecycle, event: StateRead) -> None:
     Raises:
         GraphError: the state string does not fit the tasks that were added; nothing has changed.
     """
+    life.awaits_state = False
     former_failures, former_end = dict(life.table.failures), life.ended
     life.table.load(event.states, event.charges)
     _clear(life, event)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Final
 
 from overnight.core.events import Charge, TaskRules
 
-#: So many losses in a row, and the task itself is held to be what kills its workers.
+#: So many losses in a row, and the task itself is held to be what kills its workers ...
 MOST_LOSSES: Final = 3
+#: ... if it is known to have begun before all but one of them. The first attempt is not announced, as that would cost
+#: each batch a round trip; all later ones are.
+LEAST_BEGUN: Final = MOST_LOSSES - 1
+#: So many in a row, and it is held to be that whether it began or not: its inputs alone may kill a worker.
+MOST_LOSSES_UNBEGUN: Final = 9
 LONGEST_BACKOFF_SECONDS: Final = 3600.0
 # Beyond this exponent every delay that is not 0 exceeds the longest backoff.
 _HIGHEST_EXPONENT: Final = 60
@@ -21,9 +27,9 @@ def after_failure(charge: Charge, rules: TaskRules, now: float, jitter: float) -
     return Charge(failures=failures, losses=0, not_before=now + min(delay, LONGEST_BACKOFF_SECONDS))
 
 
-def after_loss(charge: Charge) -> Charge:
+def after_loss(charge: Charge, *, begun: bool) -> Charge:
     """Return the charge after the loss of a worker, which uses up no retry."""
-    return Charge(failures=charge.failures, losses=charge.losses + 1, not_before=charge.not_before)
+    return replace(charge, losses=charge.losses + 1, begun=charge.begun + begun)
 
 
 def after_return(charge: Charge) -> Charge:
@@ -38,7 +44,7 @@ def may_repeat(charge: Charge, rules: TaskRules, *, hopeless: bool) -> bool:
 
 def is_poison(charge: Charge) -> bool:
     """Tell whether the task has lost its worker too often."""
-    return charge.losses >= MOST_LOSSES
+    return charge.losses >= (MOST_LOSSES if charge.begun >= LEAST_BEGUN else MOST_LOSSES_UNBEGUN)
 
 
 class Backoffs:

@@ -13,8 +13,10 @@ from typing import Final
 from overnight.core.events import DEFAULT_RULES, NewTask, TaskRules
 from overnight.errors import InvalidTask
 
-#: The bits of a place that hold the index of the task.
+#: The bits of a place that hold the index of the task, and those above them that hold the rank.
 INDEX_BITS: Final = 40
+RANK_BITS: Final = 16
+HIGHEST_RANK: Final = (1 << RANK_BITS) - 1
 
 Resources = tuple[tuple[str, float], ...]
 
@@ -31,6 +33,9 @@ class Rulebook:
         self._place_of: list[int] = []
         self._kinds = array("i")
         self.functions = array("q")
+        self.functions_in_use: set[int] = set()
+        #: By task: what starts first among tasks of one priority; 0 where nothing is known.
+        self.ranks = array("H")
         self.lanes: list[tuple[str | None, Resources]] = []
 
     def extend(self, tasks: Sequence[NewTask]) -> None:
@@ -50,6 +55,7 @@ class Rulebook:
         """Forget all tasks but the first `known`."""
         del self._kinds[known:]
         del self.functions[known:]
+        del self.ranks[known:]
 
     def rules(self, task: int) -> TaskRules:
         """Return the rules of the task."""
@@ -60,8 +66,8 @@ class Rulebook:
         return self._lane_of[self._kinds[task]]
 
     def place(self, task: int) -> int:
-        """Return the task's place in the order of all tasks: by priority, then by index, which is its low bits."""
-        return self._place_of[self._kinds[task]] + task
+        """Return the task's place in the order of all: by priority, rank, and index, which is its low bits."""
+        return self._place_of[self._kinds[task]] - (self.ranks[task] << INDEX_BITS) + task
 
     def _append(self, tasks: Sequence[NewTask]) -> None:
         kinds, functions = self._kinds, self.functions
@@ -71,6 +77,8 @@ class Rulebook:
                 last, kind = new.rules, self._number(new.rules)
             kinds.append(kind)
             functions.append(new.function)
+        self.ranks.extend(array("H", (0,)) * len(tasks))
+        self.functions_in_use.update([new.function for new in tasks])
 
     def _number(self, rules: TaskRules) -> int:
         number = self._numbers.get(rules)
@@ -78,7 +86,7 @@ class Rulebook:
             demand_possible(rules, self._limits)
             number = self._numbers[rules] = len(self._known)
             self._known.append(rules)
-            self._place_of.append(-rules.priority << INDEX_BITS)
+            self._place_of.append((HIGHEST_RANK << INDEX_BITS) - (rules.priority << (INDEX_BITS + RANK_BITS)))
             self._lane_of.append(self._lane_number((rules.queue, tuple(sorted(rules.resources)))))
         return number
 

@@ -10,7 +10,7 @@ The steps are in `lifecycle`; which task goes into which batch is decided in `di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from overnight.core import dispatching, recovery, reopening
@@ -47,11 +47,21 @@ class RunState:
     """The state of one run; `len()` is the number of its tasks.
 
     With `fail_fast` the first FAILED task stops the run like a cancel, and the run ends as FAILED.
-    `resource_limits` bounds what the tasks in flight hold of each named resource.
+    `resource_limits` bounds what the tasks in flight hold of each named resource. With `by_paths` the longest remaining
+    path starts first among tasks of one priority; without, what was added first. With `awaits_state` a `StateRead`
+    comes before the first offer, and decides on all that was added before it.
     """
 
-    def __init__(self, *, fail_fast: bool = False, resource_limits: Mapping[str, float] | None = None) -> None:
-        self.life = Lifecycle(fail_fast=fail_fast, resource_limits=resource_limits or {})
+    def __init__(
+        self,
+        *,
+        fail_fast: bool = False,
+        resource_limits: Mapping[str, float] | None = None,
+        by_paths: bool = False,
+        awaits_state: bool = False,
+    ) -> None:
+        self.life = Lifecycle(fail_fast=fail_fast, resource_limits=resource_limits or {}, by_paths=by_paths)
+        self.life.awaits_state = awaits_state
         self._handlers: dict[type, Callable[[Any], None]] = {
             TaskSucceeded: self._task_succeeded,
             SlotsOffered: lambda event: dispatching.fill_offers(self.life, event),
@@ -141,6 +151,23 @@ class RunState:
         """Return how many batches that were offered for this queue are in flight; None: how many in all."""
         return self.life.flights.outstanding(queue)
 
+    def held(self, resource: str) -> float:
+        """Return how much of a resource the batches in flight hold."""
+        return self.life.limits.held(resource)
+
+    def most_needed(self, resource: str) -> float:
+        """Return the most that any task needs of a resource."""
+        return max(
+            (amount for _, needs in self.life.rulebook.lanes for name, amount in needs if name == resource), default=0.0
+        )
+
+    def expected_seconds(self, tasks: Sequence[int], *, unknown: float) -> float:
+        """Return how long the tasks are expected to take; `unknown` for each of a function that has never run."""
+        functions, expected = self.life.rulebook.functions, self.life.durations.expected
+        known = {function: expected(function) for function in {functions[task] for task in tasks}}
+        seconds = {function: unknown if found is None else found for function, found in known.items()}
+        return sum(seconds[functions[task]] for task in tasks)
+
     def batch(self, batch_id: str) -> Batch | None:
         """Return the batch if it is in flight. To be read only."""
         return self.life.flights.get(batch_id)
@@ -196,6 +223,8 @@ class RunState:
             return
         if event.seconds is not None:
             life.durations.learn(life.rulebook.functions[task], event.seconds)
+        if life.paths is not None:
+            life.paths.spend(life.rulebook.functions[task])
         life.end(task, DONE)
 
     def _task_failed(self, event: TaskFailed) -> None:
@@ -217,13 +246,13 @@ class RunState:
         if batch is None:
             return
         suspect, *rest = life.flights.held(batch)
-        self._charge_loss(suspect)
+        self._charge_loss(suspect, begun=event.begun)
         for task in rest:
             life.put_back(task)
 
-    def _charge_loss(self, task: int) -> None:
+    def _charge_loss(self, task: int, *, begun: bool) -> None:
         life = self.life
-        charge = after_loss(life.table.charge(task))
+        charge = after_loss(life.table.charge(task), begun=begun)
         if life.stopping:
             life.put_back(task)
         elif is_poison(charge):

@@ -20,6 +20,7 @@ from overnight.keyring import Keyring
 from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
 from overnight.service.learned import LearnedDurations
+from overnight.service.window import BATCH_SECONDS
 from overnight.store.records import Batch, RunEvent, RunRecord
 
 DIGEST_BYTES = 32
@@ -53,6 +54,10 @@ class ActiveRun:
         self.over: RunPhase | None = None
         self.moved_at = 0.0
         self.held_until = 0.0
+        #: The queues on which it has work; expected seconds dispatched for it, by weight, and of a batch (`sharing`).
+        self.busy_on: set[str] = set()
+        self.served = 0.0
+        self.usual_batch = BATCH_SECONDS
         self._returned_at: deque[float] = deque(maxlen=MOST_RETURNS)
         self.queues: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
@@ -72,6 +77,16 @@ class ActiveRun:
     def known(self) -> int:
         """How many tasks have been added so far; the next chunk starts here."""
         return len(self._dependencies)
+
+    def serve(self, seconds: float) -> None:
+        """Note that a batch of so many expected seconds was dispatched."""
+        self.served += seconds / self.record.weight
+        self.usual_batch += (seconds - self.usual_batch) / 2
+
+    def came_back_whole(self, entry: RunEvent) -> bool:
+        """Tell whether nothing of a batch is left of which tasks came back. A worker that a slow task holds up gives
+        back what waits behind it."""
+        return set(self.core.held_tasks(entry.batch or "")) <= set(entry.tasks)
 
     def keeps_coming_back(self, now: float) -> bool:
         """Note that a batch came back; tell whether so many did of late that the run is held back for a while.

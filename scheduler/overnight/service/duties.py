@@ -14,15 +14,15 @@ from overnight import failpoints
 from overnight.config import Settings
 from overnight.errors import Fenced
 from overnight.service.active_run import ActiveRun
+from overnight.service.attendance import Attendance
 from overnight.service.learned import LearnedDurations
 from overnight.service.perform import Performer
 from overnight.service.suspects import Suspects
 from overnight.store.ports import SchedulingStore
-from overnight.store.records import EpochHeld, RunEvent, WorkerRecord
+from overnight.store.records import EpochHeld, RunEvent
 
 _logger = logging.getLogger("overnight.scheduler")
 
-WORKERS_SECONDS = 2.0
 #: How long a batch may be queued before its queue entry is looked for.
 ENTRY_PATIENCE = 2.0
 #: A batch whose entry was lost so often in a row may not be what the store holds: the run is read again.
@@ -56,11 +56,10 @@ class Duties:
         self._learned = learned
         self._renew = _Due(settings.lease_seconds / 3)
         self._reap = _Due(min(1.0, settings.lease_seconds / 5))
-        self._look_for_workers = _Due(WORKERS_SECONDS)
         self._look_for_entries = _Due(ENTRY_PATIENCE / 2)
         self._save_durations = _Due(DURATIONS_SECONDS)
-        self._workers: list[WorkerRecord] = []
-        self._suspects = Suspects(store, settings.quarantine_seconds, self._host_of)
+        self._attendance = Attendance(store)
+        self._suspects = Suspects(store, settings.quarantine_seconds, self._attendance.host_of)
         self._wakes: list[tuple[float, str]] = []
         self._held_until = 0.0
 
@@ -70,8 +69,8 @@ class Duties:
             self._keep_epoch()
         if runs and self._reap.passed(now):
             self._reap_leases()
-        if runs and self._look_for_workers.passed(now):
-            self._meet_workers()
+        if runs:
+            self._attendance.look_when_due()
         stuck = self._push_lost_entries(runs, now) if runs and self._look_for_entries.passed(now) else []
         if runs and self._save_durations.passed(now):
             self._save(runs)
@@ -88,19 +87,13 @@ class Duties:
 
     def workers_on(self, queue: str) -> int:
         """Return how many workers serve a queue."""
-        return sum(1 for worker in self._workers if queue in worker.queues and not worker.draining)
+        return self._attendance.on(queue)
 
     def saw(self, run: ActiveRun, entry: RunEvent) -> None:
         """A worker did something: one that is not known yet makes the list of workers due."""
-        if entry.worker and all(worker.instance != entry.worker for worker in self._workers):
-            self._look_for_workers.next_at = 0.0
+        if entry.worker:
+            self._attendance.saw(entry.worker)
         self._suspects.hear(run, entry)
-
-    def _host_of(self, instance: str) -> str | None:
-        """Return the host of a worker, looking again for one that is not known."""
-        if all(worker.instance != instance for worker in self._workers):
-            self._meet_workers()
-        return next((worker.host for worker in self._workers if worker.instance == instance), None)
 
     def wake(self, run_id: str, at: float | None) -> None:
         """Remember that a run wants to be woken at a time."""
@@ -137,13 +130,6 @@ class Duties:
                 len(reaped.tasks),
             )
             failpoints.reach("scheduler.after_reap")
-
-    def _meet_workers(self) -> None:
-        before = {worker.instance for worker in self._workers}
-        self._workers = self._store.workers()
-        now = {worker.instance for worker in self._workers}
-        if before != now:
-            _logger.info("workers: %d (%d new, %d gone)", len(now), len(now - before), len(before - now))
 
     def _push_lost_entries(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
         """Push entries again that are on no queue; return the runs with a batch that is taken and never claimed."""

@@ -34,7 +34,7 @@ def events_of(run: ActiveRun, entry: RunEvent, now: float, jitter: Callable[[], 
             run.waiting.pop(entry.batch, None)
             yield BatchReturned(entry.batch, entry.tasks)
         case Happening.REAPED if entry.batch:
-            yield BatchLost(entry.batch, now)
+            yield BatchLost(entry.batch, now, entry.begun)
         case Happening.INVALIDATED:
             run.over = None
             yield TasksInvalidated(entry.tasks)

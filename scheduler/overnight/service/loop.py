@@ -11,11 +11,12 @@ import logging
 import secrets
 import threading
 import time
+from dataclasses import replace
 
 from overnight import failpoints
 from overnight.config import Settings
 from overnight.core.actions import Action
-from overnight.core.events import SlotsOffered, Woken
+from overnight.core.events import Woken
 from overnight.errors import Fenced, StoreFull, UnknownRun, Unreachable
 from overnight.keyring import Keyring
 from overnight.service.active_run import ActiveRun
@@ -26,7 +27,7 @@ from overnight.service.learned import LearnedDurations
 from overnight.service.left_alone import DAMAGED, LeftAlone
 from overnight.service.perform import Diverged, Performer
 from overnight.service.recover import read_again, take_over
-from overnight.service.window import Window
+from overnight.service.sharing import Sharing
 from overnight.store.ports import SchedulingStore
 from overnight.store.records import Epoch, EpochHeld, Happening, RunEvent
 from overnight.transport.port import Transport
@@ -62,7 +63,7 @@ class Scheduler:
         self._learned = LearnedDurations()
         self._leader = ""
         self._outage = ""
-        self._turn = 0
+        self._sharing = Sharing(settings.resource_limits)
 
     def run(self) -> None:
         """Hold the epoch whenever possible, until stopped; a clean stop gives it up at once."""
@@ -149,8 +150,10 @@ class Scheduler:
         else:
             if actions is None:
                 self._read_again(performer, run.run_id)
-            else:
-                self._perform(performer, duties, run, actions)
+                return
+            if any(entry.what is Happening.ADDED for entry in entries):
+                self._tell_excess(performer, run)
+            self._perform(performer, duties, run, actions)
 
     def _heard(self, duties: Duties, run: ActiveRun, entries: list[RunEvent]) -> list[Action] | None:
         """Return what the core wants after these entries; None if its state is not the stored one."""
@@ -161,7 +164,7 @@ class Scheduler:
             run.moved_at = now
             if entry.what is Happening.GAP or run.gave_up_too_soon(entry):
                 return None
-            if entry.what is Happening.RETURNED and run.keeps_coming_back(now):
+            if entry.what is Happening.RETURNED and run.came_back_whole(entry) and run.keeps_coming_back(now):
                 _logger.warning("run %s: workers give its batches back; it is read again and held back", run.run_id)
                 return None
             if entry.what is Happening.ADDED:
@@ -179,6 +182,13 @@ class Scheduler:
         if entry.tasks:
             actions += run.adopt(entry.tasks, self._store.read_digests(run.run_id, entry.tasks))
         return actions
+
+    def _tell_excess(self, performer: Performer, run: ActiveRun) -> None:
+        """Keep with a run what keeps tasks of it from ever starting."""
+        excess = self._sharing.excess(run)
+        if run.record.note != excess:
+            self._store.note(performer.epoch, run.run_id, excess)
+            run.record = replace(run.record, note=excess)
 
     def _perform(self, performer: Performer, duties: Duties, run: ActiveRun, actions: list[Action]) -> None:
         if not actions:
@@ -200,7 +210,7 @@ class Scheduler:
             duties.wake(run.run_id, work.wake_at)
 
     def _offer(self, performer: Performer, duties: Duties) -> None:
-        """Fill the window of each queue, one batch a run in turn."""
+        """Fill the window of each queue; runs share it."""
         if duties.is_held(self._now()):
             return
         waiting = {queue for run in self._runs.values() for queue in run.queues}
@@ -208,24 +218,9 @@ class Scheduler:
             self._offer_on(queue, performer, duties)
 
     def _offer_on(self, queue: str, performer: Performer, duties: Duties) -> None:
-        window = Window(duties.workers_on(queue))
-        runs = [run for run in self._runs.values() if queue in run.queues]
-        room = window.batches - sum(run.core.outstanding(queue) for run in runs)
-        now = self._now()
-        takers = [run for run in runs if run.core.ready_count(queue) and run.held_until <= now]
-        chosen: dict[str, int] = {}
-        ready = {run.run_id: run.core.ready_count(queue) for run in takers}
-        while room > 0 and takers:
-            self._turn += 1
-            run = takers[self._turn % len(takers)]
-            chosen[run.run_id] = chosen.get(run.run_id, 0) + 1
-            room -= 1
-            if chosen[run.run_id] >= ready[run.run_id]:
-                takers.remove(run)
-        for run_id, number in chosen.items():
-            offers = window.offers(queue, number, ready[run_id])
-            run = self._runs[run_id]
-            self._perform(performer, duties, run, run.core.handle(SlotsOffered(self._now(), offers)))
+        for turn in self._sharing.turns(queue, duties.workers_on(queue), self._runs.values(), self._now()):
+            actions = self._sharing.served(turn, turn.run.core.handle(turn.event))
+            self._perform(performer, duties, turn.run, actions)
 
     def _finish(self, performer: Performer) -> None:
         for run in [run for run in self._runs.values() if run.over is not None]:
@@ -269,8 +264,7 @@ class Scheduler:
                 for sealed in snapshot.specs:
                     run.add(sealed, self._keyring)
                 actions = read_again(run, snapshot, self._now())
-            if snapshot.run.note:
-                self._store.note(performer.epoch, run_id, "")
+            self._tell_excess(performer, run)
             work = performer.perform(run, actions, self._now())
             self._duties.wake(run_id, work.wake_at)
             if work.phase is not None:

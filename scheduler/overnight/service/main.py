@@ -19,6 +19,7 @@ from overnight.local_fleet import kept_server
 from overnight.service.identity import describe
 from overnight.service.loop import Scheduler
 from overnight.slots import hold_slot
+from overnight.store.patience import await_room
 from overnight.store.redis import RedisStore
 from overnight.store.server_check import reach, require_key
 from overnight.transport.rq import RqTransport
@@ -47,7 +48,7 @@ def main(settings: Settings) -> int:
 def _serve(settings: Settings, url: str, stop: threading.Event) -> None:
     keyring = read_keyring()
     require_key(url, keyring)
-    client, report = reach(url, settings)
+    client, report = await_room(lambda: reach(url, settings), lambda seconds: stop.wait(seconds) and sys.exit(0))
     for warning in report.warnings:
         _logger.warning("%s", warning)
     store = RedisStore(

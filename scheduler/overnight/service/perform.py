@@ -25,7 +25,7 @@ from overnight.transport.port import Entry, Transport
 _logger = logging.getLogger("overnight.scheduler")
 
 _RECORDED_BY_COMMIT = frozenset({TaskState.DONE, TaskState.CACHED})
-LOST_TOO_OFTEN = "its worker was lost three times in a row while it ran"
+LOST_TOO_OFTEN = "its worker was lost too often"
 
 
 @dataclass(slots=True)
@@ -34,6 +34,7 @@ class Work:
 
     batches: list[Batch] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    urgent: set[str] = field(default_factory=set)
     stops: list[str] = field(default_factory=list)
     wake_at: float | None = None
     phase: RunPhase | None = None
@@ -88,9 +89,10 @@ class Performer:
         work = Work()
         for action in actions:
             match action:
-                case Dispatch(batch, queue, tasks, attempts):
+                case Dispatch(batch, queue, tasks, attempts, urgent):
                     queue = queue or run.record.queue
                     work.batches.append(run.batch(batch, queue, tasks, attempts))
+                    work.urgent.update({batch} if urgent else ())
                 case Ended(task, state, cause, lost) if state not in _RECORDED_BY_COMMIT:
                     error = self._death(run, task) if lost else None
                     work.verdicts.append(Verdict(task, state, cause=cause, error=error))
@@ -105,7 +107,9 @@ class Performer:
         return work
 
     def _death(self, run: ActiveRun, task: int) -> bytes:
-        error = TaskDied(f"The task ended without a result: {LOST_TOO_OFTEN}.")
+        charge = run.core.charge(task)
+        row = f"{charge.losses} times in a row, at least {charge.begun} of them while it ran"
+        error = TaskDied(f"The task ended without a result: {LOST_TOO_OFTEN}, {row}.")
         stored = StoredError("overnight.errors.TaskDied", str(error), "", dump_exception(error))
         return stored.sealed(run.run_id, task, self._keyring)
 
@@ -127,7 +131,9 @@ class Performer:
         accepted = self._store.dispatch(self.epoch, run.run_id, work.batches)
         taken = [batch for batch, ok in zip(work.batches, accepted, strict=True) if ok]
         failpoints.reach("scheduler.after_dispatch")
-        self._transport.push([Entry(batch.queue, run.run_id, batch.batch) for batch in taken])
+        self._transport.push(
+            [Entry(batch.queue, run.run_id, batch.batch, urgent=batch.batch in work.urgent) for batch in taken]
+        )
         failpoints.reach("scheduler.after_enqueue")
         for batch in taken:
             run.waiting[batch.batch] = Waiting(batch.queue, now)

@@ -21,7 +21,9 @@ def take_over(
 ) -> tuple[ActiveRun, list[Action]]:
     """Return the run as its stored truth says, and the actions that are due."""
     record = snapshot.run
-    core = RunState(fail_fast=record.fail_fast, resource_limits=record.resource_limits)
+    core = RunState(
+        fail_fast=record.fail_fast, resource_limits=record.resource_limits, by_paths=True, awaits_state=True
+    )
     run = ActiveRun(record, core, learned)
     for sealed in snapshot.specs:
         run.add(sealed, keyring)

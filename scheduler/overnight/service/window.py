@@ -19,6 +19,8 @@ BATCH_SECONDS = 0.25
 #: Less expected work than this is not spread over several batches.
 LITTLE_SECONDS = 0.005
 MOST_TASKS_IN_BATCH = 500
+#: Expected work in a batch that follows a critical path: long beside the time for which it may wait before it starts.
+CHAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,8 @@ class Window:
 
     def offers(self, queue: str, number: int, ready: int) -> list[Offer]:
         """Return so many offers of room for batches, to a run that has `ready` tasks for the queue."""
-        share = self.share(ready)
-        return [
-            Offer(secrets.token_hex(16), queue, MOST_TASKS_IN_BATCH, BATCH_SECONDS, share, LITTLE_SECONDS)
-            for _ in range(number)
-        ]
+        sizes = (MOST_TASKS_IN_BATCH, BATCH_SECONDS, self.share(ready), LITTLE_SECONDS, CHAIN_SECONDS)
+        return [Offer(secrets.token_hex(16), queue, *sizes, max(1, self.workers)) for _ in range(number)]
 
     def share(self, ready: int) -> int:
         """Return how many of the ready tasks a batch may take: never more than a fair share for all workers."""

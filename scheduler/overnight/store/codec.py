@@ -153,7 +153,7 @@ def packed_batch(batch: Batch) -> str:
 
 def packed_charge(charge: Charge | None) -> str:
     """Return a charge as text, empty for none."""
-    return "" if charge is None else f"{charge.failures} {charge.losses} {charge.not_before!r}"
+    return "" if charge is None else f"{charge.failures} {charge.losses} {charge.not_before!r} {charge.begun}"
 
 
 @of_known_form
@@ -161,8 +161,8 @@ def unpacked_charge(text: bytes | None) -> Charge:
     """Return the charge that a text describes."""
     if text is None:
         return NO_CHARGE
-    failures, losses, not_before = text.split()
-    return Charge(int(failures), int(losses), _finite(float(not_before)))
+    failures, losses, not_before, begun = text.split()
+    return Charge(int(failures), int(losses), _finite(float(not_before)), int(begun))
 
 
 def packed_worker(worker: WorkerRecord) -> str:
@@ -252,6 +252,7 @@ def unpacked_event(run_id: str, entry_id: bytes, entry: Mapping[bytes, bytes]) -
         verdicts=_unpacked_verdicts(entry.get(b"v")),
         request=None if request is None else Request(request),
         phase=None if phase is None else RunPhase(phase),
+        begun=entry.get(b"g") == b"1",
     )
 
 

@@ -19,7 +19,8 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermission
 from redis.retry import Retry
 
 from overnight.config import Settings
-from overnight.errors import DamagedRun, StoreFull, Unreachable, UsageError
+from overnight.errors import DamagedRun, NoRoom, StoreFull, Unreachable, UsageError
+from overnight.store.greeting import greet
 
 SOCKET_SECONDS = 5.0
 HEALTH_CHECK_SECONDS = 30
@@ -29,7 +30,7 @@ FIRST_BACKOFF_SECONDS = 0.05
 _PROBE_PAUSE_SECONDS = 0.2
 #: A server that ends hangs up once; one that always does demands another kind of connection.
 _MOST_HANG_UPS = 2
-_CLOSED = "Connection closed by server"
+_CLOSED, _CROWDED = "Connection closed by server", "max number of clients"
 #: The beginning of what follows ``://`` in a URL of good form: user, host, port.
 _SPLIT = re.compile(r"^(?:[^/?#@]*@)?(?:\[[^\]]*\]|[^/?#:\[]*)(?::\d*)?(?:[/?#]|$)")
 _HOST_END = re.compile(r"[:\[]")
@@ -70,6 +71,7 @@ def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
             socket_timeout=seconds,
             socket_connect_timeout=seconds,
             health_check_interval=HEALTH_CHECK_SECONDS,
+            redis_connect_func=greet,
         )
     except ValueError as error:
         raise _no_url(url) from error
@@ -124,6 +126,10 @@ def translated(error: Exception, url: str) -> Unreachable:
         return StoreFull(f"The server {url} cannot write to its disk and refuses changes: {text}")
     if any(words in text for words in _FAULTS_OF_A_SCRIPT):
         return DamagedRun(f"The server {url} holds records that contradict each other: {text.rstrip('.')}.")
+    if _CROWDED in text:
+        return NoRoom(
+            f"The server {url} cannot be used: {_CROWDED} reached: raise its maxclients, or run fewer processes."
+        )
     reason = _reason(error, text)
     if reason == _SILENT and url.startswith("rediss:"):
         reason += "; perhaps it does not speak TLS"
@@ -158,7 +164,6 @@ _SENTENCES = (
     ("without any password configured", "a password was given and it has none"),
     ("invalid username-password", "the user name or password is wrong"),
     (_CLOSED, "it closed the connection; perhaps it speaks TLS alone (rediss://)"),
-    ("max number of clients", "it has reached its maxclients limit"),
     ("Connection refused", "nothing listens there (connection refused)"),
     ("Name or service not known", "its host name is not known"),
     ("name resolution", "its host name cannot be looked up"),
@@ -176,7 +181,7 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, _SILENT),
 )
 _PASSING = (
-    "Connection refused", "max number of clients", "No such file", "not exist",
+    "Connection refused", _CROWDED, "No such file", "not exist",
     "Connection reset", "Broken pipe", _CLOSED,
 )  # fmt: skip
 

@@ -71,11 +71,11 @@ RUN_KEYS: Final = (
     Key("results", "hash", "task -> sealed StoredResult"),
     Key("errors", "hash", "task -> sealed StoredError of its last failure"),
     Key("facts", "hash", "task -> 'batch+' or 'batch-' of the last accepted report, newline, JSON for people"),
-    Key("charges", "hash", "task -> 'failures losses not_before'"),
+    Key("charges", "hash", "task -> 'failures losses not_before begun'"),
     Key("causes", "hash", "skipped task -> the failed ancestor"),
     Key("inflight", "hash", "task -> 'batch', newline, expected lineage; from DISPATCH until the task is terminal"),
     Key("batches", "hash", "batch -> JSON: queue, tasks; from DISPATCH until no task of it is left"),
-    Key("holds", "hash", "claimed batch -> instance, sequence, mark of each task, on one line each"),
+    Key("holds", "hash", "claimed batch -> on a line each: instance, sequence, mark of each task, task that has begun"),
     Key("events", "stream", "what happened to the run, the latest 100,000"),
 )
 

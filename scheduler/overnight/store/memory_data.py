@@ -45,11 +45,12 @@ class Accepted:
 @dataclass(slots=True)
 class Hold:
     """A worker's claim on a batch. A mark is '.' while its task is with the holder, '+' once a success of it was
-    accepted from this batch, '-' after any other end."""
+    accepted from this batch, '-' after any other end. `begun` is the task that the holder last said it runs."""
 
     instance: str
     sequence: int
     marks: list[str]
+    begun: int | None = None
 
 
 @dataclass(slots=True)

@@ -178,7 +178,8 @@ class MemoryScheduling(MemoryReading):
         batch = run.batches.pop(name, None) if run else None
         if run and batch:
             back = tuple(run.put_back(members(batch), name, TaskState.RUNNING))
-            run.tell(Happening.REAPED, batch=name, tasks=back)
+            begun = bool(back) and batch.hold is not None and batch.hold.begun == back[0]
+            run.tell(Happening.REAPED, batch=name, tasks=back, begun=begun)
             yield Reaped(run_id, name, back)
 
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
@@ -212,6 +213,12 @@ class MemoryScheduling(MemoryReading):
         """Return learned durations by function name: seconds and number of observations."""
         with self._step():
             return dict(self.data.durations)
+
+    def flights(self, run_id: str) -> list[Flight]:
+        """Return the batches of a run that are in flight."""
+        with self._step():
+            run = self._known(run_id)
+            return [flight for flight in (_flight(run, batch) for batch in run.batches.values()) if flight.tasks]
 
     def write_durations(self, durations: Mapping[str, tuple[float, int]]) -> None:
         """Store learned durations."""

@@ -35,15 +35,18 @@ class MemoryWorking(MemoryQuarantine):
         """HEARTBEAT: renew registration and leases (run id, batch); one reply per lease."""
         with self._step() as now:
             self._register(worker, now, seconds)
-            return [self._renew(run_id, batch, worker.instance, now, seconds) for run_id, batch in leases]
+            return [self._renew(run_id, batch, worker, now, seconds) for run_id, batch in leases]
 
-    def _renew(self, run_id: str, name: str, instance: str, now: float, seconds: float) -> LeaseReply:
+    def _renew(self, run_id: str, name: str, worker: WorkerRecord, now: float, seconds: float) -> LeaseReply:
         run = self.data.runs.get(run_id)
         if run is None:
             return LeaseReply(lost=True, stop=True)
         stop = run.phase is RunPhase.CANCELLING or run.phase.is_over
-        if _held(run, name, instance) is None:
+        held = _held(run, name, worker.instance)
+        if held is None or held.hold is None:
             return LeaseReply(lost=True, stop=stop)
+        begun = worker.begun_in(run_id, name)
+        held.hold.begun = begun if isinstance(begun, int) else held.hold.begun
         self.data.leases[run_id, name] = now + seconds
         return LeaseReply(lost=False, stop=stop)
 

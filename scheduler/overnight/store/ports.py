@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from overnight.core.events import Flight
 from overnight.core.states import RunPhase
 from overnight.store.records import (
     Addition,
@@ -221,6 +222,12 @@ class ReadingStore(Protocol):
 
     def context(self, run_id: str) -> bytes:
         """Return the run's sealed context."""
+
+    def flights(self, run_id: str) -> list[Flight]:
+        """Return the batches of a run that are on a queue or held by a worker, with their tasks in flight."""
+
+    def read_durations(self) -> dict[str, tuple[float, int]]:
+        """Return learned durations by function name: seconds and number of observations."""
 
     def scheduler(self) -> EpochHeld | None:
         """Return who holds the right to dispatch, None if no scheduler does."""

@@ -16,7 +16,8 @@ class RunRecord:
     """What a run is, as all may read it. Times are seconds of the server's clock.
 
     `key` identifies the graph (the same command makes the same key), `place` the status directory or other resource
-    that only one active run may use (empty: none).
+    that only one active run may use (empty: none). Of runs that share workers, one of twice the `weight` is given twice
+    the time.
     """
 
     run_id: str
@@ -35,6 +36,7 @@ class RunRecord:
     fail_fast: bool = False
     keep_seconds: float = 604800.0
     resource_limits: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
     phase: RunPhase = RunPhase.SUBMITTING
     paused: bool = False
     added: int = 0
@@ -42,6 +44,10 @@ class RunRecord:
     ended_at: float | None = None
     note: str = ""
     """What a scheduler has to say of the run to people: why it leaves it alone."""
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(self.weight)
 
 
 class Opening(Enum):
@@ -244,6 +250,11 @@ class WorkerRecord:
     draining: bool = False
     note: str = ""
 
+    def begun_in(self, run_id: str, batch: str) -> str | int:
+        """Return the task of the batch that runs or is about to, empty for none."""
+        is_at_hand = (self.run_id, self.batch) == (run_id, batch)
+        return self.task if is_at_hand and self.task is not None else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
@@ -298,7 +309,8 @@ class Committed(NamedTuple):
 class RunEvent:
     """One entry of a run's event stream; fields that do not belong to its happening are empty.
 
-    `cursor` is the position to go on from. For SETTLED `verdicts` holds (task, state, cause) triples.
+    `cursor` is the position to go on from. For SETTLED `verdicts` holds (task, state, cause) triples. `begun`: the
+    first of the REAPED tasks is known to have begun.
     """
 
     run_id: str
@@ -311,6 +323,7 @@ class RunEvent:
     verdicts: Sequence[tuple[int, TaskState, int | None]] = ()
     request: Request | None = None
     phase: RunPhase | None = None
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

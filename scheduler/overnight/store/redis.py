@@ -7,10 +7,11 @@ unknown. The roles are apart (`redis_submitting`, `redis_scheduling`, `redis_wor
 
 from __future__ import annotations
 
+from overnight.store.redis_flights import RedisFlights
 from overnight.store.redis_scheduling import RedisScheduling
 from overnight.store.redis_submitting import RedisSubmitting
 from overnight.store.redis_working import RedisWorking
 
 
-class RedisStore(RedisSubmitting, RedisScheduling, RedisWorking):
+class RedisStore(RedisSubmitting, RedisScheduling, RedisWorking, RedisFlights):
     """All ports of the store on one server: `RedisStore(client, prefix)`. The client must not decode replies."""

@@ -26,7 +26,10 @@ class RedisWorking(RedisQuarantine):
         server = self.server
         announcement = server.on_shared(scripts.REGISTER, worker.instance, packed_worker(worker), repr(seconds))
         renewals = [
-            server.on_run(scripts.HEARTBEAT, run_id, batch, worker.instance, repr(seconds)) for run_id, batch in leases
+            server.on_run(
+                scripts.HEARTBEAT, run_id, batch, worker.instance, repr(seconds), worker.begun_in(run_id, batch)
+            )
+            for run_id, batch in leases
         ]
         _, *replies = server.send_all([announcement, *renewals])
         return [LeaseReply(bool(lost), bool(stop)) for lost, stop in replies]

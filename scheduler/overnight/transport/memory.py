@@ -15,9 +15,13 @@ class MemoryTransport:
         self._queues: dict[str, deque[Entry]] = {}
 
     def push(self, entries: Sequence[Entry]) -> None:
-        """Append the entries to their queues, in order."""
+        """Add the entries to their queues, in order, urgent ones in front."""
         for entry in dict.fromkeys(entries):
-            self._queues.setdefault(entry.queue, deque()).append(entry)
+            queue = self._queues.setdefault(entry.queue, deque())
+            if entry.urgent:
+                queue.appendleft(entry)
+            else:
+                queue.append(entry)
 
     def missing(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return those entries that wait on no queue."""

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A queue entry: which batch of which run waits on which queue."""
+    """A queue entry: which batch of which run waits on which queue. An urgent one goes to the front of it."""
 
     queue: str
     run_id: str
     batch: str
+    urgent: bool = field(default=False, compare=False)
 
 
 class Transport(Protocol):
     """What the scheduler needs of the queues. Raises `errors.Unreachable` like the store."""
 
     def push(self, entries: Sequence[Entry]) -> None:
-        """Append the entries to their queues, in order; an entry that waits already may be doubled."""
+        """Add the entries to their queues, in order, urgent ones in front; one that waits already may be doubled."""
 
     def missing(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return those entries that wait on no queue."""

@@ -87,7 +87,7 @@ class RqTransport:
         self._queues: dict[str, Queue] = {}
 
     def push(self, entries: Sequence[Entry]) -> None:
-        """Append the entries to their queues, in order, in one pipeline. One that waits already is doubled.
+        """Add the entries to their queues, in order, urgent ones in front, in one pipeline. One that waits is doubled.
 
         A queue that nobody serves any more expires.
         """
@@ -155,6 +155,7 @@ def _job_data(queue: Queue, entry: Entry) -> Any:
         result_ttl=0,
         failure_ttl=FAILURE_SECONDS,
         ttl=ENTRY_SECONDS,
+        at_front=entry.urgent,
     )
 
 

@@ -24,6 +24,8 @@ from tests.acceptance.nemesis.tally import Tally
 
 TICK_SECONDS, LOOK_SECONDS, COPY_SECONDS, OLD_SECONDS = 0.05, 5.0, 10.0, 30.0
 RESTART_SECONDS = 0.2
+#: A fault that finds no victim looks again so often, at such intervals.
+TRIES, RETRY_SECONDS = 4, 0.5
 #: A graph is so many times what its share of an hour is, so that workers seldom idle.
 LOAD = 2.0
 #: How long the last graph may take once all faults are over, at least.
@@ -60,6 +62,7 @@ class Arena:
         self.struck: Counter[str] = Counter()
         self.missed: Counter[tuple[str, str]] = Counter()
         self.strangers: set[int] = set()
+        self.asleep: set[str] = set()
         self.copies: list[Path] = []
         self.rounds_done = 0
         self.tasks_done = 0
@@ -89,9 +92,10 @@ class Arena:
             act()
         except (redis.RedisError, OSError):
             if tries:
-                self._later(0.5, lambda: self.patiently(act, tries - 1))
+                self.later(0.5, lambda: self.patiently(act, tries - 1))
 
-    def _later(self, seconds: float, act: Callable[[], object]) -> None:
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """Do something in so many seconds."""
         heapq.heappush(self._heap, (self.clock() + seconds, next(self._order), act))
 
     def _violated(self, what: str) -> None:
@@ -121,7 +125,7 @@ class Arena:
         self.cluster.start()
         self._began = self.clock()
         for fault in self._faults:
-            self._later(fault.at, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
+            self.later(fault.at, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
         self._every(LOOK_SECONDS, self._look)
         self._every(COPY_SECONDS / self._length.speed, self._copy)
         self._until(lambda: self.clock() > self._began + self._length.seconds)
@@ -153,25 +157,28 @@ class Arena:
         del self._down_until[name]
         self.cluster.start_server() if name == SERVER else self.cluster.start_member(name)
 
-    def _strike(self, fault: Fault) -> None:
+    def _strike(self, fault: Fault, tries: int = TRIES) -> None:
         at = f"{self.clock() - self._began:7.1f} s  {fault.kind}"
         try:
             mend = STRIKES[fault.kind](self, fault, fault.chance())
         except Missed as reason:
+            if tries > 1 and self.clock() + RETRY_SECONDS < self._began + self._length.seconds:
+                self.later(RETRY_SECONDS, lambda: self._strike(fault, tries - 1))
+                return
             self.missed[fault.kind, str(reason)] += 1
             self._say(f"{at}: missed, {reason}")
             return
         self.struck[fault.kind] += 1
         self._say(f"{at}" + (f" for {fault.length:.1f} s" if fault.length else ""))
         if mend is not None:
-            self._later(fault.length, mend)
+            self.later(fault.length, mend)
 
     def _every(self, seconds: float, act: Callable[[], object]) -> None:
         def again() -> None:
             act()
-            self._later(seconds, again)
+            self.later(seconds, again)
 
-        self._later(seconds, again)
+        self.later(seconds, again)
 
     def _look(self) -> None:
         self.oracle.look(self.cluster.keyring)

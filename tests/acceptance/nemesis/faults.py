@@ -21,10 +21,13 @@ import redis
 from tests.acceptance.nemesis import tampering
 from tests.acceptance.nemesis.cluster import SERVER, send
 from tests.acceptance.nemesis.schedule import Fault, Missed
+from tests.acceptance.nemesis.working import at_work, is_over
 
 if TYPE_CHECKING:
     from tests.acceptance.nemesis.arena import Arena
 
+#: So long a frozen supervisor sleeps on for another worker to do its task.
+PATIENCE_SECONDS = 15.0
 Mend = Callable[[], object]
 Strike = Callable[["Arena", Fault, random.Random], Mend | None]
 
@@ -33,7 +36,8 @@ def _living(arena: Arena, names: list[str], chance: random.Random) -> str:
     living = [name for name in names if arena.cluster.lives(name)]
     if not living:
         raise Missed(f"none of {', '.join(names)} lives")
-    return chance.choice(living)
+    # Who is killed in its sleep does not wake to what another has done.
+    return chance.choice([name for name in living if name not in arena.asleep] or living)
 
 
 def child_killed(arena: Arena, _fault: Fault, chance: random.Random) -> None:
@@ -77,8 +81,28 @@ def worker_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
 
 
 def supervisor_frozen(arena: Arena, fault: Fault, chance: random.Random) -> Mend:
-    """Its child goes on and ends its task, which another worker has ended by the time that it wakes."""
-    return _freeze(arena, _living(arena, arena.cluster.workers, chance), fault.length, alone=True)
+    """Its child goes on and ends its task; it wakes once another worker has ended that too, if that comes to pass."""
+    name, run_id, task = at_work(arena, chance)
+    resume = _freeze(arena, name, fault.length, alone=True)
+    arena.asleep.add(name)
+
+    def thaw() -> None:
+        arena.asleep.discard(name)
+        resume()
+
+    if is_over(arena, run_id, task):
+        thaw()
+        raise Missed("its task had just ended")
+    limit = arena.clock() + fault.length + PATIENCE_SECONDS
+
+    def thaw_in_time() -> None:
+        if arena.clock() > limit or is_over(arena, run_id, task):
+            thaw()
+        else:
+            arena.disturb(name, 1.0)
+            arena.later(0.2, thaw_in_time)
+
+    return thaw_in_time
 
 
 def _freeze(arena: Arena, name: str, seconds: float, *, alone: bool = False) -> Mend:

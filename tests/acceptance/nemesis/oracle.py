@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from overnight.core.retry import LEAST_BEGUN, MOST_LOSSES, MOST_LOSSES_UNBEGUN
 from overnight.errors import BadSeal
 from overnight.flag_files import began_later, open_flag, read_headers
 from overnight.flags import DONE
@@ -188,12 +189,16 @@ class Oracle:
             if self._round.plans[task_id].kind == ALWAYS:
                 continue
             strange.append(task_id)
-            # A worker may be lost with its claim before the task starts; REAP charges that too.
             is_lost = failed["type"] == "TaskDied" and LOST_TOO_OFTEN in failed["message"]
-            if not is_lost or failed["attempts"] < 3:
-                self._violated(f"P10: {task_id} failed with {failed}")
+            if not is_lost or not self._may_be_poison(task_id, failed["attempts"]):
+                self._violated(f"P10: {task_id} failed after {self.starts[task_id]} starts with {failed}")
             self.counts["poisoned"] += 1
         return strange
+
+    def _may_be_poison(self, task_id: str, attempts: int) -> bool:
+        """A claim may be lost before its task starts: that is no evidence against the task, unless it never ends."""
+        has_begun = self.starts[task_id] >= LEAST_BEGUN and attempts >= MOST_LOSSES
+        return has_begun or attempts >= MOST_LOSSES_UNBEGUN
 
     def _is_whole(self, keyring: Keyring) -> bool:
         """Check what is recorded; False if something is missing that was tampered with while its client ended."""

@@ -11,8 +11,9 @@ from typing import cast
 import redis
 
 SUPERSEDED, ADOPTED, REJECTED = "superseded commits", "adopted flags", "rejected flags"
+ADOPTIONS = "adoptions of flags"
 TAKEOVERS, REAPED, REPEATED = "takeovers of the epoch", "reaped leases", "repeated scripts"
-LEAST_AN_HOUR = {SUPERSEDED: 100, ADOPTED: 20, REJECTED: 20, TAKEOVERS: 20, REAPED: 50, REPEATED: 100}
+LEAST_AN_HOUR = {SUPERSEDED: 100, ADOPTED: 20, ADOPTIONS: 3, REJECTED: 20, TAKEOVERS: 20, REAPED: 50, REPEATED: 100}
 LEAST_DEMANDED = 3
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 _SUPERSEDED = re.compile(r"(\d+) results of batch \w+ were superseded")
@@ -40,8 +41,15 @@ class Tally:
     def _count(self, entry: dict[str, str]) -> None:
         if entry.get("w") == "reaped":
             self.counts[REAPED] += 1
-        elif entry.get("w") == "added":
-            self.counts[ADOPTED] += len([task for task in entry.get("t", "").split(",") if task])
+        adopted = self._adopted(entry)
+        self.counts[ADOPTED] += adopted
+        self.counts[ADOPTIONS] += bool(adopted)
+
+    def _adopted(self, entry: dict[str, str]) -> int:
+        """How many flags one SUBMIT or ADOPT took for results: what it added, or settled as cached."""
+        if entry.get("w") == "added":
+            return len([task for task in entry.get("t", "").split(",") if task])
+        return entry.get("v", "").count(":c:") if entry.get("w") == "settled" else 0
 
     def read_logs(self, proxied: dict[str, dict[str, int]]) -> None:
         """Count what the logs and the proxy tell of the whole run."""

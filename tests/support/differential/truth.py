@@ -95,7 +95,9 @@ def kept_run(run: MemoryRun, names: Sequence[str]) -> Truth:
         },
         "batches": {name.encode(): packed_batch(batch.batch).encode() for name, batch in run.batches.items()},
         "holds": {
-            name.encode(): f"{hold.instance}\n{hold.sequence}\n{''.join(hold.marks)}".encode()
+            name.encode(): "\n".join(
+                (hold.instance, str(hold.sequence), "".join(hold.marks), "" if hold.begun is None else str(hold.begun))
+            ).encode()
             for name, batch in run.batches.items()
             if (hold := batch.hold) is not None
         },

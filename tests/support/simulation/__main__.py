@@ -22,6 +22,9 @@ from tests.support.simulation.many import seeds
 from tests.support.simulation.planted import PLANTED, planted
 from tests.support.simulation.play import Played, played
 
+#: After so many seeds a line tells how far it has come.
+PROGRESS_SEEDS = 5000
+
 
 def main() -> int:
     """Run the command; 0 if no seed failed, or a planted bug was found."""
@@ -68,6 +71,8 @@ def _many(chosen: argparse.Namespace) -> int:
             print(f"seed {one.seed}: {type(one.error).__name__}: {one.error}", flush=True)
             if chosen.planted:
                 break
+        if count % PROGRESS_SEEDS == 0:
+            print(f"{count} seeds, {failed} failed", flush=True)
     seconds = time.monotonic() - began
     pace = f"{count} seeds in {seconds:.1f} s ({count / seconds:.1f}/s), {steps} steps"
     print(f"{pace}, {failed} failed; struck: {dict(struck)}")

@@ -36,6 +36,7 @@ class SimChild:
         self.blobs: set[str] = set()
         self.run_id: str | None = None
         self.tasks_run = 0
+        self.is_up = True
         self.pid = 0
         self.progress = Progress(-1)
         self._play = play

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from overnight.core.retry import LEAST_BEGUN, MOST_LOSSES, MOST_LOSSES_UNBEGUN
 from overnight.core.states import SUCCEEDED
 from overnight.flags import DONE
 from overnight.pickling import loads
@@ -74,10 +75,15 @@ class ClientOracle(Evidence):
 
     def _may_fail(self, task_id: str) -> bool:
         left = self.retries[task_id]
-        if left < 0 or self.child_kills[task_id] + self.failures[task_id] > left or self.losses[task_id] >= 3:
+        if left < 0 or self.child_kills[task_id] + self.failures[task_id] > left or self._is_poison(task_id):
             return True
         # Its input was adopted from a flag that was damaged before it ran: the same command computes both again.
         return not self.is_final and any(self._was_damaged(name) for name in self.dependencies[task_id])
+
+    def _is_poison(self, task_id: str) -> bool:
+        """P10: it lost its worker three times, and had begun before at least two of them; or nine times."""
+        losses = self.losses[task_id]
+        return losses >= MOST_LOSSES_UNBEGUN or (losses >= MOST_LOSSES and self.executions[task_id] >= LEAST_BEGUN)
 
     def _may_skip(self, task_id: str) -> bool:
         return any(self._may_fail(name) or self._may_skip(name) for name in self.dependencies[task_id])

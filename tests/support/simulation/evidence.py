@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,19 @@ class Evidence:
         """Return what made the result that a flag proves: a worker that finds it commits it first."""
         flag = self.flag(task_id)
         return None if flag is None or flag.header.state != DONE else str(loads(flag.body)["nonce"])
+
+    def _stood_at_the_claim(self, worker: str, task_id: str, nonce: str) -> bool:
+        """Tell whether a flag that was damaged since this worker claimed its batch had proved the result until then."""
+        if self.damaged.get(task_id, 0.0) < self._claimed_at.get(worker, 0.0):
+            return False
+        return nonce in map(self._proved_by, self.former[task_id], repeat(task_id))
+
+    def _proved_by(self, data: bytes, task_id: str) -> str | None:
+        try:
+            flag = decode_flag(data, task_id, KEYRING)
+        except BadSeal:
+            return None
+        return str(loads(flag.body)["nonce"]) if flag.header.state == DONE else None
 
     @property
     def has_forgotten(self) -> bool:

@@ -173,7 +173,8 @@ class Oracle(ClientOracle):
         used = {result["task"]: result["nonce"] for result in attempt.used}
         self.world.note(self.world.current, f"starts {task_id} {attempt.nonce[:6]} of {used}")
         for dependency, nonce in used.items():
-            if nonce not in self.accepted and own.get(dependency) != nonce and self._standing(dependency) != nonce:
+            is_known = nonce in self.accepted or own.get(dependency) == nonce or self._standing(dependency) == nonce
+            if not is_known and not self._stood_at_the_claim(worker, dependency, nonce):
                 self._fail("I1", f"{task_id} starts with a result of {dependency} that was not accepted")
         flag = self.flag(task_id)
         placed = self._placed_at.get(flag_name(task_id))

@@ -55,7 +55,7 @@ end
 pass_when_full()
 redis.call('ZADD', LEASES, seconds_text(now + tonumber(ARGV[5])), run_id .. ' ' .. batch)
 if not holder then
-  redis.call('HSET', HOLDS, batch, instance .. '\n' .. sequence .. '\n' .. marks)
+  redis.call('HSET', HOLDS, batch, hold_text(instance, sequence, marks, ''))
   write_cells(STATES, 2, mine, cells)
   tell('claimed', 'b', batch, 'i', instance, 't', table.concat(mine, ','))
   keep_lifetimes({HOLDS, LEASES, EVENTS})

@@ -14,7 +14,7 @@ local run_id, batch, instance = ARGV[1], ARGV[2], ARGV[3]
 local phase = redis.call('HGET', META, 'phase')
 if not phase then return {0, 1, 1} end
 local record = redis.call('HGET', BATCHES, batch)
-local holder, sequence, mark_text = split_hold(record and redis.call('HGET', HOLDS, batch))
+local holder, sequence, mark_text, begun = split_hold(record and redis.call('HGET', HOLDS, batch))
 local held = holder == instance
 local marks, position = {}, {}
 if held then
@@ -134,7 +134,7 @@ end
 if held then
   local progress = table.concat(marks)
   if string.find(progress, '.', 1, true) then
-    redis.call('HSET', HOLDS, batch, instance .. '\n' .. sequence .. '\n' .. progress)
+    redis.call('HSET', HOLDS, batch, hold_text(instance, sequence, progress, begun))
     redis.call('ZADD', LEASES, seconds_text(now + tonumber(ARGV[4])), run_id .. ' ' .. batch)
   else
     drop_batch(run_id, batch)

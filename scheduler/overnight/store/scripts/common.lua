@@ -118,11 +118,16 @@ local function split_entry(entry)
   return string.sub(entry, 1, at - 1), string.sub(entry, at + 1)
 end
 
--- Split a hold into instance, sequence and marks. A mark is '.' while its task is with the holder, '+' once a success
--- of it was accepted from this batch, '-' after any other end.
+-- Split a hold into instance, sequence, marks and begun. A mark is '.' while its task is with the holder, '+' once a
+-- success of it was accepted from this batch, '-' after any other end. `begun` is the task that the holder last said it
+-- runs, or empty.
 local function split_hold(hold)
-  if not hold then return nil, nil, nil end
-  return string.match(hold, '^([^\n]*)\n([^\n]*)\n([^\n]*)$')
+  if not hold then return nil, nil, nil, nil end
+  return string.match(hold, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
+end
+
+local function hold_text(instance, sequence, marks, begun)
+  return table.concat({instance, sequence, marks, begun}, '\n')
 end
 
 -- Put those of `tasks` that are in state `code` under `batch` back to PENDING and return them.
@@ -230,11 +235,18 @@ local function barred_queues(instance)
   local function kind(record) return tostring(string.match(record.python, '^%d+%.%d+')) .. ' ' .. tostring(record.protocol) end
   local own = worker(instance)
   if not own or not is_quarantined(own.host) then return {} end
-  local served, barred = {}, {}
+  local wanted, missing, served, barred = {}, 0, {}, {}
+  for _, queue in ipairs(own.queues) do
+    if not wanted[queue] then wanted[queue], missing = true, missing + 1 end
+  end
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '(' .. seconds_text(now), '+inf')) do
+    -- There may be ten thousand, and the server serves nobody else meanwhile.
+    if missing == 0 then break end
     local other = worker(name)
     if other and not other.draining and kind(other) == kind(own) and not is_quarantined(other.host) then
-      for _, queue in ipairs(other.queues) do served[queue] = true end
+      for _, queue in ipairs(other.queues) do
+        if wanted[queue] and not served[queue] then served[queue], missing = true, missing - 1 end
+      end
     end
   end
   for _, queue in ipairs(own.queues) do

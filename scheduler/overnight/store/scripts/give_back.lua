@@ -5,7 +5,7 @@
 local run_id, batch = ARGV[1], ARGV[2]
 if redis.call('EXISTS', META) == 0 then return 'unknown' end
 local record = redis.call('HGET', BATCHES, batch)
-local holder, sequence, mark_text = split_hold(record and redis.call('HGET', HOLDS, batch))
+local holder, sequence, mark_text, begun = split_hold(record and redis.call('HGET', HOLDS, batch))
 if holder ~= ARGV[3] then return 'ok' end
 local members, named = cjson.decode(record).tasks, {}
 for _, task in ipairs(numbers(ARGV, 4, #ARGV)) do named[task] = true end
@@ -23,7 +23,7 @@ pass_when_full()
 local back = put_back(asked, batch, 'x')
 local progress = table.concat(marks)
 if string.find(progress, '.', 1, true) then
-  redis.call('HSET', HOLDS, batch, holder .. '\n' .. sequence .. '\n' .. progress)
+  redis.call('HSET', HOLDS, batch, hold_text(holder, sequence, progress, begun))
 else
   drop_batch(run_id, batch)
 end

@@ -1,0 +1,77 @@
+"""What a task costs the scheduler, at growing sizes of a run: ``python -m tests.benchmarks.flat_cost [--long]``.
+
+Processor time of the real scheduler process while workers drain a run through the queue, and of the pure core alone, in
+microseconds a task; the last column is how many times the least of them each is. A run of few tasks is repeated until
+it is as many in all as `LEAST_TASKS`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from overnight.queue_executor import QueueExecutor
+from tests.benchmarks.core_million import Drain, independent, layers
+from tests.benchmarks.overnight_systems import execute, warm_up
+from tests.benchmarks.processes import await_end, cpu_seconds
+from tests.benchmarks.recovery import scheduler_of
+from tests.benchmarks.workloads import WORKERS
+from tests.support import graphs
+
+SIZES = (1_000, 10_000, 100_000)
+LONG_SIZES = (*SIZES, 1_000_000)
+LEAST_TASKS = 20_000
+#: How many times the least cost of a task at any size the highest may be.
+MOST_TIMES = 1.5
+
+
+def repeated(size: int) -> int:
+    return max(1, LEAST_TASKS // size)
+
+
+def scheduler_costs(state: Path, sizes: Sequence[int]) -> dict[int, float]:
+    """Return the processor time of the scheduler, in seconds a task, by size of the run."""
+    costs = {}
+    with QueueExecutor(state_dir=state, workers=WORKERS) as executor:
+        warm_up(executor, state)
+        scheduler = scheduler_of(state)
+        for size in sizes:
+            before = cpu_seconds(scheduler)
+            for _ in range(repeated(size)):
+                execute(executor, graphs.noops(n=size))
+            costs[size] = (cpu_seconds(scheduler) - before) / (repeated(size) * size)
+    await_end(state)
+    return costs
+
+
+def core_costs(sizes: Sequence[int]) -> dict[str, dict[int, float]]:
+    """Return the processor time of the core, in seconds a task, by shape and size."""
+    costs: dict[str, dict[int, float]] = {}
+    for shape in (independent, layers):
+        for size in sizes:
+            seconds = 0.0
+            for _ in range(repeated(size)):
+                run = Drain(shape, size, 500)
+                run.build()
+                run.drain()
+                seconds += run.add_seconds + run.drain_seconds
+            costs.setdefault(shape.__name__, {})[size] = seconds / (repeated(size) * size)
+    return costs
+
+
+def main(arguments: Sequence[str]) -> None:
+    sizes = LONG_SIZES if "--long" in arguments else SIZES
+    measured = {f"core, {shape}": costs for shape, costs in core_costs(sizes).items()}
+    with tempfile.TemporaryDirectory(prefix="ob-", ignore_cleanup_errors=True) as directory:
+        measured["scheduler process"] = scheduler_costs(Path(directory) / "state", sizes)
+    print(f"{'what':<20}{'tasks':>10}{'us a task':>12}{'of least':>10}")
+    for what, costs in measured.items():
+        least = min(costs.values())
+        for size, cost in costs.items():
+            print(f"{what:<20}{size:>10,}{cost * 1e6:>12.1f}{cost / least:>9.2f}x")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,125 @@
+"""`overnight why` of tasks of a run: before, while and after they run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overnight.local_fleet import ensure_fleet
+from tests.support.command import Desk, desk
+
+GRAPHS = "tests.support.graphs"
+
+
+@pytest.fixture(scope="module")
+def place(short_directory: Path) -> Iterator[Desk]:
+    """A desk whose two workers stay from command to command."""
+    with desk(short_directory / "why") as given:
+        lease = ensure_fleet(given.state_dir, workers=2)
+        yield given
+        lease.close(stop=False)
+
+
+def why(place: Desk, *words: str) -> dict[str, Any]:
+    found = place.run("why", *words, "--json")
+    assert found.status == 0, found.err
+    facts: dict[str, Any] = found.facts
+    return facts
+
+
+def started(place: Desk, name: str, *more: str) -> int:
+    """Start a gated run, wait until its gate runs, and return what opens the gate when it is closed."""
+    fifo = place.directory / f"{name}.fifo"
+    os.mkfifo(fifo)
+    gated = [f"{GRAPHS}:gated", "-p", f"fifo={fifo}", "-p", f"ledger={name}.ledger", *more]
+    assert place.run("submit", *gated).status == 0
+    return os.open(fifo, os.O_WRONLY)
+
+
+def test_a_task_that_waits_names_what_runs_in_the_end_and_one_that_runs_its_worker(place: Desk) -> None:
+    gate = started(place, "waits", "-p", "n=1")
+    waits = why(place, "entry 0")
+    assert (waits["kind"], waits["reason"]) == ("dependencies", "it waits for its dependency: gate")
+    assert [(one["task"], one["state"]) for one in waits["waits_for"]] == [("gate", "running")]
+    assert waits["had_to_run"] == "never ran"
+    while " for " not in (reason := why(place, "gate")["reason"]):  # its worker names it with its next heartbeat
+        assert "holds it and runs it now" in reason
+    assert reason.startswith("it is running for ")
+    assert "on " in place.run("why", "entry 0").out
+    os.close(gate)
+    assert place.run("follow").status == 0
+    assert why(place, "entry 0")["kind"] == "done"
+
+
+def test_a_paused_run_says_so_and_with_what_it_goes_on(place: Desk) -> None:
+    gate = started(place, "pauses")
+    assert place.run("pause").status == 0
+    told = place.run("why", "last", "entry 0").out
+    assert "is pending: the run is paused. This lets it go on: overnight resume " in told
+    assert "  it waits for its dependency: gate\n" in told
+    assert place.run("resume").status == 0
+    os.close(gate)
+    assert place.run("follow").status == 0
+
+
+def test_a_task_on_a_queue_that_nobody_serves_says_how_to_start_a_worker(place: Desk) -> None:
+    submitted = place.run("submit", f"{GRAPHS}:noops", "-p", "n=1", "-q", "nobody's", "-f", "--json")
+    run_id = submitted.facts["run"]
+    facts = why(place, run_id, "noop 0")
+    assert facts["kind"] == "no_worker"
+    assert "overnight worker -q 'nobody'\"'\"'s'" in facts["reason"]
+    assert facts["had_to_run"] == "forced (-f)"
+    assert place.run("cancel", run_id).status == 0
+    assert place.run("follow", run_id).status == 5
+    assert why(place, run_id, "noop 0")["reason"] == "the run was cancelled"
+
+
+def test_a_failed_attempt_is_said_to_be_repeated_and_when(place: Desk) -> None:
+    flaky = [f"{GRAPHS}:flaky", "-p", "ledger=why.ledger", "-p", "failures=9", "-p", "retries=9"]
+    run_id = place.run("submit", *flaky, "-p", "retry_delay=3000", "--json").facts["run"]
+    while (facts := why(place, run_id, "flaky"))["kind"] != "backing_off":
+        assert facts["kind"] != "failed"
+    assert facts["reason"].startswith("it failed once and is tried again at ")
+    assert "its last attempt failed: RuntimeError: attempt 1 fails" in facts["more"][-1]
+    assert place.run("cancel", run_id).status == 0
+    assert place.run("follow", run_id).status == 5
+
+
+def test_what_failed_and_what_was_skipped_for_it_say_why_and_what_to_type(place: Desk) -> None:
+    assert place.run("run", f"{GRAPHS}:raises", "-k").status == 1
+    failed, skipped = why(place, "culprit"), why(place, "dependant")
+    assert failed["reason"].startswith("attempt 1 failed: ValueError: on purpose (")
+    assert skipped["reason"].startswith("it needs culprit, which failed: ValueError: on purpose (")
+    assert any("overnight retry" in line and "-t culprit" in line for line in failed["advice"])
+    assert place.run("why", "dependant").out.startswith(f"Task dependant of run {failed['run']} was skipped: it needs")
+
+
+def test_a_second_run_says_what_was_up_to_date_and_why_the_rest_ran(place: Desk) -> None:
+    assert place.run("run", f"{GRAPHS}:raises", "-k").status == 1
+    assert why(place, "culprit")["had_to_run"] == "failed with ValueError"
+    assert why(place, "dependant")["had_to_run"] == "never ran"
+    cached = why(place, "bystander")
+    assert (cached["kind"], cached["had_to_run"]) == ("cached", None)
+    assert cached["more"][0].startswith("its record is from run ")
+
+
+def test_a_run_that_ends_at_its_first_failure_says_so_of_what_it_cancelled(place: Desk) -> None:
+    assert place.run("run", f"{GRAPHS}:many_raise", "-p", "n=40", "-f").status == 1
+    run = place.run("status", "--json").facts
+    assert run["counts"]["cancelled"] > 0
+    ids = [f"culprit {number}" for number in range(40)]
+    answers = (why(place, "last", task) for task in reversed(ids))
+    cancelled = next(answer for answer in answers if answer["state"] == "cancelled")
+    assert cancelled["reason"].startswith(
+        "the run ends at its first failure (it was started without --keep-going), and "
+    )
+
+
+def test_an_unknown_task_is_a_slip_with_the_nearest(place: Desk) -> None:
+    assert place.run("run", f"{GRAPHS}:raises", "-k").status == 1
+    found = place.run("why", "culprti")
+    assert (found.status, "did you mean 'culprit'?" in found.sentence) == (2, True)

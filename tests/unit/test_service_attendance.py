@@ -1,0 +1,84 @@
+"""What the scheduler knows of workers, at a cost that does not grow with their number (ADVERSITY 7, row 54)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from overnight.service import attendance
+from overnight.service.attendance import LEAST_SHARE, WORKERS_SECONDS, Attendance
+from overnight.store.memory import MemoryStore
+from overnight.store.records import WorkerRecord
+from tests.support.stores import LEASE, worker_record
+
+
+class SlowStore(MemoryStore):
+    """A store of which the list of workers takes `seconds` to read."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.reads = 0
+        self.time = 1000.0
+
+    def workers(self) -> list[WorkerRecord]:
+        self.reads += 1
+        self.time += self.seconds
+        return super().workers()
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> SlowStore:
+    found = SlowStore(0.5)
+    monkeypatch.setattr(attendance, "time", SimpleNamespace(monotonic=lambda: found.time))
+    return found
+
+
+def test_workers_are_counted_by_queue_and_those_that_leave_are_not(store: SlowStore) -> None:
+    store.register(worker_record("w1"), LEASE)
+    store.register(replace(worker_record("w2"), queues=("big", "big")), LEASE)
+    store.register(replace(worker_record("w3"), draining=True), LEASE)
+    known = Attendance(store)
+    assert known.on("big") == 0
+    known.look_when_due()
+    assert (known.on("default"), known.on("big"), known.on("other")) == (1, 2, 0)
+    assert known.host_of("w3") == "host"
+    assert store.reads == 1
+
+
+def test_the_list_is_read_again_for_a_worker_that_is_not_known(store: SlowStore) -> None:
+    known = Attendance(store)
+    known.look_when_due()
+    store.register(worker_record("w1"), LEASE)
+    assert known.host_of("w1") == "host"
+    assert known.host_of("w2") is None
+    assert store.reads == 3
+
+
+def test_a_list_that_takes_long_is_read_seldom_whoever_is_seen(store: SlowStore) -> None:
+    """Row 54: ten thousand workers that start one after the other would have it read for each of them."""
+    known = Attendance(store)
+    known.look_when_due()
+    began = store.time
+    while store.reads < 2:
+        known.saw("stranger")
+        known.look_when_due()
+        store.time += 0.1
+    assert store.time - began >= LEAST_SHARE * store.seconds
+
+
+def test_a_quick_list_is_read_at_once_for_a_stranger_and_else_at_intervals(store: SlowStore) -> None:
+    store.seconds = 0.001
+    known = Attendance(store)
+    known.look_when_due()
+    store.time += WORKERS_SECONDS / 2
+    known.look_when_due()
+    assert store.reads == 1
+    known.saw("stranger")
+    known.look_when_due()
+    assert store.reads == 2
+    store.time += WORKERS_SECONDS
+    known.look_when_due()
+    assert store.reads == 3

@@ -1,0 +1,62 @@
+"""How many workers would empty the ready work within a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from overnight.commands.wanted import ASSUMED_SECONDS, Lane, demand_of, ready_lanes, seconds_of
+from overnight.core.events import TaskRules
+from overnight.core.states import RunPhase
+from overnight.errors import UsageError
+from overnight.keyring import Keyring
+from overnight.messages import SpecChunk
+from overnight.structure import Structure
+from tests.support.stores import run_record
+
+RUN = replace(run_record("r1"), phase=RunPhase.ACTIVE, queue="default", resource_limits={"gpu": 2.0})
+
+
+def lanes_of(states: str, needs: list[list[int]], rules: dict[int, TaskRules] | None = None) -> dict[str, list[Lane]]:
+    number = len(states)
+    ids = [f"t{task}" for task in range(number)]
+    chunk = SpecChunk(0, ids, ["f"], [0] * number, needs, rules or {}).sealed("r1", Keyring())
+    return ready_lanes(Structure("r1", [chunk], Keyring()), states.encode(), RUN, frozenset({0}))
+
+
+def test_ready_work_is_what_could_run_now_and_what_is_being_run() -> None:
+    """Task 0 backs off, 1 waits for it; 2 is queued, 3 runs, 4 has what it needs, 5 has ended."""
+    lanes = lanes_of("ppqxpd", [[], [0], [], [], [5], []])
+    assert lanes == {"default": [Lane(None, Counter({"f": 3}))]}
+
+
+def test_tasks_of_another_queue_or_with_a_limit_are_lanes_of_their_own() -> None:
+    rules = {1: TaskRules(queue="big"), 2: TaskRules(resources=(("gpu", 1.0), ("disk", 9.0)))}
+    lanes = lanes_of("pppp", [[], [], [], []], rules)
+    assert lanes == {
+        "big": [Lane(None, Counter({"f": 1}))],
+        "default": [Lane(2, Counter({"f": 1})), Lane(None, Counter({"f": 1}))],
+    }
+
+
+def test_workers_are_as_many_as_the_work_needs_and_no_more_than_can_work() -> None:
+    plenty = [Lane(None, Counter({"f": 100}))]
+    assert demand_of("q", plenty, 60.0, {"f": 6.0}).wanted == 10
+    assert demand_of("q", plenty, 1.0, {"f": 6.0}).wanted == 100
+    assert demand_of("q", plenty, 1e6, {"f": 6.0}).wanted == 1
+    assert demand_of("q", [Lane(2, Counter({"f": 100}))], 60.0, {"f": 6.0}).wanted == 2
+    assert demand_of("q", [], 60.0, {}).wanted == 0
+
+
+def test_a_task_of_unknown_duration_is_counted_as_a_minute_and_said_to_be() -> None:
+    found = demand_of("q", [Lane(None, Counter({"f": 3, "g": 1}))], 60.0, {"g": 60.0})
+    assert (found.seconds, found.unknown, found.wanted) == (3 * ASSUMED_SECONDS + 60, 3, 4)
+
+
+def test_times_are_told_in_units() -> None:
+    assert [seconds_of(text) for text in ("90", "90s", "30min", "1.5h", "2 d")] == [90, 90, 1800, 5400, 172_800]
+    for text in ("", "soon", "5x", "0", "-3min"):
+        with pytest.raises(UsageError, match="such as 90s, 30min, 2h or 1d"):
+            seconds_of(text)
