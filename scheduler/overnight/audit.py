@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from overnight.core.states import SUCCEEDED, TaskState
-from overnight.errors import BadSeal
+from overnight.errors import BadSeal, UnknownRun
 from overnight.flag_files import open_flag
 from overnight.keyring import Keyring
 from overnight.mending import Mending, MendingStore
@@ -81,12 +81,17 @@ class Audit:
         self._proven.discard(task)
 
     def run(self) -> Findings:
-        """Look at every finished task; repair what can be repaired, invalidate the rest."""
+        """Look at every finished task; repair what can be repaired, invalidate the rest.
+
+        Raises UnknownRun if the server has lost what tasks there are: the flags still know what is finished.
+        """
         self._structure = Structure(self._run_id, self._store.specs(self._run_id), self._keyring)
+        if not self._structure.holds(self._store.run(self._run_id).added):
+            raise UnknownRun(f"The server has lost what tasks run {self._run_id} has.")
         if self._directory is not None:
             self._flags = RunFlags(self._store, self._run_id, self._structure, self._keyring, self._directory)
         codes = self._store.states(self._run_id)[::2]
-        finished = [task for task, code in enumerate(codes) if TaskState(code) in SUCCEEDED]
+        finished = [task for task, code in enumerate(codes) if code in SUCCEEDED]
         findings = Findings()
         pending = self._unproven([task for task in finished if task not in self._proven], self._structure.task_id)
         stored = self._results.stored(pending)
@@ -106,9 +111,8 @@ class Audit:
 
     def _look_at(self, task: int, stored: StoredResult | ResultLost | None, findings: Findings) -> None:
         if not isinstance(stored, StoredResult):
-            _logger.warning(
-                "run %s: the result of task %s is lost: %s", self._run_id, shown(self._structure.task_id(task)), stored
-            )
+            task_id, why = shown(self._structure.task_id(task)), stored or "nothing is recorded of it"
+            _logger.warning("run %s: the result of task %s is lost: %s", self._run_id, task_id, why)
             findings.lost.append(task)
             return
         if self._directory is None and stored.body is not None:

@@ -14,15 +14,16 @@ from typing import Self
 
 from overnight import failpoints
 from overnight.config import Settings
-from overnight.errors import Refused
+from overnight.errors import Refused, UsageError
 from overnight.keyring import Keyring, read_keyring
 from overnight.local_fleet import ensure_fleet
 from overnight.store.redis import RedisStore
-from overnight.store.server_check import reach
+from overnight.store.server_check import reach, refusal_of_changes
 
 _logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 2.0
+TELL_AGAIN_SECONDS = 60.0
 
 
 def usable_cpus() -> int:
@@ -44,6 +45,8 @@ class Deployment:
         self, settings: Settings, *, workers: int | None = None, queue: str = "default", scheduler: bool = True
     ) -> None:
         failpoints.arm()
+        if not queue.strip():
+            raise UsageError("A queue needs a name; an empty one was given.")
         self.settings = settings
         self.keyring: Keyring = read_keyring()
         self.queue = queue
@@ -59,13 +62,21 @@ class Deployment:
         self.url = settings.redis_url or (self._lease.redis_url if self._lease else "")
         self._client, self.report = reach(self.url, settings)
         self.store = RedisStore(self._client, settings.prefix)
-        self._checked_at = time.monotonic()
+        self._checked_at = self._tell_at = time.monotonic()
 
     def check(self) -> None:
-        """See that the local processes are kept alive; call it now and then while waiting."""
-        if self._lease is not None and time.monotonic() - self._checked_at > CHECK_SECONDS:
-            self._checked_at = time.monotonic()
+        """See that the local processes are kept alive, and tell people of a server that takes no changes: a follower
+        only reads, and would wait in silence. Call it now and then while waiting."""
+        now = time.monotonic()
+        if now - self._checked_at <= CHECK_SECONDS:
+            return
+        self._checked_at = now
+        if self._lease is not None:
             self._lease.check()
+        refusal = refusal_of_changes(self._client, self.url) if now >= self._tell_at else None
+        if refusal is not None:
+            self._tell_at = now + TELL_AGAIN_SECONDS
+            _logger.warning("%s The run waits for that.", refusal)
 
     def close(self, *, stop: bool = True) -> None:
         """Let go; with `stop`, local processes that nobody else uses end. May be repeated."""

@@ -3,7 +3,7 @@
 The server belongs to the directory, not to the process that started it. It inherits the lock ``server.lock`` and
 so holds it for exactly as long as it lives: whoever can take the lock knows that no server runs on the data and may
 start one, and no two ever run on the same. Everyone else waits until the one that runs answers. No process id
-decides anything.
+decides anything. A server whose lock or socket was removed is killed before the next one starts.
 
 It listens on a unix socket alone, in a directory that is open to its user alone; its append-only file brings the
 data back after any death. The file is kept in the plain command format, which both Redis and Valkey read, so that
@@ -28,7 +28,7 @@ from redis.retry import Retry
 from overnight.errors import Unreachable
 from overnight.naming import shown
 from overnight.server_binary import ServerBinary, find_server_binary
-from overnight.server_orphans import end_orphans
+from overnight.server_orphans import end_orphans, end_strays
 from overnight.slots import spawn_detached
 from overnight.state_dir import (
     POLL_SECONDS,
@@ -138,6 +138,14 @@ class EmbeddedServer:
         """Tell whether the server answers and has its data loaded."""
         return self.is_present() and self._answers()
 
+    def is_cut_off(self) -> bool:
+        """Tell whether a server process exists and its socket does not: yet, or, as somebody removed it, for ever."""
+        return self.is_present() and not self._socket().is_socket()
+
+    def end_cut_off(self) -> None:
+        """End a server that nobody can reach any more."""
+        end_strays(self.data_dir)
+
     def end_orphans(self) -> None:
         """End what a server that was killed has left behind, so that another can start."""
         end_orphans(self._lock, self._pid_file)
@@ -162,6 +170,7 @@ class EmbeddedServer:
         binary = find_server_binary()
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._see_readable_by(binary)
+        end_strays(self.data_dir)
         socket = self._own_socket()
         socket.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
@@ -211,7 +220,8 @@ class EmbeddedServer:
             self._socket_note.unlink(missing_ok=True)
             return in_place
         noted = self._socket()
-        if _fits_a_socket(noted) and _is_private(noted.parent):
+        # One that was removed is made again where it was: that is where clients look for the server.
+        if _fits_a_socket(noted) and (_is_private(noted.parent) or _is_made(noted.parent)):
             return noted
         directory = _make_short_directory()
         draft = self._socket_note.with_name("socket-dir.new")
@@ -271,6 +281,15 @@ def _is_private(directory: Path) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def _is_made(directory: Path) -> bool:
+    """Make a directory that is open to this user alone; False if it cannot be made, or is there."""
+    try:
+        directory.mkdir(mode=0o700)
+    except OSError:
+        return False
+    return True
 
 
 def _make_short_directory() -> Path:

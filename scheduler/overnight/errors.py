@@ -125,6 +125,10 @@ class ServerUnfit(Refused):
     """The Redis server is configured so that a run could be lost on it."""
 
 
+class StillEnding(Refused):
+    """Whoever waited for the end of an earlier run of the same command was told to stop."""
+
+
 class UnknownRun(Refused, KeyError):
     """No run has that id, prefix or name; or Redis no longer knows it."""
 

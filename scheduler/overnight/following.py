@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from overnight import failpoints
 from overnight.core.states import TERMINAL, RunPhase, TaskState
-from overnight.errors import UnknownRun, Unreachable
+from overnight.errors import DamagedRun, UnknownRun, Unreachable, remedy
 from overnight.store.ports import ReadingStore
 from overnight.store.records import Happening, Request, RunEvent
 
@@ -29,6 +29,7 @@ Answer = TypeVar("Answer")
 
 #: An event of a task beyond this is none of overnight's: nobody is to keep room for what it names.
 MOST_TASKS = 1 << 24
+_STATES = {int(state): state for state in TaskState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,10 @@ class Follower:
     def _endure(self, error: Unreachable) -> None:
         """Pause before the next look at a server that is away; the first look after that reads the state."""
         if not self._pause:
-            _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
+            if isinstance(error, DamagedRun):
+                _logger.warning("The run cannot be followed: %s %s", error, remedy(error))
+            else:
+                _logger.warning("Redis cannot be used; the run goes on when it is back: %s", error)
         self._pause = min(2 * self._pause, LONGEST_PAUSE) or FIRST_PAUSE
         self._heard_at = float("-inf")
         self._stop.wait(self._pause)
@@ -141,14 +145,14 @@ class Follower:
 
     def _missed(self) -> list[tuple[int, TaskState]]:
         """Read the state string; return what no event has told. In index order: dependencies have lower indices
-        unless tasks were added by hand before their dependencies, so consumers order by dependency themselves."""
+        unless tasks were added by hand before their dependencies, so consumers order by dependency themselves. A code
+        that stands for no state tells nothing: the scheduler tells people of it, and the run can still be cancelled."""
         codes = self._store.states(self._run_id)[::2]
         changes = []
         for task, code in enumerate(codes):
-            if task >= len(self._states) or self._states[task] != code:
-                state = TaskState(code)
-                if self._note(task, state):
-                    changes.append((task, state))
+            state = _STATES.get(code)
+            if state is not None and self._note(task, state):
+                changes.append((task, state))
         return changes
 
     def _note(self, task: int, state: TaskState) -> bool:

@@ -12,6 +12,10 @@ from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError
 from overnight.slots import Backoff
 
+#: For so long a server that has answered, or one that may still be starting, can be without its socket.
+REMOVED_SECONDS = 2.0
+STARTING_SECONDS = 20.0
+
 _logger = logging.getLogger(__name__)
 
 
@@ -23,6 +27,7 @@ class KeptServer:
         self._backoff = Backoff()
         self._started_here = False
         self._answered = False
+        self._cut_off_since: float | None = None
         self.is_failing = False
 
     def keep(self) -> None:
@@ -31,6 +36,7 @@ class KeptServer:
         self._server.end_orphans()
         if self._server.is_present():
             self._notice_answer()
+            self._see_in_reach(now)
         elif self._answered or self._started_here:
             self._notice_end(now)
         elif now >= self._backoff.not_before:
@@ -49,6 +55,17 @@ class KeptServer:
             self._answered = True
             self.is_failing = False
             _logger.info("the server answers at %s", self._server.url)
+
+    def _see_in_reach(self, now: float) -> None:
+        """End a server whose socket was removed: nobody new reaches it, and its end lets the next one start."""
+        if not self._server.is_cut_off():
+            self._cut_off_since = None
+        elif self._cut_off_since is None:
+            self._cut_off_since = now
+        elif now - self._cut_off_since >= (REMOVED_SECONDS if self._answered else STARTING_SECONDS):
+            _logger.warning("the server's socket was removed: ending the server, to start it again")
+            self._server.end_cut_off()
+            self._cut_off_since = None
 
     def _notice_end(self, now: float) -> None:
         self._backoff.ended(now)

@@ -13,6 +13,7 @@ import math
 import secrets
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from overnight.config import Settings
 from overnight.core.events import TaskRules
 from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase, TaskState
+from overnight.earlier_run import wait_for_end
 from overnight.errors import Refused, UnknownRun, UsageError
 from overnight.graph import TaskGraph
 from overnight.hints import hint
@@ -46,7 +48,6 @@ from overnight.task import Task, TaskDesc
 from overnight.wire import PROTOCOL
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-ENDING_POLL_SECONDS = 0.2
 #: Large results without a status directory, below the state directory.
 BLOBS = "blobs"
 
@@ -77,11 +78,13 @@ def launch(
     options: RunOptions,
     settings: Settings,
     keyring: Keyring,
+    stop: threading.Event | None = None,
 ) -> Launched:
     """Make the run of a whole graph, given in its insertion order, or attach to it.
 
     `decisions` say which tasks are completed (None: none is). Raises InvalidTask above a resource limit, Refused if
-    the status directory is in use by another run; what the store raises passes through.
+    the status directory is in use by another run, StillEnding if `stop` is set while an earlier run of this command
+    is ending, which is waited for; what the store raises passes through.
     """
 
     def adopted() -> Mapping[Task, StoredResult]:
@@ -92,7 +95,7 @@ def launch(
         return {} if decisions is None or options.force else _up_to_date(decisions, descs, cache).must_run
 
     key = graph_key(descs, options)
-    return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons)
+    return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons, stop=stop)
 
 
 def put_in_place(
@@ -105,6 +108,7 @@ def put_in_place(
     keyring: Keyring,
     *,
     reasons: Callable[[], Mapping[Task, str]] = dict,
+    stop: threading.Event | None = None,
 ) -> Launched:
     """Make the run of these tasks under `key`, or attach to the one that has it: it then goes on if it was paused,
     is given what it lacks, and runs what was cancelled in it. `adopted`, and then `reasons` (why tasks must run, for
@@ -121,7 +125,7 @@ def put_in_place(
             raise _in_use(opened.run, options, settings)
         if not is_ending:
             break
-        _wait_for_end(store, opened.run.run_id)
+        wait_for_end(store, opened.run.run_id, settings, stop)
     run, attached = opened.run, opened.opening is Opening.ATTACHED
     if attached and run.phase is not RunPhase.SUBMITTING:
         return Launched(run, _joined(store, run, descs, adopted, reasons, keyring), attached=True)
@@ -129,7 +133,7 @@ def put_in_place(
         submission = _holding(store, run.run_id, descs, adopted, reasons, keyring, attached=attached)
         store.activate(run.run_id, len(submission.tasks))
     except UnknownRun:  # the server has lost the run, or a part of it, while it was put in place
-        return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons)
+        return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons, stop=stop)
     failpoints.reach("client.after_submit")
     return Launched(store.run(run.run_id), submission, attached)
 
@@ -288,10 +292,3 @@ def _in_use(run: RunRecord, options: RunOptions, settings: Settings) -> Refused:
         f"{what} is in use by run {run.run_id} ({shown(run.name)}) since {since}: wait for it "
         f"({hint(settings, 'follow', run.run_id)}) or stop it ({hint(settings, 'cancel', run.run_id)}){else_}."
     )
-
-
-def _wait_for_end(store: ReadingStore, run_id: str) -> None:
-    cursor = "0"
-    while not store.run(run_id).phase.is_over:
-        for event in store.follow(run_id, cursor, ENDING_POLL_SECONDS):
-            cursor = event.cursor

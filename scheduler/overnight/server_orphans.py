@@ -1,7 +1,8 @@
-"""Ends what a killed server leaves behind: the child that was rewriting its append-only file.
+"""Ends servers that stand in the way of the one that is to serve a directory.
 
-That child holds the server's lock, as a copy of the server, and would keep it until it has written a file that
-nobody will use, which can take minutes.
+A killed server leaves behind the child that was rewriting its append-only file. That child holds the server's lock, as
+a copy of the server, and would keep it until it has written a file that nobody will use, which can take minutes. And a
+server whose lock or socket was removed lives on where nobody reaches it, and writes to the same data as the next one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+_END_SECONDS = 2.0
 _SERVER_NAME = re.compile("redis|valkey")
 
 _logger = logging.getLogger(__name__)
@@ -26,6 +28,19 @@ def end_orphans(lock_path: Path, pid_file: Path) -> None:
             _logger.warning("killing pid %d, which a killed server left behind", process.pid)
             with suppress(psutil.Error):
                 process.kill()
+
+
+def end_strays(data_dir: Path) -> None:
+    """Kill the servers whose data are in `data_dir`, and wait until they are gone.
+
+    What they have answered is in their append-only file by then.
+    """
+    strays = list(_servers_at_home_in(data_dir))
+    for process in strays:
+        _logger.warning("killing pid %d, a server of %s that nobody can reach", process.pid, data_dir)
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(strays, timeout=_END_SECONDS)
 
 
 def _is_dead(pid_file: Path) -> bool:
@@ -47,4 +62,12 @@ def _servers_with_open(path: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if _SERVER_NAME.search(process.name()) and any(file.path == str(path) for file in process.open_files()):
+                yield process
+
+
+def _servers_at_home_in(directory: Path) -> Iterator[psutil.Process]:
+    """Return the servers that work in the directory, also where it has been removed since."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if _SERVER_NAME.search(process.name()) and process.cwd() == str(directory):
                 yield process

@@ -26,6 +26,10 @@ class Structure:
     def __len__(self) -> int:
         return self._firsts[-1] + len(self._chunks[-1].ids) if self._chunks else 0
 
+    def holds(self, total: int) -> bool:
+        """Tell whether the chunks name so many tasks: a server may have lost some."""
+        return sum(len(chunk.ids) for chunk in self._chunks) >= total
+
     def ids(self) -> Iterator[str]:
         """Yield all task ids in index order."""
         for chunk in self._chunks:

@@ -9,7 +9,17 @@ import pytest
 from overnight.core.events import Charge, Flight
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import Fenced, UnknownRun
-from overnight.store.records import ClaimRefused, Epoch, EpochHeld, Happening, LeaseReply, Reaped, Request, Verdict
+from overnight.store.records import (
+    ClaimRefused,
+    Epoch,
+    EpochHeld,
+    Happening,
+    LeaseReply,
+    Opening,
+    Reaped,
+    Request,
+    Verdict,
+)
 from overnight.store.redis import RedisStore
 from tests.support.stores import (
     ACCEPTED,
@@ -378,3 +388,18 @@ def test_a_scheduler_that_has_not_heard_of_all_invalidations_dispatches_nothing(
     assert told.invalidations == now == known + 1
     for heard, accepted in ((known, False), (now + 1, False), (now, True), (known, True)):  # the last one is a repeat
         assert night.store.dispatch(night.epoch, "r1", [batch_of("b2", [1])], heard) == [accepted]
+
+
+def test_a_cancelled_run_that_cannot_end_is_abandoned_and_no_other(store: Store) -> None:
+    """QX7: with tasks that are open still, as a run is whose states are damaged."""
+    night = begin(store, 2)
+    night.start("b", [0])
+    assert not store.abandon(night.epoch, "r1")
+    store.request("r1", Request.CANCEL)
+    assert not store.finish(night.epoch, "r1", RunPhase.CANCELLED)
+    assert store.abandon(night.epoch, "r1")
+    assert store.abandon(night.epoch, "r1")
+    assert store.run("r1").phase is RunPhase.CANCELLED
+    assert store.active_runs() == []
+    assert store.reap(night.epoch) == []
+    assert store.open_run(run_record("r2"), b"").opening is Opening.CREATED

@@ -176,6 +176,24 @@ def test_an_active_run_whose_record_was_deleted_is_in_nobodys_way(server_store: 
     assert server_store.active_runs() == ["r3"]
 
 
+@pytest.mark.parametrize("field", ["record", "phase", "created_at", "added"])
+def test_an_active_run_whose_record_is_rubbish_is_cancelled_by_whoever_finds_it_in_the_way(
+    server_store: RedisStore, field: str
+) -> None:
+    """P17: no command can name it, so nobody else could free its graph and its place."""
+    night = begin(server_store, 2)
+    meta = server_store.server.keys.of_run("r1", "meta")
+    sound = server_store.server.client.hget(meta, field)
+    server_store.server.client.hset(meta, field, b"\xfd{")
+    opened = server_store.open_run(run_record("r2"), b"")
+    assert (opened.opening, opened.run.run_id) == (Opening.CREATED, "r2")
+    assert server_store.active_runs() == ["r2"]
+    if field != "phase":
+        server_store.server.client.hset(meta, field, sound)
+    assert server_store.run("r1").phase is RunPhase.CANCELLED
+    assert night.dispatch(batch_of("b", [0])) == [False]
+
+
 def test_every_key_is_declared_with_its_type(server_store: RedisStore) -> None:
     night = begin(server_store, 4, adopted=[3])
     server_store.put_blobs("r1", {"a": b"x"})

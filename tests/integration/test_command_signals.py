@@ -100,6 +100,25 @@ def test_a_run_that_no_scheduler_serves_is_left_at_once(tmp_path: Path, redis_ur
     assert ended.out.splitlines()[-1].startswith("Stopped; the next scheduler ends run ")
 
 
+def test_a_wait_for_an_earlier_run_to_end_is_told_and_can_be_stopped(tmp_path: Path, redis_url: str) -> None:
+    """QX7: a command that was stopped where no scheduler is waits for one when it is given again."""
+    with desk(tmp_path / "again") as place:
+        diamond = ("run", "tests.support.graphs:diamond", "-u", redis_url)
+        first = place.start(*diamond)
+        assert first.stderr is not None
+        assert "No scheduler serves this server" in first.stderr.readline()
+        first.send_signal(signal.SIGINT)
+        assert finished(first).status == 130
+        again = place.start(*diamond)
+        assert again.stderr is not None
+        line = again.stderr.readline()
+        assert "is still being cancelled; its end is waited for. No scheduler is there to end it: overnight sch" in line
+        again.send_signal(signal.SIGTERM)
+        ended = finished(again)
+    assert ended.status == 143
+    assert ended.out.splitlines()[-1].startswith("Stopped while no run of it was in place. This continues: overnight ")
+
+
 def test_a_killed_client_lets_the_run_go_on_and_the_same_command_attaches(place: Desk) -> None:
     """QX7: it is not started a second time."""
     gated = Gated(place, "killed")
@@ -186,6 +205,21 @@ def test_a_run_that_redis_forgets_is_put_in_place_again(place: Desk) -> None:
     assert finished(process).status == 0
     assert read_ledger(ledger).count(("start", "entry 0")) == 1
     assert len({task for event, task in read_ledger(ledger) if event == "end"}) == 30
+
+
+@pytest.mark.parametrize("lost", ["specs", "meta"])
+def test_a_run_of_which_redis_forgets_a_part_comes_to_its_end(place: Desk, lost: str) -> None:
+    """P9: found at once, or when its results are checked."""
+    gated = Gated(place, f"half-{lost}")
+    process = gated.start()
+    gate = gated.reach()
+    with connect(EmbeddedServer(place.state_dir).url) as connection:
+        keys = list(connection.scan_iter(f"*:{lost}"))
+        assert connection.delete(*keys)
+    os.close(gate)
+    ended = finished(process)
+    assert ended.status == 0, ended
+    assert {task for event, task in read_ledger(gated.ledger) if event == "end"} == {"gate", "entry 0", "entry 1"}
 
 
 def test_a_signal_before_anything_is_started_says_so(place: Desk) -> None:

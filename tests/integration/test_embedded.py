@@ -113,6 +113,18 @@ def test_its_data_are_back_after_a_kill(server: EmbeddedServer, tmp_path: Path) 
     assert value(url, "kept") == "yes"
 
 
+def test_a_server_whose_lock_was_removed_never_shares_its_data_with_the_next_one(server: EmbeddedServer) -> None:
+    """P8. Both would write to one append-only file, and nobody would ever end the first."""
+    url = server.ensure()
+    set_value(url, "kept", "yes")
+    first = psutil.Process(pid_of(url))
+    (server.data_dir.parents[1] / "server.lock").unlink()
+    assert server.start_if_absent()
+    assert not first.is_running()
+    assert server.ensure() == url
+    assert value(url, "kept") == "yes"
+
+
 def test_a_stop_keeps_the_data_and_may_be_repeated(server: EmbeddedServer) -> None:
     set_value(server.ensure(), "kept", "yes")
     server.stop()
@@ -246,7 +258,11 @@ def test_a_state_directory_with_a_long_path_gets_its_socket_elsewhere(
     assert server.ensure() == url
     server.stop()
     socket.parent.rmdir()
-    assert server.ensure() != url, "a directory that was cleaned away is replaced by another"
+    assert server.ensure() == url, "a directory that was cleaned away is made again: clients look for the server there"
+    server.stop()
+    socket.parent.rmdir()
+    socket.parent.symlink_to(tmp_path)
+    assert server.ensure() != url, "one that another made in its place is not used"
     assert value(server.url, "kept") == "yes"
 
 

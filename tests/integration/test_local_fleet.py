@@ -228,6 +228,21 @@ def test_a_killed_server_is_back_with_its_data(fleet: Fleet) -> None:
     assert fleet.running() == before
 
 
+def test_a_server_whose_socket_was_removed_is_started_again_with_its_data(fleet: Fleet) -> None:
+    """QX6, P8. Cleaners of temporary directories remove sockets; nobody new would ever reach the server."""
+    lease = fleet.ensure(1)
+    fleet.await_running(2)
+    with connect(lease.redis_url) as connection:
+        connection.set("kept", "yes")
+    assert wait_until(lambda: "the server answers" in fleet.log(), SECONDS), fleet.log()
+    socket = fleet.state_dir / "redis.sock"
+    socket.unlink()
+    assert wait_until(lambda: fleet.log().count("the server answers") == 2, SECONDS), fleet.log()
+    assert "the server's socket was removed" in fleet.log()
+    with connect(lease.redis_url) as connection:
+        assert connection.get("kept") == b"yes"
+
+
 def test_what_a_killed_keeper_kept_lives_on_and_the_next_keeper_takes_it_over(fleet: Fleet) -> None:
     lease = fleet.ensure(2)
     before = fleet.await_running(3)

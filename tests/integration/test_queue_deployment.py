@@ -15,6 +15,7 @@ from overnight.errors import UsageError
 from overnight.graph import TaskGraph
 from overnight.queue_executor import QueueExecutor
 from tests.support import tasks
+from tests.support.servers import connect
 
 
 def pids(count: int) -> TaskGraph:
@@ -66,3 +67,29 @@ def test_takes_url_and_cache_by_position_and_no_negative_number_of_workers(tmp_p
     assert QueueExecutor().task_cache is NO_TASK_CACHE
     with pytest.raises(UsageError, match="workers must be 0 or more"):
         QueueExecutor(workers=-1)
+
+
+@pytest.mark.parametrize("queue", ["", "  "])
+def test_a_queue_without_a_name_is_refused_before_anything_starts(tmp_path: Path, queue: str) -> None:
+    """No worker can serve it, so the run would wait for ever."""
+    with pytest.raises(UsageError, match="A queue needs a name"):
+        Deployment(Settings(state_dir=tmp_path / "state"), workers=1, queue=queue)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_server_that_refuses_changes_is_told_once_in_a_while(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P13: whoever follows a run only reads, and would wait in silence."""
+    monkeypatch.setattr("overnight.deployment.CHECK_SECONDS", -1.0)
+    with Deployment(Settings(redis_url=redis_url), workers=0) as deployment, connect(redis_url) as client:
+        deployment.check()
+        assert not caplog.records
+        client.config_set("maxmemory", 1)
+        try:
+            deployment.check()
+            deployment.check()
+        finally:
+            client.config_set("maxmemory", 0)
+    full = f"The memory of the server {redis_url} is full and it refuses changes: raise its maxmemory."
+    assert [record.getMessage() for record in caplog.records] == [f"{full} The run waits for that."]

@@ -96,6 +96,20 @@ def test_a_run_that_nobody_can_read_is_cancelled_to_its_end(redis_url: str) -> N
             assert wait_until(lambda: store.run("r1").phase is RunPhase.CANCELLED, SECONDS)
 
 
+@pytest.mark.parametrize("states", [b"", b"\xbd\x00x\x01", b"x"])
+def test_a_cancelled_run_ends_whatever_its_states_are(redis_url: str, states: bytes) -> None:
+    """QX7, P17: people are told to cancel it and to start it again, and the next one gets its graph and its place."""
+    with connect(redis_url) as client:
+        store = RedisStore(client, "test")
+        put_in_place(store)
+        client.set(store.server.keys.of_run("r1", "states"), states)
+        with scheduler(redis_url, KEYRING, MemoryTransport()):
+            assert wait_until(lambda: bool(store.run("r1").note), SECONDS)
+            store.request("r1", Request.CANCEL)
+            assert wait_until(lambda: store.run("r1").phase is RunPhase.CANCELLED, SECONDS)
+        assert store.open_run(run_record("r2", key="r1", place="/r1"), b"").run.run_id == "r2"
+
+
 @pytest.fixture
 def keyless(redis_url: str, tmp_path: Path) -> Iterator[Desk]:
     """A desk at which the client has a key and the scheduler none."""

@@ -438,6 +438,19 @@ def test_a_doctored_message_fails_its_task_and_is_never_unpickled(
     assert run.result(1) == 42
 
 
+def test_a_message_that_the_server_has_lost_fails_its_task_with_what_to_do(
+    run: SmallScheduler, tmp_path: Path, redis_url: str
+) -> None:
+    """P17."""
+    run.submit([Plan(tasks.answer)], tmp_path)
+    run.client.delete(f"{{overnight}}:run:{run.run_id}:messages")
+    with worker(redis_url, tmp_path):
+        run.dispatch(0)
+        run.wait_ended()
+    remedy = "Cancel the run and start it again; what is recorded as finished is kept."
+    assert f"The server has lost the task's message. {remedy}" in str(run.error(0))
+
+
 def test_the_last_signal_wins_a_second_one_gives_everything_back(
     run: SmallScheduler, tmp_path: Path, redis_url: str
 ) -> None:

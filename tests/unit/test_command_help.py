@@ -36,3 +36,18 @@ def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from overnight.commands import main; main(['--help']); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_an_interrupt_while_the_command_is_being_imported_is_no_traceback() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click':\n"
+        "            raise KeyboardInterrupt\n"
+        "from overnight.commands import main\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.exit(main(['--help']))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "")

@@ -9,6 +9,7 @@ import pytest
 
 from overnight.audit import Audit
 from overnight.core.states import TaskState
+from overnight.errors import UnknownRun
 from overnight.keyring import Keyring
 from overnight.lineage import lineage_digest
 from overnight.mending import Mending
@@ -67,3 +68,13 @@ def test_what_failed_after_its_success_was_given_out_runs_again_with_the_input_t
     assert night.states() == "cf"
     assert Mending(night.store, "r1", KEYRING).run_once_more([1]) == [1]
     assert night.states() == "pp"
+
+
+def test_a_run_whose_tasks_the_server_has_lost_is_unknown(tmp_path: Path) -> None:
+    """P9: what is finished is in the flags; the client puts the rest in place again."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    store = night.store
+    assert isinstance(store, MemoryStore)
+    store.data.runs["r1"].specs.clear()
+    with pytest.raises(UnknownRun, match="has lost what tasks run r1 has"):
+        audit(night, tmp_path)

@@ -155,7 +155,8 @@ class Foreman:
             except (BadSeal, ValueError, TypeError) as error:
                 _logger.warning("the message of task %d of run %s is refused: %s", task, run_id, error)
                 member = Member(position, task, attempt, lineage, _unreadable(task), b"")
-                member.stage, member.ended = Stage.ENDED, failure(BadSeal(f"The task's message is refused: {error}"))
+                why = f"The task's message is refused: {error}" if sealed else "The server has lost the task's message."
+                member.stage, member.ended = Stage.ENDED, failure(BadSeal(f"{why} {remedy(error)}"))
                 members.append(member)
                 damaged.append(member)
         batch = ClaimedBatch(claim, members)

@@ -5,11 +5,15 @@ A verb's module imports click and nothing heavy; what it needs is imported when 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments, those of the process if None; return the exit status."""
-    from overnight.commands.app import run
+    try:
+        from overnight.commands.app import run
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:  # while modules were being imported, or at the very end
+        return 128 + signal.SIGINT

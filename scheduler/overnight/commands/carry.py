@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import threading
 
 from overnight.commands.ending import Ending, exit_status, read_ending
 from overnight.commands.facts import tell
@@ -15,7 +16,7 @@ from overnight.commands.watch import Left, Watch
 from overnight.commands.work import Work
 from overnight.core.states import RunPhase
 from overnight.deployment import Deployment
-from overnight.errors import UnknownRun
+from overnight.errors import StillEnding, UnknownRun
 from overnight.hints import hint
 from overnight.launch import Launched, launch
 from overnight.naming import shown
@@ -47,8 +48,11 @@ def nothing(work: Work, *, as_json: bool) -> int:
     return 0
 
 
-def submit(work: Work, deployment: Deployment, display: Display) -> Launched:
-    """Put the run in place, or attach to it; a run that an interrupted command left paused goes on."""
+def submit(work: Work, deployment: Deployment, display: Display, stop: threading.Event | None = None) -> Launched:
+    """Put the run in place, or attach to it; a run that an interrupted command left paused goes on.
+
+    Raises StillEnding if `stop` is set while an earlier run of the command is waited for.
+    """
     launched = launch(
         deployment.store,
         work.descs,
@@ -57,6 +61,7 @@ def submit(work: Work, deployment: Deployment, display: Display) -> Launched:
         work.options,
         deployment.settings,
         deployment.keyring,
+        stop,
     )
     run = launched.run
     if launched.attached:
@@ -89,10 +94,13 @@ class Carried:
             self._display.close()
         if ended is None:
             return nothing(self._work, as_json=self._as_json)
-        run_id = self._own_runs[-1]
-        if ended is Left.HUNG_UP:
+        if ended is Left.HUNG_UP or (ended is Left.UNPLACED and self._interrupts.hung_up):
             self._deployment.close(stop=False)
             return _HUNG_UP_STATUS
+        if ended is Left.UNPLACED:
+            self._say(f"Stopped while no run of it was in place. This continues: {typed_command()}")
+            return self._interrupts.exit_status
+        run_id = self._own_runs[-1]
         if ended is Left.UNATTENDED:
             self._say(f"Stopped; the next scheduler ends run {run_id}. This continues: {typed_command()}")
             return self._interrupts.exit_status
@@ -106,15 +114,19 @@ class Carried:
         """Return how the run ended; None if there is nothing left to run after all."""
         while True:
             try:
-                launched = submit(self._work, self._deployment, self._display)
+                launched = submit(self._work, self._deployment, self._display, self._interrupts.wake)
                 self._own_runs.append(launched.run.run_id)
                 if launched.attached:
                     self._display.line("Stopping this command (Ctrl-C) stops the run.")
                 ids = [task.task_id for task in launched.submission.tasks]
                 watch = Watch(self._deployment, launched.run, ids, self._display, self._interrupts, steers=True)
                 return watch.until_proven()
+            except StillEnding:
+                return Left.UNPLACED
             except UnknownRun:
                 self._display.line("Redis no longer knows the run; what is recorded as finished is kept.")
+            if self._interrupts.wake.is_set():
+                return Left.UNPLACED
             self._work.read_again(self._own_runs)
             if not self._work.to_run:
                 return None

@@ -76,7 +76,7 @@ def _server(settings: Settings, queues: Sequence[str], directories: Sequence[str
     url = settings.redis_url
     if url is None:
         embedded = EmbeddedServer(settings.state_dir)
-        if not settings.state_dir.exists() or not embedded.is_running():
+        if not settings.state_dir.exists() or not embedded.is_present():
             yield Finding("server", OK, "the embedded one is not running; it starts with a run")
             return
         url = embedded.url

@@ -35,6 +35,7 @@ class Left(Enum):
 
     HUNG_UP = "hung up"
     IMPATIENT = "a signal came and the run could not be seen to end"
+    UNPLACED = "a signal came while no run was in place"
     UNATTENDED = "a signal came, the run is told to end, and no scheduler is there to end it"
 
 

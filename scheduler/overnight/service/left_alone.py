@@ -4,7 +4,8 @@ Whoever may write to the server may damage a run, and a run may be sealed with a
 neither end a scheduler nor keep it from other runs: each such run is told of in one line and looked at again now and
 then, for what is wrong may be mended. The reason is kept with the run, for its client and for people; the next
 scheduler that can read the run takes the note away. A run that is cancelled is ended all the same: for that its states
-are enough, and they are not sealed.
+are enough, and they are not sealed; and where not even they can be believed, whatever they are. Otherwise its graph and
+its status directory would be in use for ever.
 """
 
 from __future__ import annotations
@@ -85,8 +86,18 @@ class LeftAlone:
     def _end_if_cancelled(self, epoch: Epoch, run_id: str) -> None:
         if self._store.run(run_id).phase is not RunPhase.CANCELLING:
             return
-        codes = self._store.states(run_id)[::2]
-        still_open = [task for task, code in enumerate(codes) if TaskState(code) not in TERMINAL]
-        self._store.settle(epoch, run_id, [Verdict(task, TaskState.CANCELLED) for task in still_open])
-        if self._store.finish(epoch, run_id, RunPhase.CANCELLED):
+        if self._is_settled(epoch, run_id) or self._store.abandon(epoch, run_id):
             _logger.info("run %s, which could not be read, was cancelled", run_id)
+
+    def _is_settled(self, epoch: Epoch, run_id: str) -> bool:
+        """Cancel all that is open and end the run; False where its states cannot be believed or do not add up."""
+        try:
+            codes = self._store.states(run_id)[::2]
+            still_open = [task for task, code in enumerate(codes) if TaskState(code) not in TERMINAL]
+            self._store.settle(epoch, run_id, [Verdict(task, TaskState.CANCELLED) for task in still_open])
+            return self._store.finish(epoch, run_id, RunPhase.CANCELLED)
+        except UnknownRun:
+            raise
+        except DAMAGED as error:
+            _logger.debug("the states of run %s cannot be believed: %s", run_id, error)
+            return False

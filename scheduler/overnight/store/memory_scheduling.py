@@ -132,14 +132,26 @@ class MemoryScheduling(MemoryReading):
                 return True
             if run.phase is RunPhase.SUBMITTING or run.count_open():
                 return False
-            for batch in list(run.batches):
-                self.data.drop_batch(run, batch)
-            run.inflight.clear()
-            run.change(phase=phase, paused=False, ended_at=now)
-            run.tell(Happening.ENDED, phase=phase)
-            run.expires_at = now + run.record.keep_seconds
-            self.data.leave_active(run)
+            self._end(run, phase, now)
             return True
+
+    def abandon(self, epoch: Epoch, run_id: str) -> bool:
+        """ABANDON: end a cancelled run whose tasks cannot all be made terminal. False if it is not cancelled."""
+        with self._step() as now:
+            self._fence(epoch)
+            run = self._touched(run_id, now)
+            if run.phase is RunPhase.CANCELLING:
+                self._end(run, RunPhase.CANCELLED, now)
+            return run.phase.is_over
+
+    def _end(self, run: MemoryRun, phase: RunPhase, now: float) -> None:
+        for batch in list(run.batches):
+            self.data.drop_batch(run, batch)
+        run.inflight.clear()
+        run.change(phase=phase, paused=False, ended_at=now)
+        run.tell(Happening.ENDED, phase=phase)
+        run.expires_at = now + run.record.keep_seconds
+        self.data.leave_active(run)
 
     def note(self, epoch: Epoch, run_id: str, text: str) -> None:
         """Keep with the run what its scheduler has to say to people; an empty text takes the note away."""

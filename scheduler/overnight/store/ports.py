@@ -117,6 +117,10 @@ class SchedulingStore(Protocol):
     def finish(self, epoch: Epoch, run_id: str, phase: RunPhase) -> bool:
         """End the run if every task is terminal: it leaves the active runs and its keys expire. False if not."""
 
+    def abandon(self, epoch: Epoch, run_id: str) -> bool:
+        """ABANDON: end a cancelled run whose tasks cannot all be made terminal, as what is stored of it is damaged.
+        False if it is not cancelled."""
+
     def note(self, epoch: Epoch, run_id: str, text: str) -> None:
         """NOTE: keep with the run what its scheduler has to say to people; an empty text takes the note away."""
 

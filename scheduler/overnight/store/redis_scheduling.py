@@ -170,6 +170,12 @@ class RedisScheduling(RedisReading):
         check_known(reply, run_id)
         return bool(reply == b"ended")
 
+    def abandon(self, epoch: Epoch, run_id: str) -> bool:
+        """ABANDON: end a cancelled run whose tasks cannot all be made terminal. False if it is not cancelled."""
+        reply = self.server.send(self.server.on_run(scripts.ABANDON, run_id, *fence(epoch)))
+        check_known(reply, run_id)
+        return bool(reply == b"ended")
+
     def note(self, epoch: Epoch, run_id: str, text: str) -> None:
         """Keep with the run what its scheduler has to say to people; an empty text takes the note away."""
         check_known(self.server.send(self.server.on_run(scripts.NOTE, run_id, *fence(epoch), text)), run_id)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from overnight.core.states import TaskState
-from overnight.errors import Refused
+from overnight.core.states import RunPhase, TaskState
+from overnight.errors import DamagedRun, Refused
+from overnight.json_text import decoded
 from overnight.store import scripts
 from overnight.store.codec import NO_DIGEST, chunks, packed_run, unpacked_index
 from overnight.store.records import Addition, Adopted, Opened, Opening, Request, RunRecord
@@ -25,10 +26,18 @@ class RedisSubmitting(RedisReading):
     """The `SubmittingStore` on a server."""
 
     def open_run(self, run: RunRecord, context: bytes) -> Opened:
-        """SUBMIT: see the port."""
+        """SUBMIT: see the port. A run in its way whose record is rubbish is cancelled: nobody can name it to do so."""
         arguments = (run.key, run.place, packed_run(run), context, repr(run.keep_seconds))
-        word, other = self.server.send(self.server.on_run(scripts.SUBMIT, run.run_id, *arguments))
-        return Opened(Opening(word.decode()), self.run(other.decode()))
+        rubbish = ""
+        while True:
+            word, other = self.server.send(self.server.on_run(scripts.SUBMIT, run.run_id, *arguments, rubbish))
+            try:
+                return Opened(Opening(word.decode()), self.run(other.decode()))
+            except DamagedRun:
+                meta = self.server.send(("HGETALL", self.server.keys.of_run(other.decode(), "meta")))
+                if rubbish == other.decode() or not _is_rubbish(meta):
+                    raise
+                rubbish = other.decode()
 
     def put_blobs(self, run_id: str, blobs: Mapping[str, bytes]) -> None:
         """Store sealed blobs by digest; present ones are kept."""
@@ -165,3 +174,15 @@ def _bounded(pairs: Sequence[tuple[Any, bytes]]) -> Iterator[list[tuple[Any, byt
         size += len(value)
     if piece:
         yield piece
+
+
+def _is_rubbish(meta: Mapping[bytes, bytes]) -> bool:
+    """Tell whether a meta hash is one that no version of overnight writes."""
+    try:
+        stored = decoded(meta[b"record"])
+        RunPhase(meta[b"phase"].decode("ascii"))
+        float(meta[b"created_at"])
+        int(meta[b"added"])
+    except (ValueError, LookupError, RecursionError):
+        return True
+    return not isinstance(stored, dict)

@@ -90,6 +90,20 @@ def judge(facts: Mapping[str, Any], client: redis.Redis, url: str) -> ServerRepo
     )
 
 
+def refusal_of_changes(client: redis.Redis, url: str) -> str | None:
+    """Say why the server refuses all changes now; None if it takes them, or if that cannot be told."""
+    try:
+        facts = _read(client.info)
+    except (RedisError, OSError):
+        return None
+    if facts.get("aof_last_write_status", "ok") != "ok":
+        return f"The server {hidden(url)} cannot write to its disk and refuses changes: make room there."
+    limit, used = facts.get("maxmemory") or 0, facts.get("used_memory") or 0
+    if limit and used > limit:
+        return f"The memory of the server {hidden(url)} is full and it refuses changes: raise its maxmemory."
+    return None
+
+
 def _read(question: Callable[..., Any], *arguments: str) -> dict[str, Any]:
     try:
         return dict(question(*arguments))

@@ -159,10 +159,15 @@ local function drop_batch(run_id, batch)
   redis.call('ZREM', LEASES, run_id .. ' ' .. batch)
 end
 
+-- The key of another run's record.
+local function meta_of(run_id, other)
+  return string.sub(META, 1, -#(run_id .. ':meta') - 1) .. other .. ':meta'
+end
+
 -- Whether there is a record of `other`. A run without one is gone, whatever else names it: a client that attached to
 -- it would find it unknown for ever.
 local function is_kept(run_id, other)
-  return redis.call('EXISTS', string.sub(META, 1, -#(run_id .. ':meta') - 1) .. other .. ':meta') == 1
+  return redis.call('EXISTS', meta_of(run_id, other)) == 1
 end
 
 -- The active run that keeps this ended one from becoming active again, or nil.
@@ -184,6 +189,21 @@ local function enter_active(run_id)
   redis.call('SADD', ACTIVE, run_id)
   redis.call('ZADD', RUNS, seconds_text(now + UNTOUCHED_SECONDS), run_id)
   tell_change(run_id)
+end
+
+-- End a run, which both registries have let go of: it leaves the active runs, and its keys expire after `keep` seconds.
+local function end_run(run_id, phase, keep)
+  for _, batch in ipairs(redis.call('HKEYS', BATCHES)) do redis.call('ZREM', LEASES, run_id .. ' ' .. batch) end
+  redis.call('DEL', BATCHES, HOLDS, INFLIGHT)
+  redis.call('HSET', META, 'phase', phase, 'paused', '0', 'ended_at', seconds_text(now))
+  tell('ended', 'p', phase)
+  keep = math.max(math.ceil(keep), 1)
+  for i = 12, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
+  redis.call('ZADD', RUNS, seconds_text(now + keep), run_id)
+  if redis.call('TTL', RUNS) < keep then redis.call('EXPIRE', RUNS, math.max(keep, UNTOUCHED_SECONDS)) end
+  redis.call('SREM', ACTIVE, run_id)
+  tell_change(run_id)
+  keep_lifetimes({EVENTS, CONTROL})
 end
 
 -- Make an ended run active again.

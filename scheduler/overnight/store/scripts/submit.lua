@@ -1,5 +1,5 @@
 -- SUBMIT: make a run in phase SUBMITTING, or find the active run in its way.
--- ARGV  run id, graph key, place, record (JSON), context, keep_seconds
+-- ARGV  run id, graph key, place, record (JSON), context, keep_seconds, id of a run whose record is rubbish or ''
 -- Reply {'created' | 'attached' | 'busy', id of the run meant}
 -- First write: HSET of the meta, which a full server refuses.
 local run_id, graph, place = ARGV[1], ARGV[2], ARGV[3]
@@ -12,7 +12,7 @@ end
 local function active_in(registry, field)
   local other = field ~= '' and redis.call('HGET', registry, field)
   if not other or expired[other] or redis.call('SISMEMBER', ACTIVE, other) == 0 then return nil end
-  if is_kept(run_id, other) then return other end
+  if other ~= ARGV[7] and is_kept(run_id, other) then return other end
   expired[other] = true
   return nil
 end
@@ -27,6 +27,7 @@ redis.call('SET', CONTEXT, ARGV[5])
 for id in pairs(expired) do
   redis.call('ZREM', RUNS, id)
   redis.call('SREM', ACTIVE, id)
+  if id == ARGV[7] then redis.call('HSET', meta_of(run_id, id), 'phase', 'cancelled') end
 end
 for _, registry in ipairs({GRAPHS, PLACES}) do
   local entries = next(expired) and redis.call('HGETALL', registry) or {}
