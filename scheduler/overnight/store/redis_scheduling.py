@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import redis
 
@@ -15,12 +14,12 @@ from overnight.core.events import Flight
 from overnight.core.states import RunPhase
 from overnight.errors import DamagedRun, ServerUnfit
 from overnight.store import scripts
+from overnight.store.batch_arguments import dispatched, grouped
 from overnight.store.codec import (
     Cursor,
     as_mapping,
     chunks,
     of_known_form,
-    packed_batch,
     packed_charge,
     seconds_text,
     unpacked_charge,
@@ -39,9 +38,6 @@ from overnight.store.scripts import MOST_TASKS
 #: For how long leases that cannot be taken back are left.
 PUT_OFF_SECONDS = 60.0
 _logger = logging.getLogger("overnight.store")
-
-#: A member of a batch as DISPATCH takes it: task, attempt, lineage with its length.
-_MEMBER = struct.Struct(">IB33p")
 
 
 class RedisScheduling(RedisReading):
@@ -131,8 +127,8 @@ class RedisScheduling(RedisReading):
         """DISPATCH: see the port. A member whose lineage is empty depends on members of its own batch before it."""
         heard = "" if invalidations is None else invalidations
         commands = [
-            self.server.on_run(scripts.DISPATCH, run_id, *fence(epoch), heard, *_flat(group))
-            for group in _grouped(batches)
+            self.server.on_run(scripts.DISPATCH, run_id, *fence(epoch), heard, *dispatched(group))
+            for group in grouped(batches)
         ]
         accepted: list[bool] = []
         for reply in self.server.send_all(commands):
@@ -267,28 +263,6 @@ def _lease(member: bytes) -> tuple[str, str] | None:
     """Return run and batch of a lease; None of a member that is no lease."""
     run_id, separator, batch = as_text(member).partition(" ")
     return (run_id, batch) if separator and is_run_id(run_id) and "\ufffd" not in batch else None
-
-
-def _grouped(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
-    """Yield batches in groups of at most `MOST_TASKS` tasks."""
-    group: list[Batch] = []
-    size = 0
-    for batch in batches:
-        if not 0 < len(batch.tasks) <= MOST_TASKS or len(set(batch.tasks)) != len(batch.tasks):
-            raise ValueError(f"A batch holds 1 to {MOST_TASKS} distinct tasks, not {len(batch.tasks)}.")
-        if group and size + len(batch.tasks) > MOST_TASKS:
-            yield group
-            group, size = [], 0
-        group.append(batch)
-        size += len(batch.tasks)
-    if group:
-        yield group
-
-
-def _flat(batches: Sequence[Batch]) -> Iterator[str | bytes]:
-    for batch in batches:
-        members = zip(batch.tasks, batch.attempts, batch.lineages, strict=True)
-        yield from (batch.batch, packed_batch(batch), b"".join(_MEMBER.pack(*member) for member in members))
 
 
 def _packed(verdict: Verdict) -> tuple[int | str | bytes, ...]:
