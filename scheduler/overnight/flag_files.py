@@ -68,7 +68,7 @@ def read_header(
 def existing_valid(
     path: Path | str, task_id: str, run_id: str, lineage: bytes, keyring: Keyring, *, directory: int | None = None
 ) -> Flag | None:
-    """Return the flag that stands at `path` if it is a success of this run with this lineage, else None.
+    """Return the flag that stands at `path` if it is a success of this run, or a later one, with this lineage.
 
     Such a flag is never replaced by another attempt of the run: the attempt commits it and drops its own result.
     """
@@ -77,8 +77,9 @@ def existing_valid(
     except (FileNotFoundError, BadSeal):
         return None
     header = flag.header
-    fits = header.state == DONE and header.run_id == run_id and lineage_of_header(header) == lineage
-    return flag if fits else None
+    if header.state != DONE or lineage_of_header(header) != lineage:
+        return None
+    return flag if header.run_id == run_id or began_later(header.run_id, run_id) else None
 
 
 def is_later(

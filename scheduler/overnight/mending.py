@@ -17,7 +17,7 @@ from overnight.keyring import Keyring
 from overnight.messages import StoredError, StoredResult
 from overnight.results import ResultLost, Results
 from overnight.store.ports import ReadingStore, SubmittingStore
-from overnight.store.records import Request, TaskView
+from overnight.store.records import TaskView
 from overnight.structure import Structure
 
 #: A task that failed so often for want of an input stays failed: there may be no place that its worker can read.
@@ -78,7 +78,7 @@ class Mending:
         """Retry before results are invalidated, so that a repair which is cut off here is done again."""
         if tasks:
             self._repairs.update(tasks)
-            self._store.request(self._run_id, Request.RETRY, tasks)
+            self._store.mend(self._run_id, tasks)
 
     def _invalidate(self, structure: Structure, gone: Sequence[int]) -> list[int]:
         """Those in flight too: what they compute from is gone, and no success of theirs is accepted any more."""

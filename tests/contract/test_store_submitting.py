@@ -296,3 +296,28 @@ def test_a_run_that_is_being_cancelled_is_not_retried(night: Night) -> None:
     night.store.request("r1", Request.CANCEL)
     with pytest.raises(Refused, match="cancelled"):
         night.store.request("r1", Request.RETRY)
+
+
+def test_what_was_cancelled_is_not_mended(night: Night) -> None:
+    """P15: a client that finds a result lost would bring back what somebody has just stopped."""
+    night.start("b", [0, 1])
+    night.commit("b", success(0), failure(1))
+    night.settle(Verdict(1, TaskState.FAILED), Verdict(2, TaskState.SKIPPED, cause=1))
+    night.store.request("r1", Request.CANCEL)
+    night.store.mend("r1", [1])
+    night.settle(Verdict(3, TaskState.CANCELLED))
+    assert night.end(RunPhase.CANCELLED)
+    night.store.mend("r1", [1])
+    assert night.store.invalidate("r1", [0]) == []
+    assert (night.states(), night.store.run("r1").phase) == ("dfsk", RunPhase.CANCELLED)
+    night.store.request("r1", Request.RETRY, [1])
+    assert (night.states(), night.store.run("r1").phase) == ("dppk", RunPhase.ACTIVE)
+
+
+def test_what_failed_for_want_of_an_input_is_tried_again(night: Night) -> None:
+    night.start("b", [0])
+    night.commit("b", failure(0))
+    night.settle(Verdict(0, TaskState.FAILED), *(Verdict(task, TaskState.SKIPPED, cause=0) for task in (1, 2, 3)))
+    assert night.end(RunPhase.FAILED)
+    night.store.mend("r1", [0])
+    assert (night.states(), night.store.run("r1").phase) == ("pppp", RunPhase.ACTIVE)

@@ -196,11 +196,32 @@ def test_any_other_flag_is_replaced_by_a_workers(tmp_path: Path, stale: bytes) -
 def test_a_worker_frozen_through_the_end_of_its_run_replaces_no_flag_of_a_later_one(tmp_path: Path) -> None:
     """P3, P4: what the later run computed from its own result would otherwise belong to no result."""
     earlier, later = "20260301-220000-0123456789ab", "20260301-220007-0123456789ab"
-    for run_id, body in ((earlier, b"first"), (later, b"of the later run"), (earlier, b"late")):
-        written = publish_flags(tmp_path, [(header(run_id=run_id), "a.flag", flag(body, run_id=run_id))], NO_KEY)
+    other = (DependencyRecord("run", 1, "11" * 32),)
+    for run_id, records, body in (
+        (earlier, RECORDS, b"first"),
+        (later, other, b"of the later run"),
+        (earlier, RECORDS, b"late"),
+    ):
+        made = FlagHeader("a", run_id=run_id, dependency_records=records)
+        written = publish_flags(tmp_path, [(made, "a.flag", encode_flag(made, body, NO_KEY))], NO_KEY)
     assert "later attempt or run" in str(written[0].error)
     assert body_at(tmp_path / "a.flag") == b"of the later run"
     assert names_in(tmp_path) == ["a.flag"]
+
+
+def test_a_result_of_a_later_run_with_the_same_lineage_stands_for_the_own_one(tmp_path: Path) -> None:
+    """P2, P9: what a server that fell back has its client told would be another value than the one on disk."""
+    earlier, later = "20260301-220000-0123456789ab", "20260301-220007-0123456789ab"
+    group = [(header(run_id=later), "a.flag", flag(b"of the later run", run_id=later))]
+    publish_flags(tmp_path, group, NO_KEY)
+    lineage = lineage_of_header(header())
+    assert lineage is not None
+    found = existing_valid(tmp_path / "a.flag", "a", earlier, lineage, NO_KEY)
+    assert found is not None
+    assert found.body == b"of the later run"
+    assert existing_valid(tmp_path / "a.flag", "a", "20260301-220009-0123456789ab", lineage, NO_KEY) is None
+    own = [(header(run_id=earlier), "a.flag", flag(b"own", run_id=earlier))]
+    assert publish_flags(tmp_path, own, NO_KEY)[0].kept
 
 
 def test_a_worker_frozen_through_its_lease_replaces_no_flag_of_a_later_attempt(tmp_path: Path) -> None:

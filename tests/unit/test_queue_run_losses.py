@@ -221,8 +221,8 @@ class FailsAfterItsSuccess(WorkedOn):
         self.has_been_read = True
         return super().read_results(run_id, tasks)
 
-    def request(self, run_id: str, request: Request, tasks: Sequence[int] = ()) -> None:
-        super().request(run_id, request, tasks)
+    def mend(self, run_id: str, tasks: Sequence[int]) -> None:
+        super().mend(run_id, tasks)
         self._fail()
 
     def _fail(self) -> None:

@@ -120,6 +120,8 @@ class MemorySubmitting(MemoryReading):
         with self._step() as now:
             run = self._touched(run_id, now)
             asked = list(dict.fromkeys(tasks))
+            if run.phase is RunPhase.CANCELLED:
+                return []
             gone = [task for task in asked if run.code(task) in SUCCEEDED]
             if gone:
                 self._check_way(run)
@@ -155,6 +157,13 @@ class MemorySubmitting(MemoryReading):
                 else:
                     run.change(paused=request is Request.PAUSE)
                 run.tell(Happening.REQUESTED, request=request)
+
+    def mend(self, run_id: str, tasks: Sequence[int]) -> None:
+        """Retry tasks, unless somebody has cancelled the run."""
+        with self._step() as now:
+            run = self._touched(run_id, now)
+            if run.phase not in (RunPhase.CANCELLING, RunPhase.CANCELLED):
+                self._retry(run, tasks, now)
 
     def _retry(self, run: MemoryRun, tasks: Sequence[int], now: float) -> None:
         """Retry failed and cancelled tasks, and those that were skipped because of them."""

@@ -72,6 +72,9 @@ class SubmittingStore(Protocol):
         """Record a request on the run and tell its followers: CANCEL and PAUSE take effect in CLAIM, COMMIT and
         HEARTBEAT at once."""
 
+    def mend(self, run_id: str, tasks: Sequence[int]) -> None:
+        """RETRY of tasks that failed for want of an input: as that request, but a run that was cancelled stays so."""
+
     def release(self, host: str) -> bool:
         """RELEASE: end the quarantine of a host and forget what was held against it. False if nothing was."""
 

@@ -125,12 +125,22 @@ class RedisSubmitting(RedisReading):
         if request is not Request.RETRY:
             check_known(self.server.send(self.server.on_run(scripts.REQUEST, run_id, request.value)), run_id)
             return
+        if not self._retry(run_id, "", tasks):
+            raise Refused(f"Run {run_id} is being cancelled; ask again when it has ended.")
+
+    def mend(self, run_id: str, tasks: Sequence[int]) -> None:
+        """Retry tasks, unless somebody has cancelled the run."""
+        self._retry(run_id, "mend", tasks)
+
+    def _retry(self, run_id: str, why: str, tasks: Sequence[int]) -> bool:
+        """Retry tasks; False if the run is being cancelled, or, to mend it, was."""
         for piece in chunks(self._to_retry(run_id, tasks), MOST_TASKS):
-            reply = self.server.send(self.server.on_run(scripts.RETRY, run_id, *piece))
+            reply = self.server.send(self.server.on_run(scripts.RETRY, run_id, why, *piece))
             check_known(reply[0], run_id)
             check_not_busy(reply, run_id)
-            if reply[0] == b"cancelling":
-                raise Refused(f"Run {run_id} is being cancelled; ask again when it has ended.")
+            if reply[0] == b"cancelled":
+                return False
+        return True
 
     def _to_retry(self, run_id: str, tasks: Sequence[int]) -> list[int]:
         """Return failed and cancelled tasks to retry, then those that were skipped because of them."""

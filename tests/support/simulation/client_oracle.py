@@ -111,17 +111,21 @@ class ClientOracle(Evidence):
     def _latest(self) -> MemoryRun:
         return next(reversed(self._runs().values()))
 
-    def _is_of_a_forgotten_run(self, task_id: str) -> bool:
-        """Tell whether a flag stems from a later run that the server lost: a command that finds it needs no server."""
+    def _is_forgotten(self, run: MemoryRun, task: int, task_id: str) -> bool:
+        """Tell whether a flag stems from a run or an attempt that the server lost: a command that finds it needs no
+        server."""
         flag = self.flag(task_id)
-        return bool(self.server.rollbacks) and flag is not None and flag.header.run_id not in self._runs()
+        if flag is None or not self.server.rollbacks:
+            return False
+        is_later = flag.header.run_id == run.record.run_id and (flag.header.attempt or 0) > run.attempt(task)
+        return is_later or flag.header.run_id not in self._runs()
 
     def _backed(self, results: Results, run: MemoryRun, task: int) -> None:
         stored = results.stored([task]).get(task)
         name = self._name(run, task)
         if name in self.damaged and self.has_header(name):
             return  # another result, or a damaged one under a good header, which a command that needs no value takes
-        if self._is_of_a_forgotten_run(name):
+        if self._is_forgotten(run, task, name):
             return
         if stored is None or isinstance(stored, ResultLost):
             self._fail("I8", f"{name} is done and has no result: {stored}")

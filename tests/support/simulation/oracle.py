@@ -25,7 +25,7 @@ from tests.support.simulation.tasks import Attempt
 
 _OF_THE_LEADER = frozenset({"dispatch", "withdraw", "settle", "finish"})
 ADDED = "add_tasks"
-_MAY_REOPEN = frozenset({"invalidate", "request"})
+_MAY_REOPEN = frozenset({"invalidate", "mend", "request"})
 #: What a scheduler reopens by itself for a task that shall run again, or whose failed ancestor does (decision 0010).
 _MAY_BE_SETTLED = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 

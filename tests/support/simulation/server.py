@@ -22,7 +22,7 @@ from tests.support.simulation.world import World
 
 WRITING = frozenset(
     {
-        "open_run", "put_blobs", "add_tasks", "activate", "adopt", "rewrite_result", "invalidate", "request",
+        "open_run", "put_blobs", "add_tasks", "activate", "adopt", "rewrite_result", "invalidate", "mend", "request",
         "take_epoch", "leave_epoch", "dispatch", "withdraw", "settle", "finish", "reap", "write_durations",
         "register", "heartbeat", "unregister", "claim", "commit", "give_back",
     }

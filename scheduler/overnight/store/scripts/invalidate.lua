@@ -1,4 +1,5 @@
--- INVALIDATE: finished tasks become PENDING, their results are forgotten. A run that had ended becomes active again.
+-- INVALIDATE: finished tasks become PENDING, their results are forgotten. A run that had ended becomes active again; one
+-- that was cancelled stays as it is.
 -- Tasks among them that are in flight compute from what is gone: no success of theirs is accepted until they are
 -- dispatched again, as no lineage equals the mark left in their in-flight entry.
 -- ARGV  run id, then the tasks
@@ -7,6 +8,7 @@
 local run_id = ARGV[1]
 local phase = redis.call('HGET', META, 'phase')
 if not phase then return {'unknown'} end
+if phase == 'cancelled' then return {'ok'} end
 local asked = numbers(ARGV, 2, #ARGV)
 if #asked == 0 then return {'ok'} end
 local states = read_cells(STATES, 2, asked)

@@ -1,12 +1,13 @@
 -- RETRY: failed, skipped and cancelled tasks become PENDING with nothing charged. A run that had ended becomes active.
--- ARGV  run id, then the tasks
--- Reply {'unknown'} | {'cancelling'} | {'busy', run in the way} | {'ok'}
+-- One that was cancelled does so by a person's wish, and not to mend results that are lost.
+-- ARGV  run id, 'mend' or empty, then the tasks
+-- Reply {'unknown'} | {'cancelled'} | {'busy', run in the way} | {'ok'}
 -- First write: `pass_when_full`. Followers are told the failed and cancelled ones; skipped ones follow from them.
 local run_id = ARGV[1]
 local phase = redis.call('HGET', META, 'phase')
 if not phase then return {'unknown'} end
-if phase == 'cancelling' then return {'cancelling'} end
-local asked = numbers(ARGV, 2, #ARGV)
+if phase == 'cancelling' or (phase == 'cancelled' and ARGV[2] == 'mend') then return {'cancelled'} end
+local asked = numbers(ARGV, 3, #ARGV)
 if #asked == 0 then return {'ok'} end
 local states = read_cells(STATES, 2, asked)
 local tasks, cells, told = {}, {}, {}
