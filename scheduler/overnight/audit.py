@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from overnight.core.states import SUCCEEDED, TaskState
-from overnight.errors import BadSeal, UnknownRun
+from overnight.errors import BadSeal, UnknownRun, Unreachable
 from overnight.flag_files import open_flag
 from overnight.keyring import Keyring
 from overnight.mending import Mending, MendingStore
@@ -74,7 +75,8 @@ class Audit:
 
     def look_ahead(self, recorded: Mapping[int, str]) -> None:
         """Look at results that are on record by now, given as index -> id, so that little is left for the end."""
-        self._unproven(list(recorded), recorded.__getitem__)
+        with suppress(Unreachable, UnknownRun):  # the audit at the end looks again
+            self._unproven(list(recorded), recorded.__getitem__)
 
     def forget(self, task: int) -> None:
         """Look at the result of a task again: the one that was proven has been invalidated."""

@@ -55,7 +55,10 @@ class Mending:
         return self._invalidate(structure, gone)
 
     def run_again(self, failed: Sequence[int]) -> list[int]:
-        """Of these failed tasks let run again those that lack an input which is lost; return them."""
+        """Of these failed tasks let run again those that lack an input which is lost; return them.
+
+        They may be such as are tried again anyway: what they lack is computed before they fail for good.
+        """
         wanting = self._wanting(failed)
         if not wanting:
             return []

@@ -78,6 +78,10 @@ class QueueOutcomes:
             fetched[view.task] = Fetched(_ended(error, ok=False), view.attempt)
         return fetched
 
+    def lacking(self, tried: Sequence[int]) -> list[int]:
+        """Have computed again what these tasks, which failed and are tried again, lack; return those that lack it."""
+        return self._mending.run_again(tried) if tried else []
+
     def overtaken(self, tasks: Sequence[int]) -> list[int]:
         """Let tasks run again that have failed now, after a success of theirs was given out; return those that do."""
         return self._mending.run_once_more(tasks)

@@ -69,6 +69,7 @@ class QueueRun:
         self._joining = Joining(journal.graph, journal, journal.additions)
         self._own_runs: list[str] = []
         self._told: dict[int, TaskState] = {}
+        self._tried: list[int] = []
         self._over: RunPhase | None = None
         #: What had ended was found lost at the last look: it ends once more, perhaps before anybody looks again.
         self._runs_again = False
@@ -233,27 +234,26 @@ class QueueRun:
             self._note(changed.tasks)
             settled = self._endure(self._fetch)
             yield from self._journal.settle(settled)
-            self._look_ahead(settled)
+            index = self._submission.index
+            self._audit.look_ahead({index[one.desc.task]: one.desc.task.task_id for one in settled if one.outcome.ok})
             has_more = self._take_additions()
             self._over = changed.over
             self._runs_again = self._runs_again or (has_more and changed.over is not None)
 
     def _note(self, changes: Sequence[tuple[int, TaskState]]) -> None:
         for number, state in changes:
+            if state is TaskState.TRIED:
+                self._tried.append(number)
             if state in _ENDED:
                 self._told[number] = state
             else:
                 self._told.pop(number, None)
                 self._audit.forget(number)
 
-    def _look_ahead(self, settled: Sequence[Settled]) -> None:
-        index = self._submission.index
-        done = {index[one.desc.task]: one.desc.task.task_id for one in settled if one.outcome.ok}
-        with suppress(Unreachable, UnknownRun):  # the audit at the end looks again
-            self._audit.look_ahead(done)
-
     def _fetch(self) -> list[Settled]:
         """Return the tasks that have ended and may be yielded now, dependencies first."""
+        self._run_again(self._outcomes.lacking(self._tried))
+        self._tried.clear()
         self._mend_overtaken()
         due = self._due()
         ids = {number: desc.task.task_id for number, desc in due.items()}

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from overnight.naming import flag_name
-from tests.support.command import Desk
+from overnight.state_dir import wait_until
+from tests.support.command import Desk, finished
 from tests.support.daemons import daemon
 from tests.support.servers import running_server, server_binary
 from tests.support.sites import COMPRESSED
@@ -153,3 +154,48 @@ def test_results_of_a_worker_that_does_not_see_the_status_directory_are_written_
             assert said("it is not there on this host") == 1
             assert len(list((places / "flags").glob("*.flag"))) == 4
             assert "Nothing to do" in desk.run(*words).out
+
+
+NEEDY = """
+from pathlib import Path
+from overnight import TaskGraph
+
+def first():
+    return list(range(100))
+
+def wait(gate):
+    Path(gate + ".begun").touch()
+    with open(gate) as opened:
+        return opened.read()
+
+def last(numbers, opened):
+    return len(numbers)
+
+def build() -> TaskGraph:
+    graph = TaskGraph()
+    source = graph.create_task("source", first, args=[])
+    gate = graph.create_task("gate", wait, args=["gate"])
+    for number in range(8):
+        graph.create_task(f"needs it {number}", last, args=[source, gate], retries=40, retry_delay=0.05)
+    return graph
+"""
+
+
+def test_a_result_that_is_damaged_while_others_wait_for_it_is_computed_again_at_once(place: Desk) -> None:
+    """P12: before everything that needs it has used up its retries."""
+    (place.directory / "needy.py").write_text(NEEDY)
+    os.mkfifo(place.directory / "gate")
+    command = ("run", "needy.py:build", "-d", "needed")
+    assert place.run(*command, "-t", "source").status == 0
+    running = place.start(*command)
+    assert wait_until((place.directory / "gate.begun").exists, 30)
+    flag = place.directory / "needed" / flag_name("source")
+    data = bytearray(flag.read_bytes())
+    data[-1] ^= 1
+    flag.write_bytes(data)
+    (place.directory / "gate").write_text("open")
+    found = finished(running)
+    assert found.status == 0, found.out
+    assert "lacked a result that is lost" in found.out + found.err
+    attempts = [place.run("status", "last", f"needs it {n}", "--json").facts["attempt"] for n in range(8)]
+    assert max(attempts) < 20
