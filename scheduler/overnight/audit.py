@@ -112,6 +112,9 @@ class Audit:
         return findings
 
     def _look_at(self, task: int, stored: StoredResult | ResultLost | None, findings: Findings) -> None:
+        if self._flags is not None and self._flags.is_superseded(task):
+            self._proven.add(task)
+            return
         if not isinstance(stored, StoredResult):
             task_id, why = shown(self._structure.task_id(task)), stored or "nothing is recorded of it"
             _logger.warning("run %s: the result of task %s is lost: %s", self._run_id, task_id, why)

@@ -1,7 +1,9 @@
 """What of the flags that stand in a status directory each writer leaves alone.
 
 A worker's flag never takes the place of a success of the same run and lineage, nor of a later attempt's or run's: if
-its result counts, it is in Redis. The record of a failure, which clients write, never takes the place of a later run's.
+its result counts, it is in Redis. The record of a failure, which clients write, never takes the place of a later run's;
+nor does a result that they write again, if what stands there was computed from what stands of its dependencies: after a
+clock was put back, ids of runs do not tell which came later, but then it was not.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from overnight.errors import BadSeal
-from overnight.flag_files import existing_valid, is_later
+from overnight.flag_files import began_later, existing_valid, is_later, read_header
 from overnight.flag_writing import Before, Keep, Written, write_flags
-from overnight.flags import FlagHeader, lineage_of_header
+from overnight.flags import DONE, FlagHeader, lineage_of_header
 from overnight.keyring import Keyring
+from overnight.lineage import lineage_digest
+from overnight.naming import flag_name
 
 
 def publish_flags(
@@ -46,3 +50,15 @@ def later_runs(headers: Sequence[FlagHeader], keyring: Keyring, names: Sequence[
         return Written(kept=True)
 
     return keep
+
+
+def is_superseded(directory: Path, task_id: str, dependencies: Sequence[str], run_id: str, keyring: Keyring) -> bool:
+    """Tell whether the success of a later run stands for a task, computed from what stands of its `dependencies`."""
+    try:
+        headers = [read_header(directory / flag_name(name), name, keyring).header for name in (task_id, *dependencies)]
+    except (OSError, BadSeal):
+        return False
+    own, *others = headers
+    if any(header.state != DONE for header in headers) or not began_later(own.run_id, run_id):
+        return False
+    return lineage_of_header(own) == lineage_digest([bytes.fromhex(header.body_sha256) for header in others])

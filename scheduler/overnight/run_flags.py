@@ -10,8 +10,8 @@ from pathlib import Path
 
 from overnight.error_text import bounded_error_text
 from overnight.errors import BadSeal
-from overnight.flag_publishing import later_runs
-from overnight.flag_writing import Keep, write_flags
+from overnight.flag_publishing import is_superseded, later_runs
+from overnight.flag_writing import Keep, Written, write_flags
 from overnight.flags import DONE, FAILED, AttemptFacts, FlagHeader, encode_flag
 from overnight.keyring import Keyring
 from overnight.lineage import DependencyRecord
@@ -40,13 +40,19 @@ class RunFlags:
         self._warned: set[str] = set()
 
     def write_result(self, task: int, body: bytes) -> bool:
-        """Write the flag of a finished task from its serialised result; False if it could not be written.
-
-        It replaces whatever stands there: after a clock was put back, ids of runs do not tell which came later
-        (decision 0017), and only here the one whose command is being carried out has the last word.
-        """
+        """Write the flag of a finished task from its serialised result, but for one that is superseded; False if it
+        could not be written."""
         header = record_header(self._identity(task), DONE, self._facts(task))
-        return self._write([(header, encode_flag(header, body, self._keyring))], None)
+
+        def keep(_descriptor: int, _name: str) -> Written | None:
+            return Written(kept=True) if self.is_superseded(task) else None
+
+        return self._write([(header, encode_flag(header, body, self._keyring))], keep)
+
+    def is_superseded(self, task: int) -> bool:
+        """Tell whether a later run has recorded the task since (`flag_publishing`)."""
+        task_id, _, dependencies = self._identity(task)
+        return is_superseded(self._directory, task_id, dependencies or (), self._run_id, self._keyring)
 
     def write_failures(self, tasks: Sequence[int]) -> bool:
         """Write the flags of failed tasks from their recorded errors; False if one could not be written."""

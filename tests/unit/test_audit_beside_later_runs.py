@@ -1,0 +1,69 @@
+"""A client that audits its run when a later one has recorded the tasks since."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from overnight.audit import Audit
+from overnight.core.states import RunPhase
+from overnight.flag_files import open_flag
+from overnight.flag_writing import write_flags
+from overnight.flags import FlagHeader, encode_flag
+from overnight.keyring import Keyring
+from overnight.lineage import DependencyRecord, lineage_digest
+from overnight.messages import SpecChunk, StoredResult
+from overnight.naming import flag_name
+from overnight.store.memory import MemoryStore
+from overnight.store.records import Addition, Batch, Report
+from tests.support.stores import Night, epoch_of, run_record
+
+KEYRING = Keyring()
+EARLIER, LATER = "20260301-220000-0123456789ab", "20260301-220007-0123456789ab"
+
+
+def digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+def night_of_the_earlier_run() -> Night:
+    """A run of t0 and t1, which needs it; their results lie in the store."""
+    store = MemoryStore()
+    store.open_run(run_record(EARLIER, total=2), b"context")
+    chunk = SpecChunk(0, ["t0", "t1"], ["f"], [0, 0], [[], [0]], {})
+    messages = dict.fromkeys(range(2), b"message")
+    store.add_tasks(EARLIER, Addition(0, 2, chunk.sealed(EARLIER, KEYRING), messages, {}))
+    store.activate(EARLIER)
+    night = Night(store, epoch_of(store), EARLIER)
+    lineage = lineage_digest([])
+    for task, body in enumerate((b"first", b"second")):
+        assert night.dispatch(Batch(f"b{task}", "default", (task,), (1,), (lineage,))) == [True]
+        night.claim(f"b{task}")
+        record = StoredResult(digest(body), len(body), body=body).sealed(EARLIER, task, KEYRING)
+        night.commit(f"b{task}", Report(task, True, record, digest(body), lineage, b"{}", 0.0))
+        lineage = lineage_digest([digest(body)])
+    assert night.end(RunPhase.SUCCEEDED)
+    return night
+
+
+def put(directory: Path, task_id: str, body: bytes, used: bytes | None = None) -> None:
+    """Put a flag of the later run in place, computed from a result with the body `used`."""
+    records = () if used is None else (DependencyRecord(None, None, digest(used).hex()),)
+    header = FlagHeader(task_id, run_id=LATER, attempt=1, dependency_records=records)
+    written = write_flags(directory, [(flag_name(task_id), encode_flag(header, body, KEYRING))])
+    assert written[0].error is None
+
+
+@pytest.mark.parametrize(("used", "left"), [(b"first anew", b"second anew"), (b"something else", b"second")])
+def test_a_later_success_stays_if_it_was_computed_from_what_stands(tmp_path: Path, used: bytes, left: bytes) -> None:
+    """P3, P4: an audit that came late put the earlier result in its place, and what was computed from it ran again."""
+    night = night_of_the_earlier_run()
+    put(tmp_path, "t0", b"first anew")
+    put(tmp_path, "t1", b"second anew", used)
+    findings = Audit(night.store, EARLIER, KEYRING, str(tmp_path)).run()
+    assert findings.over
+    assert not findings.lost
+    assert open_flag(tmp_path / flag_name("t0"), "t0", KEYRING).body == b"first anew"
+    assert open_flag(tmp_path / flag_name("t1"), "t1", KEYRING).body == left
