@@ -108,8 +108,9 @@ def test_a_large_run_delays_a_small_one_by_no_more_than_a_batch(site: Site, clie
     added, ended = moment(events(client, small)[0]), moment(events(client, small)[-1])
     begun = [event for event in events(client, large) if event.what is Happening.CLAIMED]
     meanwhile = [event for event in begun if added < moment(event) <= ended]
-    # Each worker may have taken the one that waited already when the small run came, and one more.
-    assert len(meanwhile) <= 2 * WORKERS, (len(meanwhile), len(begun))
+    # Each worker may have taken the one that waited already when the small run came, and one more; and as many until
+    # a scheduler that gets little time has heard of it. The large run has about 80.
+    assert len(meanwhile) <= 4 * WORKERS, (len(meanwhile), len(begun))
 
 
 def done(client: Client, run: str) -> int:
