@@ -166,12 +166,15 @@ class DifferentialServer(Server):
             self._differ("the reply", ours, theirs)
 
     def _comparable_waits(self, call: Call, ours: Said, theirs: Said) -> tuple[Said, Said]:
-        """Of runs that are gone or behind, the real server tells these first, and the rest when asked again."""
+        """Of runs that are gone or behind, the real server tells these first, and the rest when asked again: so too of
+        those that have lost dispatches, which it tells as a GAP."""
         runs = self.data.runs
         cursors: dict[str, str] = call.arguments[0]
         gone = cursors.keys() - runs.keys()
         behind = {id_ for id_ in cursors.keys() - gone if runs[id_].sequence < Cursor.parse(cursors[id_]).number}
+        tells_first = any(event.what is Happening.GAP for event in theirs.reply[0])
         changed = bool(gone) or self._has_changed(call.seen)
+        changed = changed and (theirs.reply[1] or not tells_first)
         return (
             Said((_by_run(ours.reply[0], gone | behind), changed)),
             Said((_by_run(theirs.reply[0], gone | behind), theirs.reply[1])),
