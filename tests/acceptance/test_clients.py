@@ -80,7 +80,7 @@ def test_what_fails_for_want_of_a_record_that_was_damaged_runs_again_once_that_i
     with fifo.open("w"):  # waits for the gate to be running
         [record] = run.flags.glob("entry_0*")
         os.truncate(record, record.stat().st_size - 1)
-    assert "1 results were lost" in finish(client)
+    assert "1 task lacked a result that is lost" in finish(client)
     assert run.starts() == {"entry 0": 2, "gate": 1, "entry 1": 1}
 
 

@@ -137,7 +137,8 @@ class Watch:
             again = self._mending.run_again(self._tried)
             self._tried.clear()
             if again:
-                self._display.line(f"{len(again)} tasks lacked a result that is lost; it is computed again.")
+                who = "1 task" if len(again) == 1 else f"{len(again)} tasks"
+                self._display.line(f"{who} lacked a result that is lost; it is computed again.")
 
     def _turn(self, changed: Changed) -> Left | None:
         self._deployment.check()
