@@ -237,7 +237,8 @@ class Oracle(ClientOracle):
                 self.damaged[task_id] = self.world.now
 
     def damage(self, task_id: str) -> None:
-        """A flag is damaged or removed at rest."""
+        """A flag is damaged or removed at rest, or a former one put back: whoever has looked by then knows nothing."""
+        self._placed_at[flag_name(task_id)] = self.world.now
         self.damaged[task_id] = self.world.now
         self._flags[task_id] = ""
 
