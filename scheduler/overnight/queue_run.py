@@ -152,6 +152,7 @@ class QueueRun:
         self._outcomes = outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
         self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir, seen=outcomes.seen)
         self._told.clear()
+        self._tried.clear()
         self._over = None
 
     def _launch_again(self) -> None:
