@@ -135,7 +135,7 @@ class SharedValues:
 
 def _affordable_files() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_FILES if soft == resource.RLIM_INFINITY else max(8, min(MOST_FILES, soft // 5))
+    return MOST_FILES if soft == resource.RLIM_INFINITY else min(MOST_FILES, max(8, soft // 5))
 
 
 def _affordable_bytes() -> int:
