@@ -92,6 +92,16 @@ def test_a_death_tells_what_its_log_ended_with_and_nothing_of_the_attempt_before
     assert first.tail.count("about to die") == second.tail.count("about to die") == 1
 
 
+def test_a_death_tells_nothing_of_what_an_earlier_run_has_logged(
+    running: tuple[str, WorkerProcess], tmp_path: Path
+) -> None:
+    for call in (tasks.log_and_die, tasks.kill_itself):
+        run = SmallScheduler(running[0])
+        found = certified(run, tmp_path, Plan(call), log_dir=str(tmp_path))
+        run.close()
+    assert (found.ended_by, found.tail) == ("SIGKILL", "")
+
+
 def test_exit_and_time_limits_are_certified_as_such(run: SmallScheduler, tmp_path: Path) -> None:
     plans = [
         Plan(tasks.leave, (7,)),
