@@ -40,7 +40,7 @@ def publish_flags(
 
 
 def later_ones(headers: Sequence[FlagHeader], keyring: Keyring, names: Sequence[str]) -> Keep:
-    """Return a rule for failures, whose `headers` go to files of these `names`: flags of later attempts or runs stay."""
+    """Return a rule for failures, whose `headers` go to files of these `names`: what is later stays."""
     by_name = dict(zip(names, headers, strict=True))
 
     def keep(descriptor: int, name: str) -> Written | None:

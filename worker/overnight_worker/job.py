@@ -81,7 +81,8 @@ class Foreman:
     def run(self, entry: Entry, meanwhile: Callable[[], None] = _nothing) -> None:
         """Run what the entry names, if there is still something to run. Errors of the store are waited out.
 
-        `meanwhile` is called once the child has something to do: for what need not keep it waiting.
+        `meanwhile` is for what need not keep the child waiting: it is called when that has something to do, and before
+        the entry is put back.
         """
         try:
             known = self._known(entry.run_id)
@@ -93,15 +94,16 @@ class Foreman:
             _logger.warning("batch %s is left: %s", entry.batch, error)
             return
         if known.context is None or known.reporter is None:
+            meanwhile()
             self._put_back(entry)
             time.sleep(UNFIT_PAUSE_SECONDS)
             return
-        claim = self._claim(entry)
+        claim = self._claim(entry, meanwhile)
         if claim is not None:
             say_it_works()
             self._work_on(claim, known.context, known.reporter, meanwhile)
 
-    def _claim(self, entry: Entry) -> Claim | None:
+    def _claim(self, entry: Entry, before_put_back: Callable[[], None]) -> Claim | None:
         self._sequence += 1
         seconds = self._post.settings.lease_seconds
         while self._post.stopping.level == 0:
@@ -121,6 +123,7 @@ class Foreman:
             if isinstance(claim, ClaimRefused) and claim.reason == QUARANTINED:
                 # Before the next entry is taken, the store is asked which queues to leave alone.
                 self._heartbeat.due_at = 0.0
+                before_put_back()
                 self._put_back(entry)
                 return None
             if isinstance(claim, ClaimRefused):

@@ -146,14 +146,15 @@ class Duties:
 
     def _push_lost_entries(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
         """Push entries again that are on no queue; return the runs with a batch that is taken and never claimed."""
-        stuck = []
-        for run in runs.values():
-            pushed = self._performer.push_again(run, now, ENTRY_PATIENCE)
-            if pushed:
-                _logger.info("run %s: %d queue entries were lost and pushed again", run.run_id, pushed)
-            if any(waiting.pushes >= PUSHES_UNTIL_READ for waiting in run.waiting.values()):
-                _logger.info("run %s: a batch is taken from its queue and never claimed, reading again", run.run_id)
-                stuck.append(run.run_id)
+        for run_id, pushed in self._performer.push_again(runs.values(), now, ENTRY_PATIENCE).items():
+            _logger.info("run %s: %d queue entries were lost and pushed again", run_id, pushed)
+        stuck = [
+            run.run_id
+            for run in runs.values()
+            if any(waiting.pushes >= PUSHES_UNTIL_READ for waiting in run.waiting.values())
+        ]
+        for run_id in stuck:
+            _logger.info("run %s: a batch is taken from its queue and never claimed, reading again", run_id)
         return stuck
 
     def _save(self, runs: Mapping[str, ActiveRun]) -> None:
