@@ -32,8 +32,6 @@ def test_a_hundred_runs_that_wait_take_no_time_of_anybody(short_directory: Path)
         began, before = time.monotonic(), [used(process) for process in watched]
         time.sleep(WATCHED_SECONDS)  # what is measured is this time
         spent = [used(process) - first for process, first in zip(watched, before, strict=True)]
-            " ".join(p.cmdline())[:60] + str(p.pid): used(p) - first for p, first in zip(watched, before, strict=True)
-        }
         taken = sum(spent)
         assert taken / (time.monotonic() - began) < MOST_OF_A_CORE
         for run in runs:
