@@ -163,9 +163,5 @@ class Duties:
         self._store.write_durations(self._learned.given())
 
     def _still(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
-        """Return runs of which nothing was heard for two leases: hints may have been lost."""
-        patience = 2 * self._settings.lease_seconds
-        still = [run for run in runs.values() if now - run.moved_at > patience]
-        for run in still:
-            run.moved_at = now
-        return [run.run_id for run in still]
+        """Return runs of which nothing was heard for a while: hints may have been lost."""
+        return [run_id for run_id, run in runs.items() if run.stands_still(now, self._settings.lease_seconds)]
