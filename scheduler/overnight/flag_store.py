@@ -72,6 +72,7 @@ class LocalFlags:
         self._keyring = keyring
         self._unsynced: list[str] = []
         self._due = float("-inf")
+        self._is_tidy = False
 
     def place(self, name: str) -> str:
         """Return the path of a flag."""
@@ -88,7 +89,11 @@ class LocalFlags:
         return flag_files.read_headers(self.directory, wanted, self._keyring, with_bodies=with_bodies)
 
     def write(self, name: str, data: bytes, *, unless_later: FlagHeader | None = None) -> Exception | None:
-        """Replace a flag; it is synced at once, together with those that wait, if a sync is due."""
+        """Replace a flag; it is synced at once, together with those that wait, if a sync is due. The first time, what
+        killed writers left is removed."""
+        if not self._is_tidy:
+            self._is_tidy = True
+            flag_files.remove_abandoned(self.directory)
         keep = later_ones([unless_later], self._keyring, [name]) if unless_later is not None else None
         error = write_flag(self.directory, name, data, keep=keep)
         if error is not None:
@@ -155,7 +160,7 @@ class RemoteFlags:
 
     def _is_later(self, name: str, header: FlagHeader) -> bool:
         try:
-            return flag_files.began_later(self.open(name, header.task_id)[0].header.run_id, header.run_id)
+            return flag_files.is_later_than(self.open(name, header.task_id)[0].header, header.run_id, header.attempt)
         except (FileNotFoundError, BadSeal):
             return False
 

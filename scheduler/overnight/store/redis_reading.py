@@ -37,7 +37,6 @@ LONGEST_BLOCK_SECONDS = SOCKET_SECONDS / 2
 MOST_EVENTS = 1000
 _SPECS_AT_ONCE = 32
 _RESULTS_AT_ONCE = 200
-Streams = Mapping[str, tuple[str, str]]
 _Value = TypeVar("_Value")
 
 
