@@ -95,7 +95,7 @@ class ActiveRun:
         self.cursor = entry.cursor
         self.moved_at = now
         if entry.what is Happening.INVALIDATED:
-            self.invalidations = entry.invalidations
+            self.invalidations = max(self.invalidations, entry.invalidations)
 
     def came_back_whole(self, entry: RunEvent) -> bool:
         """Tell whether nothing of a batch is left of which tasks came back. A worker that a slow task holds up gives

@@ -47,6 +47,8 @@ def read_again(run: ActiveRun, snapshot: RunSnapshot, now: float) -> list[Action
         charges=snapshot.charges,
         cancelling=snapshot.run.phase is RunPhase.CANCELLING,
         paused=snapshot.run.paused,
+        lacking=snapshot.lacking,
+        repairs=snapshot.repairs,
     )
     actions = run.core.handle(state)
     # An end that was decided before and still stands is not told again: it may not be on record yet.

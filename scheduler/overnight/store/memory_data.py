@@ -27,11 +27,18 @@ OPEN = frozenset({TaskState.PENDING, TaskState.QUEUED, TaskState.RUNNING, TaskSt
 class Dispatched:
     """An in-flight entry: the latest batch of a task and the lineage it expects.
 
-    None is a lineage that nothing equals: what the attempt computes from was invalidated.
+    None is a lineage that nothing equals: what the attempt computes from was invalidated, or is lost: then `lacked`
+    names the tasks whose results its worker did not find.
     """
 
     batch: str
     lineage: bytes | None
+    lacked: Sequence[int] = ()
+
+    @property
+    def is_void(self) -> bool:
+        """Tell whether what the attempt computes from was invalidated."""
+        return self.lineage is None and not self.lacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,7 @@ class MemoryRun:
     sequence: int = 0
     dispatched: int = 0
     invalidations: int = 0
+    repairs: dict[int, int] = field(default_factory=dict)
 
     @property
     def phase(self) -> RunPhase:

@@ -22,11 +22,11 @@ from overnight.store.codec import (
     unpacked_run,
     unpacked_sequence,
     unpacked_worker,
-    with_gaps,
     without_head,
 )
 from overnight.store.connection import SOCKET_SECONDS
 from overnight.store.digest_ranges import DigestRanges
+from overnight.store.event_codec import with_gaps
 from overnight.store.keys import is_run_id
 from overnight.store.records import EpochHeld, Happening, RunEvent, RunRecord, TaskView, WorkerRecord
 from overnight.store.redis_server import Command, Server, check_known
