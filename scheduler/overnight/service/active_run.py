@@ -54,6 +54,8 @@ class ActiveRun:
         self.over: RunPhase | None = None
         self.moved_at = 0.0
         self.invalidations = 0
+        #: How often results were invalidated when this scheduler did so last.
+        self.invalidated = 0
         self.held_until = 0.0
         #: The queues on which it has work; expected seconds dispatched for it, by weight, and of a batch (`sharing`).
         self.busy_on: set[str] = set()
@@ -95,7 +97,13 @@ class ActiveRun:
         self.cursor = entry.cursor
         self.moved_at = now
         if entry.what is Happening.INVALIDATED:
-            self.invalidations = max(self.invalidations, entry.invalidations)
+            self.invalidations = entry.invalidations
+
+    @property
+    def is_behind(self) -> bool:
+        """Tell whether what this scheduler invalidated last was not heard of yet. What came before may still be heard,
+        such as a success that is gone by now, and nothing is to be dispatched on the strength of it."""
+        return self.invalidations < self.invalidated
 
     def came_back_whole(self, entry: RunEvent) -> bool:
         """Tell whether nothing of a batch is left of which tasks came back. A worker that a slow task holds up gives

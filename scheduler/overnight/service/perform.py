@@ -165,10 +165,11 @@ class Performer:
 
     def _repair(self, run: ActiveRun, work: Work) -> None:
         for repair in work.repairs:
-            heard = self._store.repair(self.epoch, run.run_id, repair.lost, repair.tasks, run.invalidations)
-            if heard is None:
+            before = max(run.invalidations, run.invalidated)
+            after = self._store.repair(self.epoch, run.run_id, repair.lost, repair.tasks, before)
+            if after is None:
                 raise Diverged(run.run_id)
-            run.invalidations = heard
+            run.invalidated = after
             _logger.warning(
                 "run %s: the results of %d tasks are lost and are computed again, with %d that may depend on them",
                 run.run_id,

@@ -140,6 +140,12 @@ class MemoryRun:
         entry = self.inflight.get(task)
         return self.code(task) is state and entry is not None and entry.batch == batch
 
+    def lacking(self) -> dict[int, Sequence[int]]:
+        """Return the TRIED tasks that lacked inputs, with those that are lost: none, if they were invalidated since."""
+        tried = [task for task, code in enumerate(self.states[::2]) if code == TaskState.TRIED]
+        entries = [(task, self.inflight[task]) for task in tried if task in self.inflight]
+        return {task: entry.lacked for task, entry in entries if entry.lineage is None}
+
     def put_back(self, tasks: Iterable[int], batch: str, state: TaskState) -> list[int]:
         """Put those of `tasks` that are in `state` under `batch` back to PENDING and return them."""
         back = [task for task in tasks if self.is_under(task, batch, state)]

@@ -75,7 +75,7 @@ class MemoryScheduling(MemoryReading):
                 dict(run.charges),
                 Cursor(f"{run.sequence}-0", run.sequence).text,
                 run.invalidations,
-                _lacking(run),
+                run.lacking(),
                 dict(run.repairs),
             )
 
@@ -245,12 +245,6 @@ def _flight(run: MemoryRun, batch: MemoryBatch) -> Flight:
     name = batch.batch.batch
     tasks = tuple(task for task in members(batch) if any(run.is_under(task, name, state) for state in IN_FLIGHT))
     return Flight(name, batch.batch.queue, tasks, batch.hold is not None)
-
-
-def _lacking(run: MemoryRun) -> dict[int, Sequence[int]]:
-    tried = [task for task, code in enumerate(run.states[::2]) if code == TaskState.TRIED]
-    entries = [(task, run.inflight[task]) for task in tried if task in run.inflight]
-    return {task: entry.lacked for task, entry in entries if entry.lineage is None}
 
 
 def _queue(run: MemoryRun, batch: Batch) -> bool:
