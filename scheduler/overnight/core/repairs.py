@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from overnight.core.actions import Repair
+from overnight.core.events import Charge
 from overnight.core.lifecycle import Lifecycle
 from overnight.core.reopening import reopen_all
 from overnight.core.retry import after_failure, after_return, may_repeat
@@ -28,29 +29,32 @@ def judge(
     """Give the verdict on a TRIED task, which no batch holds any more: it is to run again, or has failed.
 
     `lost` are the dependencies that it lacked, None if it failed otherwise; none, if these have been invalidated since.
+    Those that have no result by now are computed again already.
     """
     charge = life.table.charge(task)
-    gone = _still_recorded(life, task, lost or ())
+    needed = _needed(life, task, lost) if lost else []
+    gone = [dependency for dependency in needed if HAS_RESULT[life.table.states[dependency]]]
     lacked = next((dependency for dependency in gone if life.repairs.get(dependency, 0) >= MOST_REPAIRS), None)
-    if lost is None or lacked is not None:
-        rules = life.rulebook.rules(task)
-        charge = after_failure(charge, rules, life.now, jitter)
-        if not may_repeat(charge, rules, hopeless=hopeless):
-            life.table.set_charge(task, charge)
-            life.end(task, FAILED, lacked=lacked)
-            return
+    if lost is None or lacked is not None or (lost and not needed):
+        charge = after_failure(charge, life.rulebook.rules(task), life.now, jitter)
+        _judge_failure(life, task, charge, hopeless=hopeless, lacked=lacked)
+        return
+    if gone and not life.stopping:
+        _repair(life, gone)
+    life.try_again(task, after_return(charge))
+
+
+def _needed(life: Lifecycle, task: int, lost: Sequence[int]) -> list[int]:
+    among = set(lost)
+    return [dependency for dependency in dict.fromkeys(life.edges.dependencies(task)) if dependency in among]
+
+
+def _judge_failure(life: Lifecycle, task: int, charge: Charge, *, hopeless: bool, lacked: int | None) -> None:
+    if may_repeat(charge, life.rulebook.rules(task), hopeless=hopeless):
+        life.try_again(task, charge)
     else:
-        charge = after_return(charge)
-        if gone and not life.stopping:
-            _repair(life, gone)
-    life.try_again(task, charge)
-
-
-def _still_recorded(life: Lifecycle, task: int, lost: Sequence[int]) -> list[int]:
-    """Return those dependencies of the task that have a result: the others are computed again already."""
-    states, lost_ones = life.table.states, set(lost)
-    needed = dict.fromkeys(life.edges.dependencies(task))
-    return [dependency for dependency in needed if dependency in lost_ones and HAS_RESULT[states[dependency]]]
+        life.table.set_charge(task, charge)
+        life.end(task, FAILED, lacked=lacked)
 
 
 def _repair(life: Lifecycle, gone: Sequence[int]) -> None:
