@@ -6,24 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from overnight.core.actions import Action
 from overnight.core.events import Charge
 from overnight.core.repairs import MOST_REPAIRS
 from overnight.core.states import RunPhase
-from overnight.keyring import Keyring
 from overnight.messages import SpecChunk, StoredError
-from overnight.service.active_run import ActiveRun
-from overnight.service.intake import events_of
-from overnight.service.learned import LearnedDurations
-from overnight.service.perform import Diverged, Performer
-from overnight.service.recover import take_over
-from overnight.service.sharing import Sharing
+from overnight.service.perform import Diverged
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Acceptance, Addition, Request, TaskView
-from overnight.transport.memory import MemoryTransport
+from tests.support.one_scheduler import KEYRING, OneScheduler
 from tests.support.stores import Night, epoch_of, lacking, run_record, success
-
-KEYRING = Keyring()
 
 
 def night_of(*dependencies: Sequence[int]) -> Night:
@@ -36,33 +27,6 @@ def night_of(*dependencies: Sequence[int]) -> Night:
     store.add_tasks("r1", Addition(0, total, chunk.sealed("r1", KEYRING), messages))
     store.activate("r1")
     return Night(store, epoch_of(store), "r1")
-
-
-class OneScheduler:
-    """A scheduler of one run, step by step."""
-
-    def __init__(self, night: Night) -> None:
-        assert isinstance(night.store, MemoryStore)
-        self.store = night.store
-        self.performer = Performer(night.store, MemoryTransport(), KEYRING, night.epoch)
-        self.run, self.due = take_over(night.store.load_run("r1"), KEYRING, LearnedDurations(), 0.0)
-
-    def hear(self) -> list[Action]:
-        """Take in what has happened since; return what is due."""
-        events, _ = self.store.wait({"r1": self.run.cursor}, 0.0)
-        actions = []
-        for entry in events:
-            self.run.hear(entry, 0.0)
-            for event in events_of(self.run, entry, 0.0, lambda: 1.0):
-                actions += self.run.core.handle(event)
-        return actions
-
-    def perform(self, actions: Sequence[Action]) -> None:
-        self.performer.perform(self.run, actions, 0.0)
-
-    def offers(self) -> list[ActiveRun]:
-        """Return the runs that are offered room."""
-        return [turn.run for turn in Sharing({}).turns("default", 1, [self.run], 0.0)]
 
 
 def night_with_a_lack() -> Night:
