@@ -241,7 +241,7 @@ class RedisReading:
             known = [*readable(unpacked_sequence, number), *readable(unpacked_sequence, dispatched or b"0")]
             if len(known) < 2:
                 heard.damaged.append(run_id)
-            elif known[0] < cursor.number or fell_back(run_id, known[1]):
+            elif fell_back(run_id, known[1]) or known[0] < cursor.number:  # what is told once is asked for first
                 heard.events.append(self._rolled_back(run_id))
             else:
                 numbers[run_id] = known[0]
