@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from overnight.core.states import TaskState
 from overnight.error_text import ErrorText
 from overnight.errors import FAULTS_OF_OBJECTS, BadSeal, RemoteTaskError, ResultNotPicklable
 from overnight.invoke import Outcome
@@ -65,11 +66,12 @@ class QueueOutcomes:
         return fetched
 
     def failures(self, tasks: Mapping[int, str]) -> dict[int, Fetched]:
-        """Return the errors of failed tasks."""
+        """Return the errors of failed tasks, but for those that somebody has had run again since they were told."""
         fetched: dict[int, Fetched] = {}
         for view in self._store.tasks(self._run_id, list(tasks)) if tasks else ():
-            error = self._exception(view.task, view.error)
-            fetched[view.task] = Fetched(_ended(error, ok=False), view.attempt)
+            if view.state is TaskState.FAILED:
+                error = self._exception(view.task, view.error)
+                fetched[view.task] = Fetched(_ended(error, ok=False), view.attempt)
         return fetched
 
     def overtaken(self, tasks: Sequence[int]) -> list[int]:

@@ -241,7 +241,7 @@ class RedisScheduling(RedisReading):
             heard = self._read_events(parsed, self._control or "0-0", left, self._dispatched.is_lower)
             self._control = heard.control or self._control
             lost = [RunEvent(run_id, cursors[run_id], Happening.GAP) for run_id in (*heard.gone, *heard.damaged)]
-            if heard.events or lost or heard.control or left <= 0:
+            if heard.events or lost or heard.control or time.monotonic() >= deadline:
                 return heard.events + lost, bool(heard.gone or heard.control)
 
     def now(self) -> float:
