@@ -203,6 +203,8 @@ def test_every_key_is_declared_with_its_type(server_store: RedisStore) -> None:
     night.start("b", [0, 1, 2])
     night.commit("b", success(0), failure(1, certificate=b"c"))
     night.settle(Verdict(1, TaskState.PENDING, Charge(1)), Verdict(1, TaskState.SKIPPED, cause=0))
+    server_store.repair(night.epoch, "r1", [3], [3], 0)
+    server_store.rewrite_result("r1", 0, b"r", digest_of("value 0"))
     client, keys = server_store.server.client, server_store.server.keys
     declared = {keys.shared(key.name): key.type for key in SHARED_KEYS}
     declared |= {keys.of_run("r1", key.name): key.type for key in RUN_KEYS}

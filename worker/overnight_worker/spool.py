@@ -29,6 +29,8 @@ from overnight.wire import LARGEST_RECORD, Purpose, open_sealed, seal
 
 _LENGTH = struct.Struct(">I")
 _SUFFIX = ".spool"
+#: Of a report in the head of a file; what follows are the tasks whose results it lacked.
+_COLUMNS = 9
 _logger = logging.getLogger("overnight.worker")
 
 
@@ -147,6 +149,7 @@ def _encoded(spooled: Spooled, keyring: Keyring) -> bytes:
             report.hopeless,
             len(report.record),
             len(report.certificate),
+            *report.lost,
         ]
         for report in spooled.reports
     ]
@@ -163,7 +166,8 @@ def _decoded(data: bytes, keyring: Keyring) -> Spooled:
     (length,) = _LENGTH.unpack_from(opened.body)
     position = _LENGTH.size + length
     reports = []
-    for task, ok, digest, lineage, facts, seconds, hopeless, *sizes in json.loads(opened.body[_LENGTH.size : position]):
+    for row in json.loads(opened.body[_LENGTH.size : position]):
+        task, ok, digest, lineage, facts, seconds, hopeless, *sizes = row[:_COLUMNS]
         record, certificate = (opened.body[start:end] for start, end in _stretches(position, sizes))
         position += sum(sizes)
         report = Report(
@@ -176,6 +180,7 @@ def _decoded(data: bytes, keyring: Keyring) -> Spooled:
             seconds,
             hopeless,
             certificate=certificate,
+            lost=row[_COLUMNS:],
         )
         reports.append(report)
     header = opened.header

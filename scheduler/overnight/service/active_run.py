@@ -57,6 +57,8 @@ class ActiveRun:
         self.moved_at = 0.0
         self._patience = LEAST_PATIENCE
         self.invalidations = 0
+        #: How often results were invalidated when this scheduler did so last.
+        self.invalidated = 0
         self.held_until = 0.0
         #: The queues on which it has work; expected seconds dispatched for it, by weight, and of a batch (`sharing`).
         self.busy_on: set[str] = set()
@@ -99,6 +101,12 @@ class ActiveRun:
         self.moved_at, self._patience = now, LEAST_PATIENCE
         if entry.what is Happening.INVALIDATED:
             self.invalidations = entry.invalidations
+
+    @property
+    def is_behind(self) -> bool:
+        """Tell whether what this scheduler invalidated last was not heard of yet. What came before may still be heard,
+        such as a success that is gone by now, and nothing is to be dispatched on the strength of it."""
+        return self.invalidations < self.invalidated
 
     def stands_still(self, now: float, lease_seconds: float) -> bool:
         """Tell whether nothing was heard of it for so long that it is to be read again. One that stands still with good

@@ -73,11 +73,17 @@ RUN_KEYS: Final = (
     Key("facts", "hash", "task -> 'batch+' or 'batch-' of the last accepted report, newline, JSON for people"),
     Key("charges", "hash", "task -> 'failures losses not_before begun'"),
     Key("causes", "hash", "skipped task -> the failed ancestor"),
-    Key("inflight", "hash", "task -> 'batch', newline, expected lineage; from DISPATCH until the task is terminal"),
+    Key(
+        "inflight",
+        "hash",
+        "task -> 'batch', newline, expected lineage, or '?' and the tasks whose results it lacked, or '!': it computes "
+        "from what was invalidated; from DISPATCH until the task is terminal",
+    ),
     Key("batches", "hash", "batch -> JSON: queue, tasks; from DISPATCH until no task of it is left"),
     Key("holds", "hash", "claimed batch -> on a line each: instance, sequence, mark of each task, task that has begun"),
     Key("events", "stream", "what happened to the run, the latest 100,000"),
     Key("deaths", "hash", "'task slot' -> sealed DeathCertificate of a failed attempt; slot is attempt % 8"),
+    Key("repairs", "hash", "task -> how often its result was lost and is computed again for those that need it"),
 )
 
 

@@ -22,11 +22,11 @@ from overnight.store.codec import (
     unpacked_run,
     unpacked_sequence,
     unpacked_worker,
-    with_gaps,
     without_head,
 )
 from overnight.store.connection import SOCKET_SECONDS
 from overnight.store.digest_ranges import DigestRanges
+from overnight.store.event_codec import with_gaps
 from overnight.store.keys import is_run_id
 from overnight.store.records import EpochHeld, Happening, RunEvent, RunRecord, TaskView, WorkerRecord
 from overnight.store.redis_server import Command, Server, check_known
@@ -240,7 +240,7 @@ class RedisReading:
             known = [*readable(unpacked_sequence, number), *readable(unpacked_sequence, dispatched or b"0")]
             if len(known) < 2:
                 heard.damaged.append(run_id)
-            elif known[0] < cursor.number or fell_back(run_id, known[1]):
+            elif fell_back(run_id, known[1]) or known[0] < cursor.number:  # what is told once is asked for first
                 heard.events.append(self._rolled_back(run_id))
             else:
                 numbers[run_id] = known[0]

@@ -27,6 +27,7 @@ from overnight.store.codec import (
     unpacked_index,
     unpacked_run,
     unpacked_sequence,
+    unpacked_tasks,
 )
 from overnight.store.dispatch_counts import DispatchCounts
 from overnight.store.keys import SCHEMA, is_run_id
@@ -97,7 +98,7 @@ class RedisScheduling(RedisReading):
         """Read all that is needed to take the run over, at one instant."""
         reply = self.server.send(self.server.on_run(scripts.LOAD, run_id))
         check_known(None if reply else b"unknown", run_id)
-        flat, states, digests, charges, flights, last = reply
+        flat, states, digests, charges, flights, last, lacking, repairs = reply
         meta = as_mapping(flat)
         run = unpacked_run(meta)
         self._dispatched.take(run_id, int(meta.get(b"dispatched", 0)))
@@ -113,6 +114,8 @@ class RedisScheduling(RedisReading):
             {unpacked_index(task): unpacked_charge(charge) for task, charge in as_mapping(charges).items()},
             Cursor(last.decode(), unpacked_sequence(meta[b"sequence"])).text,
             unpacked_sequence(meta.get(b"invalidations", b"0")),
+            {task: unpacked_tasks(lineage[1:]) for task, lineage in zip(lacking[::2], lacking[1::2], strict=True)},
+            {unpacked_index(task): unpacked_sequence(number) for task, number in as_mapping(repairs).items()},
         )
 
     def read_specs(self, run_id: str, first: int) -> list[bytes]:

@@ -1,7 +1,7 @@
 -- What every script shares. The loader puts this file before each of them.
 --
 -- KEYS[1..11]  what all runs share, in the order of keys.SHARED_KEYS
--- KEYS[12..28] the keys of one run, in the order of keys.RUN_KEYS; absent where a script touches no run
+-- KEYS[12..29] the keys of one run, in the order of keys.RUN_KEYS; absent where a script touches no run
 -- ARGV[1]      the run's id, where a script touches a run
 --
 -- A script reads and checks everything first and writes then, so that an error leaves nothing half done. Each may be
@@ -13,7 +13,7 @@ local QUARANTINE = KEYS[11]
 local META, CONTEXT, SPECS, MESSAGES, BLOBS = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 local STATES, DIGESTS, RESULTS, ERRORS, FACTS = KEYS[17], KEYS[18], KEYS[19], KEYS[20], KEYS[21]
 local CHARGES, CAUSES, INFLIGHT, BATCHES, HOLDS, EVENTS = KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26], KEYS[27]
-local DEATHS = KEYS[28]
+local DEATHS, REPAIRS = KEYS[28], KEYS[29]
 
 local UNTOUCHED_SECONDS = 2592000
 local RENEWAL_SECONDS = 3600
