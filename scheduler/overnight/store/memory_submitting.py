@@ -115,6 +115,14 @@ class MemorySubmitting(MemoryReading):
             run.results[task] = record
             return True
 
+    def restore_digests(self, run_id: str, digests: Mapping[int, bytes]) -> None:
+        """RESTORE: put lost digests of finished tasks back."""
+        with self._step() as now:
+            run = self._touched(run_id, now)
+            for task, digest in digests.items():
+                if run.code(task) in SUCCEEDED and run.digest(task) == NO_DIGEST:
+                    run.put_digest(task, digest)
+
     def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
         """INVALIDATE: finished tasks become PENDING; no success of an attempt in flight is accepted any more."""
         with self._step() as now:

@@ -110,6 +110,11 @@ class RedisSubmitting(RedisReading):
         check_known(reply, run_id)
         return bool(reply == b"ok")
 
+    def restore_digests(self, run_id: str, digests: Mapping[int, bytes]) -> None:
+        """RESTORE: put lost digests of finished tasks back."""
+        for piece in chunks(list(digests.items()), MOST_TASKS):
+            check_known(self.server.send(self.server.on_run(scripts.RESTORE, run_id, *_flat(piece))), run_id)
+
     def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
         """INVALIDATE: finished tasks become PENDING. Return those that did."""
         changed: list[int] = []
