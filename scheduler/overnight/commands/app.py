@@ -8,12 +8,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from overnight.commands.interrupts import Interrupted
 from overnight.commands.screen import SteadyStream, steady_streams, unwritten
 from overnight.errors import OvernightError, nearest
+from overnight.naming import shown, without_controls
 
 #: The verbs in the order in which people meet them, each with its line in the list, which fits 80 columns uncut.
 VERBS = {
@@ -111,7 +113,28 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
         return _told(str(error), error.exit_status)
     except Exception as error:  # a defect of overnight itself: one sentence for the user, the rest on request
         _trace()
-        return _told(f"Unexpected {type(error).__name__}: {error}. {DEBUG_VARIABLE}=1 shows where it was raised.", 1)
+        return _told(_refusal_of_system(error) if isinstance(error, OSError) else _defect(error), 1)
+
+
+def _defect(error: Exception) -> str:
+    return f"Unexpected {type(error).__name__}: {error}. {DEBUG_VARIABLE}=1 shows where it was raised."
+
+
+def _refusal_of_system(error: OSError) -> str:
+    """Say what the operating system did not do: a directory that is gone, no more descriptors, a file size limit."""
+    if isinstance(error, FileNotFoundError) and not _is_somewhere():
+        return "The current directory does not exist any more: go to another one."
+    place = f": {shown(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
+    reason = error.strerror or f"{type(error).__name__}: {error}"
+    return f"The system refuses what is needed: {reason}{place}. {DEBUG_VARIABLE}=1 shows where."
+
+
+def _is_somewhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _with_help(error: click.ClickException) -> str:
@@ -124,7 +147,7 @@ def _with_help(error: click.ClickException) -> str:
 
 
 def _told(sentence: str, status: int) -> int:
-    sys.stderr.write(f"overnight: {sentence}\n")
+    sys.stderr.write(f"overnight: {without_controls(sentence)}\n")
     sys.stderr.flush()
     return status
 
