@@ -18,6 +18,8 @@ DEFAULT_PREFIX = "overnight"
 DEFAULT_STATE_DIR = ".overnight"
 DEFAULT_QUEUE = "default"
 LEASE_SECONDS = 15.0
+#: Whoever lives renews three times a term: no lease, of a batch or of the scheduler, lasts for longer than so many.
+LONGEST_TERMS = 4
 HEARTBEAT_SECONDS = 5.0
 KEEP_SECONDS = 7 * 24 * 3600.0
 CONNECT_SECONDS = 12.0

@@ -39,13 +39,14 @@ def publish_flags(
     return write_flags(directory, [(name, data) for _, name, data in flags], keep=keep, before=before)
 
 
-def later_runs(headers: Sequence[FlagHeader], keyring: Keyring, names: Sequence[str]) -> Keep:
-    """Return a rule for failures, whose `headers` go to files of these `names`: flags of later runs are kept."""
+def later_ones(headers: Sequence[FlagHeader], keyring: Keyring, names: Sequence[str]) -> Keep:
+    """Return a rule for failures, whose `headers` go to files of these `names`: what is later stays."""
     by_name = dict(zip(names, headers, strict=True))
 
     def keep(descriptor: int, name: str) -> Written | None:
         header = by_name[name]
-        if header.run_id is None or not is_later(name, header.task_id, header.run_id, keyring, directory=descriptor):
+        task_id, run_id = header.task_id, header.run_id
+        if run_id is None or not is_later(name, task_id, run_id, keyring, attempt=header.attempt, directory=descriptor):
             return None
         return Written(kept=True)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from overnight import flag_files
 from overnight.errors import BadSeal, Unreachable
 from overnight.files import REMOTE_FILES, FileFacts, file_system, is_url, local_path, url_shown
-from overnight.flag_publishing import later_runs
+from overnight.flag_publishing import later_ones
 from overnight.flag_writing import sync_flags, write_flag
 from overnight.flags import Flag, FlagHeader, FoundFlag, body_in, check_place, decode_flag, decode_head, holds_header
 from overnight.keyring import Keyring
@@ -89,7 +89,7 @@ class LocalFlags:
 
     def write(self, name: str, data: bytes, *, unless_later: FlagHeader | None = None) -> Exception | None:
         """Replace a flag; it is synced at once, together with those that wait, if a sync is due."""
-        keep = later_runs([unless_later], self._keyring, [name]) if unless_later is not None else None
+        keep = later_ones([unless_later], self._keyring, [name]) if unless_later is not None else None
         error = write_flag(self.directory, name, data, keep=keep)
         if error is not None:
             return error

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from overnight.core.states import TaskState
 from overnight.error_text import ErrorText
 from overnight.errors import FAULTS_OF_OBJECTS, BadSeal, RemoteTaskError, ResultNotPicklable
 from overnight.invoke import Outcome
@@ -65,7 +66,8 @@ class QueueOutcomes:
         return fetched
 
     def failures(self, tasks: Mapping[int, str]) -> dict[int, Fetched]:
-        """Return the errors of failed tasks. Those that failed for want of a lost input are left out and run again."""
+        """Return the errors of failed tasks. Those that failed for want of a lost input are left out and run again, as
+        are those that somebody has had run again since they were told."""
         fetched: dict[int, Fetched] = {}
         again = set(self._mending.run_again(list(tasks)))
         if again:
@@ -74,8 +76,9 @@ class QueueOutcomes:
             )
         failed = [number for number in tasks if number not in again]
         for view in self._store.tasks(self._run_id, failed) if failed else ():
-            error = self._exception(view.task, view.error)
-            fetched[view.task] = Fetched(_ended(error, ok=False), view.attempt)
+            if view.state is TaskState.FAILED:
+                error = self._exception(view.task, view.error)
+                fetched[view.task] = Fetched(_ended(error, ok=False), view.attempt)
         return fetched
 
     def lacking(self, tried: Sequence[int]) -> list[int]:

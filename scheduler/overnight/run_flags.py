@@ -8,9 +8,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from overnight.core.states import TaskState
 from overnight.error_text import bounded_error_text
 from overnight.errors import BadSeal
-from overnight.flag_publishing import is_superseded, later_runs
+from overnight.flag_publishing import is_superseded, later_ones
 from overnight.flag_writing import Keep, Written, write_flags
 from overnight.flags import DONE, FAILED, AttemptFacts, FlagHeader, encode_flag
 from overnight.keyring import Keyring
@@ -60,11 +61,11 @@ class RunFlags:
             return True
         flags = [flag for view in self._store.tasks(self._run_id, tasks) if (flag := self._failure(view)) is not None]
         headers = [header for header, _ in flags]
-        rule = later_runs(headers, self._keyring, [flag_name(header.task_id) for header in headers])
+        rule = later_ones(headers, self._keyring, [flag_name(header.task_id) for header in headers])
         return self._write(flags, rule)
 
     def _failure(self, view: TaskView) -> tuple[FlagHeader, bytes] | None:
-        if view.error is None:
+        if view.error is None or view.state is not TaskState.FAILED:  # since it was told, the task was taken back
             return None
         try:
             stored = StoredError.opened(view.error, self._run_id, view.task, self._keyring)

@@ -357,6 +357,18 @@ def test_a_moved_clock_of_the_server_costs_no_lease(server_store: RedisStore) ->
     assert store.reap(night.epoch) == [Reaped("r1", "b", (0,))]
 
 
+@pytest.mark.parametrize("kind", ["memory", "server"])
+def test_a_lease_from_before_the_clock_was_moved_back_lasts_for_a_term(server_store: RedisStore, kind: str) -> None:
+    """P14: nobody saw the clock move, as no scheduler lived; its holder is dead, or renews it long before."""
+    store = on_a_clock(server_store, kind, Clock(), lease_seconds=2.0, heartbeat_seconds=0.5)
+    night = begin(store)
+    night.start("b", [0], seconds=24 * 3600)
+    night.start("c", [1], seconds=7.5)
+    assert store.reap(night.epoch) == []
+    assert 1.5 < seconds_left(store, "b") <= 2.0
+    assert 7.0 < seconds_left(store, "c") <= 7.5
+
+
 def on_a_clock(server_store: RedisStore, kind: str, clock: Clock, **terms: float) -> Store:
     """A store whose monotonic clock is `clock`."""
     if kind == "memory":

@@ -248,6 +248,18 @@ def test_a_client_of_an_earlier_run_replaces_no_flag_of_a_later_one_by_a_failure
     assert len(names_in(tmp_path)) == 1
 
 
+def test_a_late_client_replaces_no_flag_of_a_later_attempt_by_a_failure(tmp_path: Path) -> None:
+    """P4: the task was taken back, and has succeeded since."""
+    run_id = "20260301-220000-0123456789ab"
+    desc = make_task("a", len, args=[()])
+    cache = FileTaskCache(str(tmp_path), keyring=NO_KEY)
+    cache.store(desc, is_error=False, result=1, facts=AttemptFacts(run_id=run_id, attempt=3))
+    cache.store(desc, is_error=True, result=ValueError("late"), facts=AttemptFacts(run_id=run_id, attempt=2))
+    assert cache.get_record(desc).result == 1
+    cache.store(desc, is_error=True, result=ValueError("last"), facts=AttemptFacts(run_id=run_id, attempt=4))
+    assert str(cache.get_record(desc).error) == "last"
+
+
 def test_a_worker_frozen_between_look_and_rename_replaces_nothing(tmp_path: Path) -> None:
     """P2, P4: a rival publishes after the stale flag was judged and before it is replaced."""
     (tmp_path / "a.flag").write_bytes(flag(b"stale", run_id="old"))

@@ -59,6 +59,18 @@ def test_no_success_is_accepted_that_was_computed_from_a_lost_result(
     assert night.states() == "pp"
 
 
+def test_a_failure_that_was_taken_back_since_it_was_told_is_none(tmp_path: Path) -> None:
+    """P4: its client would record an error with the number of the attempt that has succeeded since."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    error = StoredError("ValueError", "once", "").sealed("r1", 1, KEYRING)
+    night.commit("b1", Report(1, False, error, b"", lineage_digest([digest_of("t0")]), b"{}", None, True))
+    night.settle(Verdict(1, TaskState.FAILED))
+    outcomes = QueueOutcomes(night.store, "r1", KEYRING)
+    assert list(outcomes.failures({1: "t1"})) == [1]
+    night.settle(Verdict(1, TaskState.PENDING))
+    assert outcomes.failures({1: "t1"}) == {}
+
+
 def test_what_failed_after_its_success_was_given_out_runs_again_with_the_input_that_it_lacks(tmp_path: Path) -> None:
     """P11: tried again without it, it would fail until nobody tries any more."""
     night = night_with_a_task_in_flight(tmp_path / "t0.flag")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from overnight.certificates import BY_TIME_LIMIT, LONGEST_TAIL_BYTES
 from overnight.errors import TaskDied, TaskTimedOut
 from overnight.files import is_url
@@ -13,7 +15,7 @@ from overnight_worker.batch import Ended, Member
 from overnight_worker.death import Death
 from overnight_worker.frames import Frame, Kind, success_of
 from overnight_worker.limits import Verdict
-from overnight_worker.report import digest_of
+from overnight_worker.report import digest_of, failure
 
 
 def ended_of(frame: Frame) -> tuple[int, Ended]:
@@ -31,7 +33,19 @@ def ended_of(frame: Frame) -> tuple[int, Ended]:
     return fields["position"], ended
 
 
-def cause_of(member: Member, death: Death, worker: str, verdict: Verdict | None) -> TaskDied | TaskTimedOut:
+def ended_by_death(member: Member, death: Death, worker: str, verdict: Verdict | None, since: float | None) -> Ended:
+    """Return the outcome of a task that its process has ended with; it began at `since` of the monotonic clock."""
+    cause = _cause_of(member, death, worker, verdict)
+    ended = failure(cause)
+    ended.died = isinstance(cause, TaskDied)
+    ended.peak_memory = death.peak_memory
+    if since is not None:
+        ended.seconds = time.monotonic() - since
+        ended.started = time.time() - ended.seconds
+    return ended
+
+
+def _cause_of(member: Member, death: Death, worker: str, verdict: Verdict | None) -> TaskDied | TaskTimedOut:
     """Return the error of a task whose process has ended, by itself or killed at one of the task's limits."""
     if verdict is not None and not verdict.beyond:
         return TaskTimedOut(

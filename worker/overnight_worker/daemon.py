@@ -59,6 +59,7 @@ class Supervisor(ShownWorker):
         self._spool = spool
         self._leftovers_at = 0.0
         self._is_taking = False
+        self._job: tuple[Job, Queue] | None = None
         self._outage_since: float | None = None
         super().__init__(
             [queue_key_name(queue) for queue in post.queues],
@@ -156,8 +157,6 @@ class Supervisor(ShownWorker):
     def _taken(self, timeout: int | None) -> tuple[Job, Queue] | None:
         self._is_taking = True
         try:
-            if self._state != WorkerStatus.IDLE:
-                self.set_state(WorkerStatus.IDLE)
             self.heartbeat()
             self._deliver_leftovers()
             if self.should_run_maintenance_tasks:
@@ -168,18 +167,29 @@ class Supervisor(ShownWorker):
             if not queues:
                 time.sleep(self.dequeue_timeout)
                 return None
-            taken = self.queue_class.dequeue_any(
-                queues,
-                timeout,
-                connection=self.connection,
-                job_class=self.job_class,
-                serializer=self.serializer,
-                death_penalty_class=self.death_penalty_class,
-            )
+            taken = None
+            if self._state == WorkerStatus.BUSY and len(queues) == 1:
+                # Between batches nobody needs to hear that this worker is idle: more often than not it is not.
+                taken = self._taken_from(queues, None)
+            if taken is None:
+                if self._state != WorkerStatus.IDLE:
+                    self.set_state(WorkerStatus.IDLE)
+                taken = self._taken_from(queues, timeout)
             failpoints.reach("worker.after_pop")
             return taken
         finally:
             self._is_taking = False
+
+    def _taken_from(self, queues: list[Queue], timeout: int | None) -> tuple[Job, Queue] | None:
+        """Take a job, waiting `timeout` seconds for one; None: not at all. Raises DequeueTimeout after a wait."""
+        return self.queue_class.dequeue_any(
+            queues,
+            timeout,
+            connection=self.connection,
+            job_class=self.job_class,
+            serializer=self.serializer,
+            death_penalty_class=self.death_penalty_class,
+        )
 
     def _deliver_leftovers(self) -> None:
         moment = time.monotonic()
@@ -217,12 +227,18 @@ class Supervisor(ShownWorker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the batch that a job names, here and under its lease. RQ learns nothing but that the job is gone."""
         entry = _entry_of(job, queue)
-        self._forget(job, queue)
-        if entry is not None:
-            self._foreman.run(entry)
+        self._job = (job, queue)
+        try:
+            if entry is not None:
+                self._foreman.run(entry, self._forget)
+        finally:
+            self._forget()
 
-    def _forget(self, job: Job, queue: Queue) -> None:
-        """Take the job out of RQ before its batch runs. Should the batch get no lease now, it is pushed again."""
+    def _forget(self) -> None:
+        """Take the job out of RQ, while its batch runs already. Should that get no lease now, it is pushed again."""
+        if self._job is None:
+            return
+        (job, queue), self._job = self._job, None
         try:
             with self.connection.pipeline(transaction=False) as pipeline:
                 self.set_state(WorkerStatus.BUSY, pipeline=pipeline)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from overnight import failpoints
@@ -46,6 +47,10 @@ UNFIT_PAUSE_SECONDS = 1.0
 _logger = logging.getLogger("overnight.worker")
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 def run_batch(run_id: str, batch: str) -> None:
     """Refuse to run under RQ's own worker, which has neither leases nor a place for results."""
     raise UsageError(f"Batch {batch} of run {run_id} was taken by a plain RQ worker. Start `overnight worker` for it.")
@@ -73,8 +78,12 @@ class Foreman:
         self._runs: OrderedDict[str, _KnownRun] = OrderedDict()
         self._sequence = 0
 
-    def run(self, entry: Entry) -> None:
-        """Run what the entry names, if there is still something to run. Errors of the store are waited out."""
+    def run(self, entry: Entry, meanwhile: Callable[[], None] = _nothing) -> None:
+        """Run what the entry names, if there is still something to run. Errors of the store are waited out.
+
+        `meanwhile` is for what need not keep the child waiting: it is called when that has something to do, and before
+        the entry is put back.
+        """
         try:
             known = self._known(entry.run_id)
         except UnknownRun:
@@ -85,15 +94,16 @@ class Foreman:
             _logger.warning("batch %s is left: %s", entry.batch, error)
             return
         if known.context is None or known.reporter is None:
+            meanwhile()
             self._put_back(entry)
             time.sleep(UNFIT_PAUSE_SECONDS)
             return
-        claim = self._claim(entry)
+        claim = self._claim(entry, meanwhile)
         if claim is not None:
             say_it_works()
-            self._work_on(claim, known.context, known.reporter)
+            self._work_on(claim, known.context, known.reporter, meanwhile)
 
-    def _claim(self, entry: Entry) -> Claim | None:
+    def _claim(self, entry: Entry, before_put_back: Callable[[], None]) -> Claim | None:
         self._sequence += 1
         seconds = self._post.settings.lease_seconds
         while self._post.stopping.level == 0:
@@ -113,6 +123,7 @@ class Foreman:
             if isinstance(claim, ClaimRefused) and claim.reason == QUARANTINED:
                 # Before the next entry is taken, the store is asked which queues to leave alone.
                 self._heartbeat.due_at = 0.0
+                before_put_back()
                 self._put_back(entry)
                 return None
             if isinstance(claim, ClaimRefused):
@@ -121,7 +132,7 @@ class Foreman:
             return claim
         return None
 
-    def _work_on(self, claim: Claim, context: RunContext, reporter: Reporter) -> None:
+    def _work_on(self, claim: Claim, context: RunContext, reporter: Reporter, meanwhile: Callable[[], None]) -> None:
         batch, delivery = self._opened(claim, reporter)
         while True:
             try:
@@ -141,7 +152,7 @@ class Foreman:
         for member in self._inputs.look_first(batch, reporter.local_flags):
             delivery.add(member)
         orders = Orders(self._post, context, self._inputs)
-        Session(self._post, batch, context, self.nursery, orders, delivery, self._heartbeat).run()
+        Session(self._post, batch, context, self.nursery, orders, delivery, self._heartbeat, meanwhile).run()
 
     def _opened(self, claim: Claim, reporter: Reporter) -> tuple[ClaimedBatch, Delivery]:
         """Open the messages of a claim; a task whose message is not to be believed fails."""

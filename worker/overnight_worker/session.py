@@ -14,13 +14,14 @@ from __future__ import annotations
 import logging
 import select
 import time
+from collections.abc import Callable
 
 from overnight import failpoints
-from overnight.errors import DamagedRun, TaskDied, UnknownRun, Unreachable
+from overnight.errors import DamagedRun, UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
 from overnight_worker.announcing import is_announced
-from overnight_worker.answers import cause_of, ended_of, note_death
+from overnight_worker.answers import ended_by_death, ended_of, note_death
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
 from overnight_worker.child_process import ChildProcess
 from overnight_worker.death import Death
@@ -31,7 +32,6 @@ from overnight_worker.limits import Limits, Verdict
 from overnight_worker.nursery import Nursery
 from overnight_worker.orders import Orders
 from overnight_worker.post import Post
-from overnight_worker.report import failure
 from overnight_worker.tail import STOP_SEEN_SECONDS, Tail
 
 MOST_FRUITLESS_DEATHS = 3
@@ -51,6 +51,7 @@ class Session:
         orders: Orders,
         delivery: Delivery,
         heartbeat: Heartbeat,
+        meanwhile: Callable[[], None],
     ) -> None:
         self._post = post
         self._batch = batch
@@ -59,6 +60,7 @@ class Session:
         self._orders = orders
         self._delivery = delivery
         self._heartbeat = heartbeat
+        self._meanwhile = meanwhile
         self._child: ChildProcess | None = None
         self._in_child = False
         self._fruitless_deaths = 0
@@ -139,6 +141,7 @@ class Session:
             self._do_duties()
         if self._in_child:
             self._child.send(frames)
+            self._meanwhile()
 
     def _listen(self, child: ChildProcess) -> None:
         frames = child.receive()
@@ -192,13 +195,7 @@ class Session:
     def _charge(self, member: Member, death: Death, since: float | None, verdict: Verdict | None) -> None:
         """Record the death of the child, or its kill at a limit, as the failure of the task it ran."""
         death = verdict.on(death) if verdict is not None else death
-        cause = cause_of(member, death, self._post.name, verdict)
-        ended = failure(cause)
-        ended.died = isinstance(cause, TaskDied)
-        ended.peak_memory = death.peak_memory
-        if since is not None:
-            ended.seconds = time.monotonic() - since
-            ended.started = time.time() - ended.seconds
+        ended = ended_by_death(member, death, self._post.name, verdict, since)
         _logger.warning("task %s of run %s: %s", shown(member.facts.task_id), self._batch.run_id, death.sentence())
         note_death(member, ended, death, self._batch.run_id, self._context)
         self._ended(member, ended)

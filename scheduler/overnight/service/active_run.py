@@ -27,6 +27,8 @@ DIGEST_BYTES = 32
 #: So many returned batches within `HOLD_SECONDS` hold a run back for as long.
 MOST_RETURNS = 20
 HOLD_SECONDS = 1.0
+#: For how long nothing may be heard of a run before it is read again, at first and in the end, in leases.
+LEAST_PATIENCE, MOST_PATIENCE = 2, 32
 _NO_DEPENDENCIES: array[int] = array("I")
 _GIVEN_UP = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 
@@ -53,6 +55,7 @@ class ActiveRun:
         self.cursor = "0"
         self.over: RunPhase | None = None
         self.moved_at = 0.0
+        self._patience = LEAST_PATIENCE
         self.invalidations = 0
         self.held_until = 0.0
         #: The queues on which it has work; expected seconds dispatched for it, by weight, and of a batch (`sharing`).
@@ -93,9 +96,17 @@ class ActiveRun:
     def hear(self, entry: RunEvent, now: float) -> None:
         """Note how far the run's events have been heard."""
         self.cursor = entry.cursor
-        self.moved_at = now
+        self.moved_at, self._patience = now, LEAST_PATIENCE
         if entry.what is Happening.INVALIDATED:
             self.invalidations = entry.invalidations
+
+    def stands_still(self, now: float, lease_seconds: float) -> bool:
+        """Tell whether nothing was heard of it for so long that it is to be read again. One that stands still with good
+        reason, as its tasks take hours, is read less and less often."""
+        if now - self.moved_at <= self._patience * lease_seconds:
+            return False
+        self.moved_at, self._patience = now, min(2 * self._patience, MOST_PATIENCE)
+        return True
 
     def came_back_whole(self, entry: RunEvent) -> bool:
         """Tell whether nothing of a batch is left of which tasks came back. A worker that a slow task holds up gives

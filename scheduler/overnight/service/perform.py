@@ -7,6 +7,7 @@ repeated. Where the store refuses, what this process believed was wrong: the run
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -84,17 +85,21 @@ class Performer:
         _logger.info("run %s ended: %s %s", run.run_id, run.over.value, counts)
         return True
 
-    def push_again(self, run: ActiveRun, now: float, patience: float) -> int:
-        """Push batches that should have waited on a queue for longer than `patience` seconds and do not; count them."""
-        due = [(batch, waiting.queue) for batch, waiting in run.waiting.items() if now - waiting.since > patience]
-        if not due:
-            return 0
-        missing = self._transport.missing([Entry(queue, run.run_id, batch) for batch, queue in due])
+    def push_again(self, runs: Iterable[ActiveRun], now: float, patience: float) -> Counter[str]:
+        """Push batches that should have waited on a queue for longer than `patience` seconds and do not; count them by
+        run."""
+        due = [
+            (run, batch, waiting)
+            for run in runs
+            for batch, waiting in run.waiting.items()
+            if now - waiting.since > patience
+        ]
+        missing = self._transport.missing([Entry(waiting.queue, run.run_id, batch) for run, batch, waiting in due])
         self._transport.push(missing)
         lost = {entry.batch for entry in missing}
-        for batch, queue in due:
-            run.waiting[batch] = Waiting(queue, now, run.waiting[batch].pushes + 1 if batch in lost else 0)
-        return len(missing)
+        for run, batch, waiting in due:
+            run.waiting[batch] = Waiting(waiting.queue, now, waiting.pushes + 1 if batch in lost else 0)
+        return Counter(entry.run_id for entry in missing)
 
     def depth(self, queue: str) -> int:
         """Return how many entries wait on a queue."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+from overnight.config import LONGEST_TERMS
 from overnight.core.events import Flight
 from overnight.core.states import IN_FLIGHT, TERMINAL, TRANSITIONS, RunPhase, TaskState
 from overnight.store.codec import Cursor
@@ -15,8 +16,6 @@ from overnight.store.memory_reading import MemoryReading
 from overnight.store.records import Batch, Epoch, EpochHeld, Happening, Reaped, RunEvent, RunSnapshot, Verdict
 from overnight.store.scripts import MOST_TASKS
 
-#: Whoever lives renews three times a term: no lease of a scheduler lasts for longer than so many.
-LONGEST_TERMS = 4
 _VERDICTS = (TaskState.PENDING, TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED)
 _BY_OTHERS = frozenset({"withdrawn from the queue", "REAP or GIVE_BACK", "INVALIDATE"})
 #: What a verdict may change: the transitions that no other script makes, and the same verdict again.
@@ -169,11 +168,14 @@ class MemoryScheduling(MemoryReading):
             return [reaped for _, name in due for reaped in self._reap(*name)]
 
     def _forgive_a_moved_clock(self, epoch: Epoch, now: float) -> None:
-        """Give every lease a fresh term if the clock moved against the monotonic one."""
+        """Give leases a fresh term: all if the clock moved against the monotonic one, else those that last too long."""
         offset = now - self._monotonic() if self._monotonic is not None else 0.0
-        if self._offset is not None and abs(offset - self._offset) > self._heartbeat_seconds and self.data.leases:
+        is_moved = self._offset is not None and abs(offset - self._offset) > self._heartbeat_seconds
+        latest = now + LONGEST_TERMS * self._lease_seconds
+        fresh = [name for name, at in self.data.leases.items() if is_moved or at > latest]
+        if fresh:
             self._fence(epoch)
-            self.data.leases = dict.fromkeys(self.data.leases, now + self._lease_seconds)
+            self.data.leases |= dict.fromkeys(fresh, now + self._lease_seconds)
         self._offset = offset
 
     def _reap(self, run_id: str, name: str) -> Iterable[Reaped]:

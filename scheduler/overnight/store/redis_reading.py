@@ -186,7 +186,7 @@ class RedisReading:
             check_known(b"unknown" if heard.gone else None, run_id)
             if heard.damaged:
                 raise DamagedRun(f"Run {run_id} cannot be followed: the number of its last event is none.")
-            if heard.events or left <= 0:
+            if heard.events or time.monotonic() >= deadline:
                 return heard.events
 
     def _read_events(

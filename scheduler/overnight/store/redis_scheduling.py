@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import redis
 
-from overnight.config import HEARTBEAT_SECONDS, LEASE_SECONDS
+from overnight.config import HEARTBEAT_SECONDS, LEASE_SECONDS, LONGEST_TERMS
 from overnight.core.events import Flight
 from overnight.core.states import RunPhase
 from overnight.errors import DamagedRun, ServerUnfit
@@ -35,14 +35,12 @@ from overnight.store.redis_reading import RedisReading, as_text, readable, run_i
 from overnight.store.redis_server import check_known, fence
 from overnight.store.scripts import MOST_TASKS
 
-#: For how long leases that cannot be taken back are left.
-PUT_OFF_SECONDS = 60.0
 _logger = logging.getLogger("overnight.store")
 
 
 class RedisScheduling(RedisReading):
     """The `SchedulingStore` on a server. A server's clock that moved against `monotonic` by more than a heartbeat gives
-    every lease one fresh term of `lease_seconds`."""
+    every lease one fresh term of `lease_seconds`; unseen moves give it to those that would last for more than a few."""
 
     def __init__(
         self,
@@ -182,7 +180,15 @@ class RedisScheduling(RedisReading):
         now = seconds_text(self.server.send(("TIME",)))
         leases = self.server.keys.shared("leases")
         self._forgive_a_moved_clock(epoch, float(now))
-        due = self.server.send(("ZRANGEBYSCORE", leases, "-inf", now, "LIMIT", 0, most))
+        latest = float(now) + LONGEST_TERMS * self._lease_seconds
+        due, far = self.server.send_all(
+            [
+                ("ZRANGEBYSCORE", leases, "-inf", now, "LIMIT", 0, most),
+                ("ZRANGEBYSCORE", leases, f"({latest!r}", "+inf", "LIMIT", 0, MOST_TASKS),
+            ]
+        )
+        # They are of before the clock was moved back, which no scheduler has seen.
+        self._renew(epoch, far)
         names = [_lease(lease) for lease in due]
         replies = self.server.send_each(
             self.server.on_run(scripts.REAP, name[0], name[1], *fence(epoch)) for name in names if name is not None
@@ -205,19 +211,19 @@ class RedisScheduling(RedisReading):
         damaged runs, and members that are no leases."""
         if leases:
             _logger.warning("%d leases belong to no run that can be read, such as %r", len(leases), leases[0][:100])
-            self._renew(epoch, leases, PUT_OFF_SECONDS)
+            self._renew(epoch, leases, LONGEST_TERMS)
 
     def _forgive_a_moved_clock(self, epoch: Epoch, now: float) -> None:
         """Give every lease a fresh term if the server's clock moved against this host's monotonic one."""
         offset = now - self._monotonic()
         if self._offset is not None and abs(offset - self._offset) > self._heartbeat_seconds:
             held = self.server.send(("ZRANGE", self.server.keys.shared("leases"), 0, -1))
-            self._renew(epoch, held, self._lease_seconds)
+            self._renew(epoch, held)
         self._offset = offset
 
-    def _renew(self, epoch: Epoch, leases: Sequence[bytes], seconds: float) -> None:
+    def _renew(self, epoch: Epoch, leases: Sequence[bytes], terms: int = 1) -> None:
         for piece in chunks(leases, MOST_TASKS):
-            grace = self.server.on_shared(scripts.GRACE, *fence(epoch), repr(seconds), *piece)
+            grace = self.server.on_shared(scripts.GRACE, *fence(epoch), repr(terms * self._lease_seconds), *piece)
             check_known(self.server.send(grace), "")
 
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
@@ -233,7 +239,7 @@ class RedisScheduling(RedisReading):
             heard = self._read_events(parsed, self._control or "0-0", left, self._dispatched.is_lower)
             self._control = heard.control or self._control
             lost = [RunEvent(run_id, cursors[run_id], Happening.GAP) for run_id in (*heard.gone, *heard.damaged)]
-            if heard.events or lost or heard.control or left <= 0:
+            if heard.events or lost or heard.control or time.monotonic() >= deadline:
                 return heard.events + lost, bool(heard.gone or heard.control)
 
     def now(self) -> float:

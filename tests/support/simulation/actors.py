@@ -99,6 +99,7 @@ class WorkerActor:
         self.actor.on_death.append(self._died)
 
     def _died(self) -> None:
+        self._play.oracle.worker_died(self.name)
         for child in self.children:
             child.kill()
         if self.spool is not None and self.spool._lock is not None:

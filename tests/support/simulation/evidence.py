@@ -51,6 +51,7 @@ class Evidence:
     _placed_at: dict[str, float] = field(default_factory=dict)
     #: Instances of workers -> actors.
     _owners: dict[str, str] = field(default_factory=dict)
+    _dead: set[str] = field(default_factory=set)
     _claimed_at: dict[str, float] = field(default_factory=dict)
     _values: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     _names: dict[tuple[str, int], list[str]] = field(default_factory=dict)

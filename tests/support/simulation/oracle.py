@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from overnight.config import LONGEST_TERMS
 from overnight.core.invariants import check
 from overnight.core.states import SUCCEEDED, TERMINAL, TRANSITIONS, TaskState
 from overnight.errors import InvariantBroken
@@ -62,6 +63,8 @@ class Oracle(ClientOracle):
         if name == "reap":
             for reaped in told.reply:
                 self._reaped(reaped, *holders.get((reaped.run_id, reaped.batch), ("", 0.0)))
+            if max(self.server.data.leases.values(), default=0.0) > self.world.server_clock() + LONGEST_TERMS * LEASE:
+                self._fail("I7", "a lease lasts for longer than whoever lives would let it")
         if name == "claim" and isinstance(told.reply, Claim):
             self._batch_of[owner] = told.reply.batch
             self._owners[arguments[2]] = owner
@@ -93,11 +96,17 @@ class Oracle(ClientOracle):
             if one.hold is not None
         }
 
+    def worker_died(self, name: str) -> None:
+        """Take note that a supervisor is gone; it comes back as another instance."""
+        self._dead.update(instance for instance, owner in self._owners.items() if owner == name)
+
     def _reaped(self, reaped: Reaped, holder: str, ran_out: float) -> None:
-        """I7: a lease runs out only for who was kept from renewing it, and its first task is charged for that."""
+        """I7: a lease runs out only for who is dead or kept from renewing it; its first task is charged for that."""
         if not reaped.tasks:
             return
         self.losses[self._name(self._runs()[reaped.run_id], reaped.tasks[0])] += 1
+        if holder in self._dead:
+            return
         hindered = max(self.world.costs.get(name, 0.0) for name in ("", self._owners.get(holder, "")))
         if ran_out - hindered > 4 * LEASE:
             self._fail("I7", f"batch {reaped.batch[:6]} lost its lease for no reason")
