@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
 import pwd
 import re
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -300,3 +302,26 @@ def test_what_was_typed_steers_no_terminal_in_a_sentence_about_it(place: Desk) -
     found = place.run("status", "-u", "redis://\x01\x1b[2J\u009b/")
     assert found.status in (2, 4)
     assert found.sentence.isprintable()
+
+
+def test_a_log_is_raw_off_a_terminal_and_steers_none(place: Desk, tmp_path: Path) -> None:
+    """M2. What a program reads is what the task wrote."""
+    file = place.directory / "flow_of_controls.py"
+    file.write_text(
+        "from overnight import TaskGraph\n"
+        "def loud():\n    print('one\\x1b[31mred\\x9b2J\\x07\\ttab\\u202e', flush=True)\n"
+        "def build():\n    graph = TaskGraph()\n    graph.create_task('loud', loud, args=[])\n    return graph\n"
+    )
+    assert place.run("run", "flow_of_controls.py:build", "--task-log-dir", str(tmp_path / "logs")).status == 0
+    written = "one\x1b[31mred\x9b2J\x07\ttab\u202e"
+    assert written in place.run("logs", "last", "loud").out
+    master, slave = pty.openpty()
+    process = place.start("logs", "last", "loud", stdout=slave)
+    os.close(slave)
+    told = b""
+    with suppress(OSError):  # the terminal's other end is closed
+        while piece := os.read(master, 65536):
+            told += piece
+    os.close(master)
+    assert finished(process).status == 0
+    assert "one\\x1b[31mred\\x9b2J\\x07\ttab\\u202e" in told.decode()
