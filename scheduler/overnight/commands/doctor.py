@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overnight.commands.options import json_option, server_options, settings_of, verb
+from overnight.commands.options import json_option, server_options, verb
 
 if TYPE_CHECKING:
     import redis
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     *,
-    redis_url: str | None,
-    state_dir: str | None,
+    settings: Settings,
     as_json: bool,
     queues: Sequence[str],
     directories: Sequence[str],
@@ -42,7 +41,6 @@ def command(
     from overnight.commands.findings import FAULT
     from overnight.commands.screen import say
 
-    settings = settings_of(redis_url, state_dir)
     findings = list(examine_all(settings, queues or ("default",), directories))
     if as_json:
         tell("doctor", {"findings": [asdict(finding) for finding in findings]})

@@ -11,18 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from overnight.commands.options import (
-    found_run,
-    json_option,
-    open_to_read,
-    run_argument,
-    server_options,
-    settings_of,
-    verb,
-)
+from overnight.commands.opening import reading_run
+from overnight.commands.options import json_option, run_argument, server_options, verb
 
 if TYPE_CHECKING:
     from overnight.commands.reporting.facts import RunFacts
+    from overnight.config import Settings
 
 TO_STANDARD_OUTPUT = "-"
 
@@ -32,23 +26,20 @@ TO_STANDARD_OUTPUT = "-"
 @click.option("-o", "--output", metavar="FILE", help="Where to write it; default: report-RUN.html; '-' prints it.")
 @server_options
 @json_option
-def command(*, run: str, output: str | None, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
+def command(*, run: str, output: str | None, settings: Settings, as_json: bool) -> None:
     """Write one page that tells a whole run, during it or after it.
 
     It holds the outcome, failures by cause, who ran what when, durations, the critical path, the slowest and largest
     tasks, and what the next run would do. It is one file of HTML that opens in any browser, offline.
     """
-    from overnight.client import Client
     from overnight.commands.facts import tell
     from overnight.commands.reporting.facts import read_facts
     from overnight.commands.reporting.page import amount, render
     from overnight.commands.screen import say
     from overnight.naming import shown
 
-    settings = settings_of(redis_url, state_dir)
-    with open_to_read(settings) as deployment:
-        client = Client.of(deployment)
-        facts = read_facts(client, found_run(client, run).run_id)
+    with reading_run(settings, run) as (client, record):
+        facts = read_facts(client, record.run_id)
     page = render(facts, settings)
     if output == TO_STANDARD_OUTPUT and not as_json:
         sys.stdout.write(page)

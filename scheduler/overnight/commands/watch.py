@@ -77,11 +77,6 @@ class Watch:
         self._pause_until: float | None = None
         self._leave_at: float | None = None
 
-    @property
-    def has_stopped_it(self) -> bool:
-        """Tell whether the run was stopped by a signal to this process."""
-        return self._interrupts.count > 0 and self._steers
-
     def until_proven(self) -> RunPhase | Left:
         """Follow until the run is over and its results are there. Raises UnknownRun if Redis forgets it."""
         keyring, status_dir = self._deployment.keyring, self.run.status_dir
