@@ -11,6 +11,8 @@ import click
 from overnight.commands.completion import complete_run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from overnight.config import Settings
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -74,6 +76,7 @@ def _settings_of(redis_url: str | None, state_dir: str | None) -> Settings:
 
 def _see_directory(state_dir: Path) -> None:
     """Raise UsageError for a state directory that is none, or whose name no file can have."""
+    from overnight.errors import UsageError
     from overnight.naming import shown
 
     try:
