@@ -227,7 +227,7 @@ class Keeper:
             return
         try:
             if self._is_removed():
-                self._server.terminate()
+                self._server.kill()
             else:
                 self._server.stop()
         except OvernightError as error:

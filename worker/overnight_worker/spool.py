@@ -23,7 +23,7 @@ from overnight import failpoints
 from overnight.errors import BadSeal
 from overnight.flag_files import check_regular
 from overnight.keyring import Keyring
-from overnight.state_dir import try_lock, unlock
+from overnight.state_dir import make_private, try_lock, unlock
 from overnight.store.records import Report
 from overnight.wire import LARGEST_RECORD, Purpose, open_sealed, seal
 
@@ -109,7 +109,8 @@ class Spool:
 
     def _open(self) -> None:
         if self._lock is None:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._directory.parent)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
             self._lock = try_lock(self._directory / f"{self._instance}.lock")
 
     def _read(self, path: Path) -> Spooled | None:

@@ -90,11 +90,12 @@ def _server(settings: Settings, queues: Sequence[str], directories: Sequence[str
 
 def _deployment(client: redis.Redis, settings: Settings, queues: Sequence[str]) -> Iterator[Finding]:
     from overnight.commands import worker_findings as at_work
-    from overnight.commands.server_findings import clock_and_answer
+    from overnight.commands.server_findings import clock_and_answer, keys
     from overnight.keyring import read_keyring
     from overnight.store.redis import RedisStore
 
     store = RedisStore(client, settings.prefix)
+    yield from keys(store)
     yield from clock_and_answer(store)
     yield at_work.scheduler(store.scheduler(), settings)
     workers = store.workers()

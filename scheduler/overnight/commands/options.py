@@ -11,6 +11,8 @@ import click
 from overnight.commands.completion import complete_run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from overnight.config import Settings
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -67,7 +69,23 @@ def _settings_of(redis_url: str | None, state_dir: str | None) -> Settings:
             "overnight: warning: a password on a command line can be seen by other users; set OVERNIGHT_REDIS_URL.",
             err=True,
         )
-    return read_settings().with_values(redis_url=redis_url, state_dir=state_dir)
+    settings = read_settings().with_values(redis_url=redis_url, state_dir=state_dir)
+    _see_directory(settings.state_dir)
+    return settings
+
+
+def _see_directory(state_dir: Path) -> None:
+    """Raise UsageError for a state directory that is none, or whose name no file can have."""
+    from overnight.errors import UsageError
+    from overnight.naming import shown
+
+    try:
+        if not state_dir.exists() or state_dir.is_dir():
+            return
+        reason = "it is not a directory"
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    raise UsageError(f"The state directory {shown(str(state_dir))[:300]} cannot be used: {reason}.")
 
 
 def _holds_password(url: str) -> bool:

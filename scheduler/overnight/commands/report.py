@@ -54,22 +54,37 @@ def command(*, run: str, output: str | None, settings: Settings, as_json: bool) 
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Put a file in place whole. Raises Refused where it cannot be written."""
+    """Put a file in place whole; what a link names is replaced, and no device or pipe: those are written to.
+
+    Raises Refused where it cannot be written.
+    """
     from overnight.errors import Refused
     from overnight.naming import shown
 
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as stream:
+                stream.write(data)
+        else:
+            _replace(path.resolve(), data)
+    except (OSError, RuntimeError) as error:  # links that go in a circle are a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) else "its links go in a circle"
+        raise Refused(
+            f"The report cannot be written to {shown(str(path))}: {reason}. Give another file with -o."
+        ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
     draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         draft.replace(path)
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             draft.unlink()
-        raise Refused(
-            f"The report cannot be written to {shown(str(path))}: {error.strerror}. Give another file with -o."
-        ) from error
+        raise
 
 
 def _facts(facts: RunFacts, path: Path, size: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -191,6 +191,10 @@ class ActiveRun:
     def digest(self, task: int) -> bytes:
         """Return the digest of a task's result, zeros if it has none."""
         return bytes(self._digests[task * DIGEST_BYTES : (task + 1) * DIGEST_BYTES])
+
+    def inputs(self, tasks: Iterable[int]) -> list[int]:
+        """Return what these tasks depend on, in order."""
+        return sorted({dependency for task in tasks for dependency in self._dependencies[task]})
 
     def lineage(self, task: int, before: AbstractSet[int]) -> bytes:
         """Return the lineage digest that an attempt must have used; empty if it depends on members `before` it."""

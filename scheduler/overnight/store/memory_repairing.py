@@ -1,8 +1,8 @@
-"""What is lost is forgotten, in memory: INVALIDATE, as a client and as a scheduler asks for it."""
+"""What is lost is forgotten, or put back where it is known, in memory: INVALIDATE and RESTORE."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from overnight.core.states import SUCCEEDED, RunPhase, TaskState
 from overnight.store.codec import NO_DIGEST
@@ -12,7 +12,15 @@ from overnight.store.records import Epoch, Happening
 
 
 class MemoryRepairing(MemoryReading):
-    """The part of the ports that forgets results."""
+    """The part of the ports that mends what was lost."""
+
+    def restore_digests(self, run_id: str, digests: Mapping[int, bytes]) -> None:
+        """RESTORE: put lost digests of finished tasks back."""
+        with self._step() as now:
+            run = self._touched(run_id, now)
+            for task, digest in digests.items():
+                if run.code(task) in SUCCEEDED and run.digest(task) == NO_DIGEST:
+                    run.put_digest(task, digest)
 
     def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
         """INVALIDATE: finished tasks become PENDING; no success of an attempt in flight is accepted any more."""

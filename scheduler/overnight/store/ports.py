@@ -141,6 +141,16 @@ class SchedulingStore(Protocol):
         """Wait until any of these runs has events after its cursor, or the set of active runs changed (second value
         True), or `seconds` passed."""
 
+    def read_results(self, run_id: str, tasks: Iterable[int]) -> dict[int, bytes]:
+        """Return sealed results by task; missing ones are left out."""
+
+    def restore_digests(self, run_id: str, digests: Mapping[int, bytes]) -> None:
+        """RESTORE: put digests back that the server has lost of finished tasks; of others, and known ones, nothing
+        changes."""
+
+    def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
+        """INVALIDATE: as clients do."""
+
     def states(self, run_id: str) -> bytes:
         """Return the state string: two bytes a task."""
 

@@ -71,7 +71,8 @@ class RedisReading:
         """Return one run."""
         meta = self.server.send(("HGETALL", self.server.keys.of_run(run_id, "meta")))
         check_known(None if meta else b"unknown", run_id)
-        return unpacked_run(meta)
+        with self.server.naming(run_id, "meta"):
+            return unpacked_run(meta)
 
     def states(self, run_id: str) -> bytes:
         """Return the state string: two bytes a task."""

@@ -1,8 +1,8 @@
-"""What is lost is forgotten on a server: INVALIDATE, as a client and as a scheduler asks for it."""
+"""What is lost is forgotten, or put back where it is known, on a server: INVALIDATE and RESTORE."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from overnight.store import scripts
 from overnight.store.codec import chunks, packed_tasks
@@ -13,7 +13,13 @@ from overnight.store.scripts import MOST_TASKS
 
 
 class RedisRepairing(RedisReading):
-    """The part of the ports that forgets results."""
+    """The part of the ports that mends what was lost."""
+
+    def restore_digests(self, run_id: str, digests: Mapping[int, bytes]) -> None:
+        """RESTORE: put lost digests of finished tasks back."""
+        for piece in chunks(list(digests.items()), MOST_TASKS):
+            cells = [part for cell in piece for part in cell]
+            check_known(self.server.send(self.server.on_run(scripts.RESTORE, run_id, *cells)), run_id)
 
     def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
         """INVALIDATE: finished tasks become PENDING. Return those that did."""

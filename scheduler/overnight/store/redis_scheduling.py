@@ -100,7 +100,8 @@ class RedisScheduling(RedisReading):
         check_known(None if reply else b"unknown", run_id)
         flat, states, digests, charges, flights, last, lacking, repairs = reply
         meta = as_mapping(flat)
-        run = unpacked_run(meta)
+        with self.server.naming(run_id, "meta"):
+            run = unpacked_run(meta)
         self._dispatched.take(run_id, int(meta.get(b"dispatched", 0)))
         return RunSnapshot(
             run,

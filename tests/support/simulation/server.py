@@ -22,8 +22,9 @@ from tests.support.simulation.world import World
 
 WRITING = frozenset(
     {
-        "open_run", "put_blobs", "add_tasks", "activate", "adopt", "rewrite_result", "invalidate", "repair", "mend",
-        "request", "take_epoch", "leave_epoch", "dispatch", "withdraw", "settle", "finish", "reap", "write_durations",
+        "open_run", "put_blobs", "add_tasks", "activate", "adopt", "rewrite_result", "restore_digests", "invalidate",
+        "repair", "mend", "request",
+        "take_epoch", "leave_epoch", "dispatch", "withdraw", "settle", "finish", "reap", "write_durations",
         "register", "heartbeat", "unregister", "claim", "commit", "give_back",
     }
 )  # fmt: skip
@@ -34,7 +35,15 @@ NEEDS_ROOM = frozenset({"open_run", "put_blobs", "add_tasks", "dispatch"})
 #: How often a scheduler waits before it is looked at although it has heard nothing.
 IDLE_WAITS = 4
 #: What wakes those who wait for events.
-TELLING = WRITING - {"put_blobs", "rewrite_result", "take_epoch", "write_durations", "register", "heartbeat"}
+TELLING = WRITING - {
+    "put_blobs",
+    "rewrite_result",
+    "restore_digests",
+    "take_epoch",
+    "write_durations",
+    "register",
+    "heartbeat",
+}
 
 
 class Server:

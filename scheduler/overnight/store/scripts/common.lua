@@ -191,6 +191,15 @@ local function enter_active(run_id)
   tell_change(run_id)
 end
 
+-- For how many seconds an ended run is kept: as its field says, else, where that is rubbish, as its record
+-- does, else for long.
+local function keep_of(field, record)
+  for _, text in ipairs({field or '', record and record.keep_seconds or '', UNTOUCHED_SECONDS}) do
+    local seconds = tonumber(text)
+    if seconds and seconds >= 0 and seconds < 1e11 then return seconds end
+  end
+end
+
 -- End a run, which both registries have let go of: it leaves the active runs, and its keys expire after `keep` seconds.
 local function end_run(run_id, phase, keep)
   for _, batch in ipairs(redis.call('HKEYS', BATCHES)) do redis.call('ZREM', LEASES, run_id .. ' ' .. batch) end
