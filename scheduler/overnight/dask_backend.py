@@ -36,6 +36,8 @@ from overnight.pickling import dumps
 BATCHES_PER_THREAD = 2
 #: At first only so many tasks start as the cluster takes at once, to learn how long they run; at most so long.
 PROBE_SECONDS = 0.1
+#: After so long without a word of any batch the cluster is asked for its workers.
+SILENCE_SECONDS = 10.0
 
 _logger = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class DaskBackend:
         self._held_back: deque[Flight] = deque()
         self._in_flight = 0
         self._probing = True
+        self._told_of_no_workers = False
 
     # How much.
 
@@ -132,13 +135,27 @@ class DaskBackend:
     def wait(self, seconds: float | None) -> Sequence[Finished]:
         """Send what was started; wait until a batch has ended or reports, at most so long."""
         self._send_batch()
-        if self._probing:
-            seconds = PROBE_SECONDS if seconds is None else min(seconds, PROBE_SECONDS)
-            self._probing = False
+        most = PROBE_SECONDS if self._probing else SILENCE_SECONDS
+        self._probing = False
         try:
-            return self._judged(self._mailbox.get(timeout=seconds))
+            return self._judged(self._mailbox.get(timeout=most if seconds is None else min(seconds, most)))
         except Empty:
+            self._tell_of_no_workers()
             return []
+
+    def _tell_of_no_workers(self) -> None:
+        """Warn, once until there are some again, of a cluster that has no workers: a local one whose workers die again
+        and again takes them for lost, and starts none any more."""
+        try:
+            has_workers = bool(self._client.nthreads())
+        except Exception:  # whether the cluster is gone is found out elsewhere
+            return
+        if not has_workers and not self._told_of_no_workers:
+            _logger.warning(
+                "The Dask cluster at %s has no workers: the run waits until it has some (cluster.scale, dask worker).",
+                self._address,
+            )
+        self._told_of_no_workers = not has_workers
 
     def wake(self) -> None:
         """End a wait: an empty letter tells of nothing."""

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,6 +29,7 @@ from overnight.naming import shown
 from overnight.server_binary import ServerBinary, find_server_binary
 from overnight.server_orphans import end_orphans, end_strays
 from overnight.slots import spawn_detached
+from overnight.socket_places import SOCKET_NAME, fits_a_socket, is_made, is_private, make_short_directory
 from overnight.state_dir import (
     POLL_SECONDS,
     is_locked,
@@ -43,10 +43,9 @@ from overnight.state_dir import (
 _MOST_STARTS = 2
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
-#: The kernel's limit is 104 (macOS) or 108 (Linux) bytes with the final NUL.
-LONGEST_SOCKET_PATH = 100
+#: For so long a server that has just been started can be without its socket.
+_SOCKET_SECONDS = 2.0
 _ANSWER_SECONDS = 2.0
-_SOCKET_NAME = "redis.sock"
 _MULTI_PART_LOG = "appendonlydir"
 #: What the server may see of our environment; secrets are not among it.
 _SERVER_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -152,13 +151,19 @@ class EmbeddedServer:
 
     def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Stop the server, its data written to disk, and wait until it is gone; nothing happens if none runs."""
+        if self.is_cut_off() and not wait_until(lambda: not self.is_cut_off(), _SOCKET_SECONDS):
+            self.end_cut_off()
         if not wait_until(self._told_to_stop, timeout) or not wait_until(lambda: not self.is_present(), timeout):
             raise Unreachable(f"The embedded server in {self._state_dir} did not stop within {timeout:g} s.")
 
-    def terminate(self) -> None:
-        """Tell the server that last answered this object to stop, even if its directory has been removed since."""
+    def kill(self) -> None:
+        """Kill the server that last answered this object, whose directory has been removed since.
+
+        One that ended in order would remove its socket, and by now another server may listen there.
+        """
         if self._seen is not None and self._seen.is_running():
-            self._seen.terminate()
+            with suppress(psutil.NoSuchProcess):
+                self._seen.kill()
 
     def failure(self) -> str:
         """Say in one sentence why the server that was started last is gone."""
@@ -168,7 +173,8 @@ class EmbeddedServer:
 
     def _start(self, lock: int) -> None:
         binary = find_server_binary()
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (self._server_dir, self.data_dir):
+            directory.mkdir(mode=0o700, exist_ok=True)
         self._see_readable_by(binary)
         end_strays(self.data_dir)
         socket = self._own_socket()
@@ -207,27 +213,27 @@ class EmbeddedServer:
     def _socket(self) -> Path:
         """Return the socket's path: in the state directory, or, if that path is too long, where the note says."""
         if self._socket_note.exists():
-            return Path(self._socket_note.read_text(encoding="utf-8")) / _SOCKET_NAME
-        return self._state_dir / _SOCKET_NAME
+            return Path(self._socket_note.read_text(encoding="utf-8")) / SOCKET_NAME
+        return self._state_dir / SOCKET_NAME
 
     def _own_socket(self) -> Path:
         """Return a path that a socket can be bound to, making a private directory for it where needed.
 
         Called under the lock.
         """
-        in_place = self._state_dir / _SOCKET_NAME
-        if _fits_a_socket(in_place):
+        in_place = self._state_dir / SOCKET_NAME
+        if fits_a_socket(in_place):
             self._socket_note.unlink(missing_ok=True)
             return in_place
         noted = self._socket()
         # One that was removed is made again where it was: that is where clients look for the server.
-        if _fits_a_socket(noted) and (_is_private(noted.parent) or _is_made(noted.parent)):
+        if fits_a_socket(noted) and (is_private(noted.parent) or is_made(noted.parent)):
             return noted
-        directory = _make_short_directory()
+        directory = make_short_directory()
         draft = self._socket_note.with_name("socket-dir.new")
         draft.write_text(str(directory), encoding="utf-8")
         draft.replace(self._socket_note)
-        return directory / _SOCKET_NAME
+        return directory / SOCKET_NAME
 
     # Talking to it.
 
@@ -267,33 +273,3 @@ def quoted(path: Path) -> str:
     """Return a path as a value of the server's configuration, whatever bytes it holds."""
     text = "".join(chr(byte) if _PLAIN.match(bytes([byte])) else f"\\x{byte:02x}" for byte in os.fsencode(path))
     return f'"{text}"'
-
-
-def _fits_a_socket(path: Path) -> bool:
-    """Tell whether the path is short enough for the kernel, and text that a URL can carry."""
-    raw = os.fsencode(path)
-    return len(raw) <= LONGEST_SOCKET_PATH and raw.decode("utf-8", "replace").encode() == raw
-
-
-def _is_private(directory: Path) -> bool:
-    try:
-        status = directory.lstat()
-    except FileNotFoundError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
-
-
-def _is_made(directory: Path) -> bool:
-    """Make a directory that is open to this user alone; False if it cannot be made, or is there."""
-    try:
-        directory.mkdir(mode=0o700)
-    except OSError:
-        return False
-    return True
-
-
-def _make_short_directory() -> Path:
-    for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp is private
-        if parent and os.access(parent, os.W_OK) and _fits_a_socket(Path(parent) / "overnight-12345678" / _SOCKET_NAME):
-            return Path(tempfile.mkdtemp(prefix="overnight-", dir=parent))
-    raise Unreachable("No directory with a path short enough for the server's socket was found; set TMPDIR to one.")

@@ -115,6 +115,10 @@ class StoreFull(Unreachable):
     """The server's memory or disk is full: the step was refused whole and may be repeated when there is room."""
 
 
+class MisusedKey(Unreachable):
+    """A key that all runs share holds another type than overnight keeps there: whoever needs it waits."""
+
+
 class Refused(OvernightError):
     """What was asked for was understood and is declined."""
 

@@ -43,6 +43,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "scheduler.after_epoch": _CALL,
     "scheduler.after_state_read": _CALLED,
     "scheduler.mid_adopt": _CALLED,
+    "scheduler.after_repair": _CALLED,
     "scheduler.before_dispatch": _CALL,
     "scheduler.after_dispatch": _CALL,
     "scheduler.after_enqueue": _CALLED,

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from overnight.errors import BadSeal
 from overnight.flags import (
     DONE,
     Flag,
+    FlagHeader,
     FoundFlag,
     body_in,
     check_place,
@@ -32,6 +34,8 @@ LARGEST_FLAG_BYTES = 16 * 1024**3
 _HEAD_BYTES = 4096
 #: The time with which the ids of runs on a queue begin (`launch.new_run_id`).
 _BEGAN = re.compile(r"[0-9]{8}-[0-9]{6}-")
+#: A temporary file is in place within moments, or its writer is gone, or frozen and will find that it is too late.
+ABANDONED_SECONDS = 24 * 3600.0
 _TEMPORARY = re.compile(r".+\.flag\.[0-9a-f]{16}\.tmp")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -100,6 +104,11 @@ def is_later(
         header = read_header(path, task_id, keyring, directory=directory).header
     except (FileNotFoundError, BadSeal):
         return False
+    return is_later_than(header, run_id, attempt)
+
+
+def is_later_than(header: FlagHeader, run_id: str | None, attempt: int | None) -> bool:
+    """Tell whether a flag's header is of a later attempt of this run, or of a run that began later."""
     if header.run_id == run_id:
         return attempt is not None and header.attempt is not None and header.attempt > attempt
     return began_later(header.run_id, run_id)
@@ -196,12 +205,10 @@ def _head_of(descriptor: int, expected: int) -> bytes:
     return data
 
 
-def remove_abandoned(directory: Path | str, *, before: float) -> int:
-    """Remove temporary files of killed writers, last changed before that time (s since the epoch); return how many."""
-    removed = 0
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+def remove_abandoned(directory: Path | str, older_than: float = ABANDONED_SECONDS) -> None:
+    """Remove the temporary files of writers that were killed: those last changed more than `older_than` s ago."""
+    latest = time.time() - older_than
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
-            if _TEMPORARY.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
+            if _TEMPORARY.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < latest:
                 os.unlink(entry.path)  # noqa: PTH108 - the entry is at hand
-                removed += 1
-    return removed

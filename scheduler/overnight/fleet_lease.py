@@ -11,8 +11,8 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,6 +42,7 @@ class FleetLease:
         keeper_command: Sequence[str],
         keeper_environment: Mapping[str, str],
         active_runs: Callable[[str], int],
+        end_server: Callable[[], None],
     ) -> None:
         #: Where the server is; empty until it is known.
         self.redis_url = redis_url
@@ -51,20 +52,46 @@ class FleetLease:
         self._keeper_command = keeper_command
         self._keeper_environment = keeper_environment
         self._active_runs = active_runs
+        self._end_server = end_server
+        self._is_gone = False
         self._started_at = float("-inf")
         self._early_ends = 0
         _leases.add(self)
 
     def check(self) -> None:
-        """Start a keeper if there is none; call it every few seconds. Raises Unreachable if keepers do not last."""
-        lock = try_lock(self._files.keeper_lock)
-        if lock is None:
-            return
+        """Start a keeper if there is none; call it every few seconds.
+
+        Raises Unreachable if keepers do not last, or if the directory is another one than this lease was taken in: then
+        what runs is out of reach, and ends.
+        """
+        with self.in_place():
+            self._see_in_place()
+            lock = try_lock(self._files.keeper_lock)
+            if lock is None:
+                return
+            try:
+                self._see_that_keepers_last()
+                self._start_keeper(lock)
+            finally:
+                os.close(lock)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Raise Unreachable where something of the directory is missing that was there."""
         try:
-            self._see_that_keepers_last()
-            self._start_keeper(lock)
-        finally:
-            os.close(lock)
+            yield
+        except FileNotFoundError as error:
+            self._is_gone = True
+            self._end_server()
+            raise Unreachable(
+                f"The directory {self._files.directory} was removed or replaced while it was in use; the processes "
+                "that worked there end. The same command goes on from what is recorded."
+            ) from error
+
+    def _see_in_place(self) -> None:
+        """Raise FileNotFoundError if the locks of this lease are not those of its directory any more."""
+        if self._locks and not os.path.samestat(os.fstat(self._locks[0]), self._files.clients_lock.stat()):
+            raise FileNotFoundError(self._files.clients_lock)
 
     def close(self, *, stop: bool) -> None:
         """Give the fleet up; with `stop`, and if no other client and no active run uses it, end it and wait for that.
@@ -77,7 +104,7 @@ class FleetLease:
         while self._locks:
             unlock(self._locks.pop())
         self._files.tell_keeper(WAKE)
-        if stop:
+        if stop and not self._is_gone:
             with suppress(FileNotFoundError):  # the directory was removed: the keeper ends all when it sees that
                 self._stop_if_unused()
 

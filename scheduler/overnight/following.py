@@ -34,10 +34,12 @@ _STATES = {int(state): state for state in TaskState}
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a look at the run brought: tasks that reached a new state, and the phase if the run is over."""
+    """What a look at the run brought: tasks that reached a new state, and the phase if the run is over. `lacking` are
+    those that did not run for want of a result which is lost; the scheduler has that computed again."""
 
     tasks: Sequence[tuple[int, TaskState]]
     over: RunPhase | None = None
+    lacking: Sequence[int] = ()
 
 
 class Follower:
@@ -123,7 +125,8 @@ class Follower:
         if events or look_at_state:
             self._heard_at = time.monotonic()
         tasks, self._untold = self._untold, []
-        return Changed(tasks, over)
+        lacking = [report.task for event in events for report in event.reports if report.lost]
+        return Changed(tasks, over, lacking)
 
     def _told(self, event: RunEvent) -> list[tuple[int, TaskState]]:
         match event.what:
@@ -187,6 +190,12 @@ class Follower:
     def is_terminal(self, task: int) -> bool:
         """Tell whether nothing more happens to the task by itself."""
         return self.state(task) in TERMINAL
+
+
+def lacking_words(number: int) -> str:
+    """Return how people are told that so many tasks lacked a result."""
+    who = "1 task" if number == 1 else f"{number} tasks"
+    return f"{who} lacked a result that is lost; it is computed again."
 
 
 def endured(action: Callable[[], Answer], between: Callable[[], None]) -> Answer:

@@ -32,7 +32,8 @@ from overnight.kept_server import KeptServer
 from overnight.slots import Slot
 from overnight.state_dir import is_locked, try_lock, unlock
 
-POLL_SECONDS = 0.2
+#: Clients send a word and the system tells of the end of children: this is for what neither tells of.
+POLL_SECONDS = 1.0
 IDLE_SECONDS = 60.0
 DRAIN_SECONDS = 30.0
 _STOP_POLL_SECONDS = 0.02
@@ -226,7 +227,7 @@ class Keeper:
             return
         try:
             if self._is_removed():
-                self._server.terminate()
+                self._server.kill()
             else:
                 self._server.stop()
         except OvernightError as error:

@@ -46,9 +46,9 @@ class KeptServer:
         """Stop the server and wait for its end."""
         self._server.stop()
 
-    def terminate(self) -> None:
-        """Stop the server although its directory is gone."""
-        self._server.terminate()
+    def kill(self) -> None:
+        """End the server, whose directory is gone."""
+        self._server.kill()
 
     def _notice_answer(self) -> None:
         if not self._answered and self._server.is_running():

@@ -28,6 +28,7 @@ from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase, TaskState
 from overnight.earlier_run import wait_for_end
 from overnight.errors import Refused, UnknownRun, UsageError
+from overnight.flag_files import remove_abandoned
 from overnight.graph import TaskGraph
 from overnight.hints import hint
 from overnight.inspection import Decisions, decide
@@ -231,6 +232,7 @@ def _prepare_directories(options: RunOptions, settings: Settings) -> None:
     try:
         make_private(Path(options.status_dir))
         see_out_of_reach(Path(options.status_dir).resolve())
+        remove_abandoned(options.status_dir)
     except OSError as error:
         raise UsageError(
             f"The status directory {shown(options.status_dir)} cannot be made: {error.strerror}. "

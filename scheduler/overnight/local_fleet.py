@@ -58,6 +58,7 @@ def ensure_fleet(
     directory = prepare_state_dir(state_dir)
     files = fleet_files(directory, redis_url)
     files.prepare()
+    server = EmbeddedServer(directory)
     demand = Demand({queue: workers}, scheduler)
     place = _take_place(files, timeout)
     try:
@@ -73,13 +74,15 @@ def ensure_fleet(
         keeper_command=_keeper_command(directory, queue, demand, plan),
         keeper_environment=_keeper_environment(redis_url),
         active_runs=count_active_runs,
+        end_server=server.kill,
     )
     try:
         # The keeper first: if this process is killed in between, it ends what nobody uses.
         lease.check()
         files.tell_keeper(WAKE)
         if redis_url is None:
-            lease.redis_url = EmbeddedServer(directory).ensure(timeout)
+            with lease.in_place():
+                lease.redis_url = server.ensure(timeout)
             lease.check()  # one that was being killed held its lock a moment ago
     except BaseException:
         lease.close(stop=True)

@@ -1,8 +1,8 @@
-"""Have computed again what is lost of a run, and with it what failed for want of that.
+"""Have computed again what a client finds lost of a run, when it takes a result or proves it at the end.
 
-A worker that finds the result of a dependency missing or damaged fails the dependant (`InputLost`): what one worker
-does not see, others may. A client that does not see it either takes it for lost: the result and all that was computed
-from it are invalidated, and the dependant is retried. Every client that sees a run to its end does so through here.
+The result and all that was computed from it are invalidated, and what failed for want of it is retried. An input that
+a worker lacks while the run goes on is none of a client's business: the scheduler has it computed again
+(`core.repairs`), whoever follows.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
+from overnight.core.repairs import MOST_REPAIRS
 from overnight.core.states import SUCCEEDED, TaskState
 from overnight.errors import BadSeal, InputLost
 from overnight.keyring import Keyring
-from overnight.messages import StoredError, StoredResult
-from overnight.results import ResultLost, Results
+from overnight.messages import StoredError
 from overnight.store.ports import ReadingStore, SubmittingStore
 from overnight.store.records import TaskView
 from overnight.structure import Structure
 
-#: A task that failed so often for want of an input stays failed: there may be no place that its worker can read.
-MOST_REPAIRS: Final = 3
 _FAILED: Final = bytes((TaskState.FAILED,))
 _INPUT_LOST: Final = f"{InputLost.__module__}.{InputLost.__qualname__}"
 
@@ -37,7 +35,6 @@ class Mending:
         self._store = store
         self._run_id = run_id
         self._keyring = keyring
-        self._results = Results(store, run_id, keyring)
         self._repairs: Counter[int] = Counter()
 
     def compute_again(self, lost: Iterable[int], *, retries: bool = False) -> list[int]:
@@ -54,27 +51,10 @@ class Mending:
             self._retry(self._wanting([task for task in below if codes[task : task + 1] == _FAILED]))
         return self._invalidate(structure, gone)
 
-    def run_again(self, failed: Sequence[int]) -> list[int]:
-        """Of these failed tasks let run again those that lack an input which is lost; return them.
-
-        They may be such as are tried again anyway: what they lack is computed before they fail for good.
-        """
-        wanting = self._wanting(failed)
-        if not wanting:
-            return []
-        structure, finished = self._structure(), _finished(self._codes())
-        needs = {task: set(structure.dependencies(task)) for task in wanting}
-        lost = self._lost(set().union(*needs.values()), structure, finished)
-        again = [task for task in wanting if not lost.isdisjoint(needs[task])]
-        self._retry(again)
-        self._invalidate(structure, sorted(lost & finished))
-        return again
-
     def run_once_more(self, failed: Sequence[int]) -> list[int]:
-        """Let these failed tasks run again, and what they lack, but for those that did too often; return them."""
+        """Let these failed tasks run again, but for those that did too often; return them."""
         again = [task for task in failed if self._repairs[task] < MOST_REPAIRS]
-        mended = set(self.run_again(again))
-        self._retry([task for task in again if task not in mended])
+        self._retry(again)
         return again
 
     def _retry(self, tasks: list[int]) -> None:
@@ -101,20 +81,6 @@ class Mending:
         except BadSeal:
             return False
         return isinstance(error, StoredError) and error.type_name == _INPUT_LOST
-
-    def _lost(self, tasks: set[int], structure: Structure, finished: set[int]) -> set[int]:
-        """Return those that have no result, or one that cannot be read from here either."""
-        stored = self._results.stored(sorted(tasks & finished))
-        return {task for task in tasks if not self._is_there(stored.get(task), structure.task_id(task))}
-
-    def _is_there(self, stored: StoredResult | ResultLost | None, task_id: str) -> bool:
-        if not isinstance(stored, StoredResult):
-            return False
-        try:
-            self._results.body(stored, task_id)
-        except ResultLost:
-            return False
-        return True
 
     def _codes(self) -> bytes:
         return self._store.states(self._run_id)[::2]

@@ -21,7 +21,8 @@ _FILE_DIGEST_LENGTH = 32
 _NOT_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _SAFE_ID_PREFIX = 150
 _SAFE_ID_REPLACED = str.maketrans(dict.fromkeys("./,()-:; ", "_"))
-_TO_ESCAPE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_TO_ESCAPE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _logger = logging.getLogger(__name__)
 
@@ -89,8 +90,15 @@ def log_name(task_id: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return `text` on one line, backslash, control characters and separators escaped (I7)."""
+    """Return `text` on one line; escaped are backslashes, control characters, separators, and what turns the order of
+    letters round (I7)."""
     return _TO_ESCAPE.sub(_escape, text)
+
+
+def without_controls(text: str) -> str:
+    """Return text of several parts, some of which are `shown` already, with what could steer a terminal escaped; lines
+    and backslashes stay."""
+    return _CONTROLS.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sysconfig
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -70,9 +70,13 @@ def _is_users(file: str) -> bool:
     path = Path(file)
     if file.startswith("<") or not _NOT_USERS.isdisjoint(path.parts):
         return False
-    if path.is_relative_to(sysconfig.get_path("stdlib")):
-        return False
-    return not _is_own(path)
+    return not (path.is_relative_to(_standard_library()) or _is_own(path))
+
+
+@cache
+def _standard_library() -> Path:
+    """Where it lies; finding that out takes a third of a millisecond."""
+    return Path(sysconfig.get_path("stdlib"))
 
 
 def _is_own(path: Path) -> bool:

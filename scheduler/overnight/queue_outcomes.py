@@ -66,24 +66,13 @@ class QueueOutcomes:
         return fetched
 
     def failures(self, tasks: Mapping[int, str]) -> dict[int, Fetched]:
-        """Return the errors of failed tasks. Those that failed for want of a lost input are left out and run again, as
-        are those that somebody has had run again since they were told."""
+        """Return the errors of failed tasks, but for those that somebody has had run again since they were told."""
         fetched: dict[int, Fetched] = {}
-        again = set(self._mending.run_again(list(tasks)))
-        if again:
-            _logger.warning(
-                "run %s: %d tasks lacked an input that is lost; it is computed again", self._run_id, len(again)
-            )
-        failed = [number for number in tasks if number not in again]
-        for view in self._store.tasks(self._run_id, failed) if failed else ():
+        for view in self._store.tasks(self._run_id, list(tasks)) if tasks else ():
             if view.state is TaskState.FAILED:
                 error = self._exception(view.task, view.error)
                 fetched[view.task] = Fetched(_ended(error, ok=False), view.attempt)
         return fetched
-
-    def lacking(self, tried: Sequence[int]) -> list[int]:
-        """Have computed again what these tasks, which failed and are tried again, lack; return those that lack it."""
-        return self._mending.run_again(tried) if tried else []
 
     def overtaken(self, tasks: Sequence[int]) -> list[int]:
         """Let tasks run again that have failed now, after a success of theirs was given out; return those that do."""

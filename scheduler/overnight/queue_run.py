@@ -21,7 +21,7 @@ from overnight.cache import TaskCache
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
 from overnight.errors import RunCancelled, UnknownRun, Unreachable
-from overnight.following import Follower, endured
+from overnight.following import Follower, endured, lacking_words
 from overnight.graph import Task, TaskDesc
 from overnight.graph_order import dependencies_first
 from overnight.joining import Joining
@@ -69,7 +69,6 @@ class QueueRun:
         self._joining = Joining(journal.graph, journal, journal.additions)
         self._own_runs: list[str] = []
         self._told: dict[int, TaskState] = {}
-        self._tried: list[int] = []
         self._over: RunPhase | None = None
         #: What had ended was found lost at the last look: it ends once more, perhaps before anybody looks again.
         self._runs_again = False
@@ -152,7 +151,6 @@ class QueueRun:
         self._outcomes = outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
         self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir, seen=outcomes.seen)
         self._told.clear()
-        self._tried.clear()
         self._over = None
 
     def _launch_again(self) -> None:
@@ -233,6 +231,8 @@ class QueueRun:
             with suppress(Unreachable):
                 self._watch.look()
             self._note(changed.tasks)
+            if changed.lacking:
+                _logger.warning("run %s: %s", self._run_id, lacking_words(len(changed.lacking)))
             settled = self._endure(self._fetch)
             yield from self._journal.settle(settled)
             index = self._submission.index
@@ -243,8 +243,6 @@ class QueueRun:
 
     def _note(self, changes: Sequence[tuple[int, TaskState]]) -> None:
         for number, state in changes:
-            if state is TaskState.TRIED:
-                self._tried.append(number)
             if state in _ENDED:
                 self._told[number] = state
             else:
@@ -253,8 +251,6 @@ class QueueRun:
 
     def _fetch(self) -> list[Settled]:
         """Return the tasks that have ended and may be yielded now, dependencies first."""
-        self._run_again(self._outcomes.lacking(self._tried))
-        self._tried.clear()
         self._mend_overtaken()
         due = self._due()
         ids = {number: desc.task.task_id for number, desc in due.items()}

@@ -142,7 +142,7 @@ def last_line(path: Path, offset: int = 0) -> str:
 
 def open_log(path: Path, largest_bytes: int = 10_000_000) -> int:
     """Open a log for appending and return its descriptor; a log that has grown large becomes ``<name>.1`` first."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     if path.exists() and path.stat().st_size > largest_bytes:
         path.replace(path.with_name(path.name + ".1"))
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -133,13 +133,6 @@ def _parsed(text: bytes) -> dict[str, Any]:
     return header
 
 
-def python_of(record: bytes) -> tuple[int, int]:
-    """Return (protocol, Python minor) of a record from its fixed part, unchecked: for messages to people only."""
-    if len(record) < _FIXED.size or record[:4] != _MAGIC:
-        raise BadSeal("This is not a sealed record of overnight.")
-    return record[5], record[6]
-
-
 def _check_signature(record: bytes, key_id: bytes, keyring: Keyring) -> None:
     signer = key_id.decode("ascii", "replace")
     if keyring.is_empty:

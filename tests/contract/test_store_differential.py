@@ -30,6 +30,7 @@ from tests.support.stores import (
     begin,
     digest_of,
     failure,
+    lacking,
     lineage,
     success,
     worker_record,
@@ -51,6 +52,7 @@ class Walk:
         self.attempts: list[int] = [0] * self.size
         self.pending: list[int] = list(range(self.size))
         self.in_flight: list[str] = []
+        self.invalidations = 0
 
     def next(self) -> Step:
         draws = [
@@ -64,6 +66,7 @@ class Walk:
             *[self.settle] * 2,
             self.adopt,
             self.invalidate,
+            *[self.repair] * 2,
             self.request,
             self.add,
             self.end,
@@ -74,7 +77,9 @@ class Walk:
         """Take notice of where a store stands."""
         self.attempts = [*night.attempts(), 0, 0]
         self.pending = [task for task, code in enumerate(night.states()) if code == "p"]
-        self.in_flight = [flight.batch for flight in night.store.load_run("r1").flights]
+        snapshot = night.store.load_run("r1")
+        self.in_flight = [flight.batch for flight in snapshot.flights]
+        self.invalidations = snapshot.invalidations
 
     def to_dispatch(self) -> list[int]:
         if len(self.pending) < 2 or self.rng.random() < 0.1:
@@ -126,7 +131,9 @@ class Walk:
         tasks = list(self.members.get(name, (0,)))
         reports = []
         for task in tasks[: rng.randint(1, 4)] + ([rng.randrange(self.size)] if rng.random() < 0.1 else []):
-            if rng.random() < 0.25:
+            if rng.random() < 0.1:
+                reports.append(lacking(task, *rng.sample(range(self.size), rng.randint(1, 3))))
+            elif rng.random() < 0.25:
                 reports.append(failure(task, hopeless=rng.random() < 0.2))
             else:
                 used = lineage(task + rng.choice((0, 0, 0, 50)))
@@ -165,6 +172,11 @@ class Walk:
     def invalidate(self) -> Step:
         tasks = self.some(3)
         return lambda night: night.store.invalidate("r1", tasks)
+
+    def repair(self) -> Step:
+        lost, heard = self.some(3), self.invalidations + self.rng.choice((0, 0, 0, 1))
+        tasks = [*lost, *(task for task in self.some(3) if task not in lost)]
+        return lambda night: night.store.repair(night.epoch, "r1", lost, tasks, heard)
 
     def request(self) -> Step:
         asked = self.rng.choice(
@@ -208,9 +220,19 @@ def shown(store: Store) -> Any:
     flights = sorted(snapshot.flights, key=lambda flight: flight.batch)
     tasks = store.tasks("r1", range(snapshot.run.added))
     results = store.read_results("r1", range(snapshot.run.added))
-    state = (run, snapshot.specs, snapshot.states, snapshot.digests, flights, dict(snapshot.charges))
+    state = (
+        run,
+        snapshot.specs,
+        snapshot.states,
+        snapshot.digests,
+        flights,
+        dict(snapshot.charges),
+        dict(snapshot.repairs),
+    )
+    lacked = {task: tuple(lost) for task, lost in snapshot.lacking.items()}
     return (
         state,
+        (snapshot.invalidations, lacked),
         tasks,
         results,
         store.active_runs(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,21 @@ import redis
 from overnight.config import Settings
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import Fenced, NoRoom, ServerUnfit, StoreFull, Unreachable, UsageError
+from overnight.errors import (
+    DamagedRun,
+    Fenced,
+    MisusedKey,
+    NoRoom,
+    ServerUnfit,
+    StoreFull,
+    UnknownRun,
+    Unreachable,
+    UsageError,
+)
 from overnight.state_dir import wait_until
 from overnight.store import scripts
 from overnight.store.connection import connect, hidden
-from overnight.store.keys import RUN_KEYS, SHARED_KEYS
+from overnight.store.keys import RUN_KEYS, SHARED_KEYS, Key
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Adopted, Batch, Epoch, EpochHeld, Opening, Reaped, Request, Verdict
 from overnight.store.redis import RedisStore
@@ -203,6 +214,8 @@ def test_every_key_is_declared_with_its_type(server_store: RedisStore) -> None:
     night.start("b", [0, 1, 2])
     night.commit("b", success(0), failure(1, certificate=b"c"))
     night.settle(Verdict(1, TaskState.PENDING, Charge(1)), Verdict(1, TaskState.SKIPPED, cause=0))
+    server_store.repair(night.epoch, "r1", [3], [3], 0)
+    server_store.rewrite_result("r1", 0, b"r", digest_of("value 0"))
     client, keys = server_store.server.client, server_store.server.keys
     declared = {keys.shared(key.name): key.type for key in SHARED_KEYS}
     declared |= {keys.of_run("r1", key.name): key.type for key in RUN_KEYS}
@@ -461,3 +474,102 @@ def test_the_longest_lists_fit_one_call(server_store: RedisStore) -> None:
     assert len(night.claim("b").messages) == 500
     assert night.commit("b", *(success(task) for task in tasks)).acceptances == (ACCEPTED,) * 500
     assert len(server_store.invalidate("r1", tasks)) == 500
+
+
+@pytest.mark.parametrize("key", SHARED_KEYS, ids=lambda key: key.name)
+def test_a_shared_key_of_another_type_is_named_with_what_belongs_there(server_store: RedisStore, key: Key) -> None:
+    """Whoever meets it, be it in a script, is told which key it is; when it is right again, all goes on."""
+    begin(server_store, 2)
+    name = server_store.server.keys.shared(key.name)
+    server_store.server.client.delete(name)
+    server_store.server.client.rpush(name, "rubbish")
+    wanted = "sorted set" if key.type == "zset" else key.type
+    said = [str(error) for error in _met(server_store)]
+    assert said
+    assert {f"{name} on" in text and f"must be a {wanted} and is a list" in text for text in said} == {True}
+    assert not any("WRONGTYPE" in text for text in said)
+    assert [str(fault) for fault in server_store.server.misused_keys()] == said[:1]
+    server_store.server.client.delete(name)
+    assert not _met(server_store)
+    assert server_store.server.misused_keys() == []
+
+
+def _met(store: RedisStore) -> list[MisusedKey]:
+    """Return what those who use the shared keys are told of them."""
+    met = []
+    for step in (
+        store.runs, store.active_runs, store.workers, store.scheduler, store.read_durations, store.quarantines,
+        lambda: store.take_epoch("h", "a test", LEASE),
+        lambda: store.open_run(run_record("r9", key="k9", place="/p9"), b"context"),
+        lambda: store.heartbeat(worker_record("w9"), LEASE, ()),
+        lambda: store.wait({}, 0),
+    ):  # fmt: skip
+        try:
+            step()
+        except MisusedKey as error:
+            met.append(error)
+    return met
+
+
+@pytest.mark.parametrize("key", RUN_KEYS, ids=lambda key: key.name)
+def test_a_key_of_a_run_of_another_type_is_named_and_is_that_runs_damage(server_store: RedisStore, key: Key) -> None:
+    night = begin(server_store, 4)
+    night.start("b", [0, 1])
+    name = server_store.server.keys.of_run("r1", key.name)
+    server_store.server.client.delete(name)
+    server_store.server.client.sadd(name, "rubbish")
+    said = []
+    for step in (
+        lambda: server_store.run("r1"),
+        lambda: server_store.load_run("r1"),
+        lambda: server_store.context("r1"),
+        lambda: server_store.tasks("r1", [0]),
+        lambda: server_store.read_results("r1", [0]),
+        lambda: server_store.read_certificates("r1", [0]),
+        lambda: server_store.read_blobs("r1", ["a"]),
+        lambda: server_store.read_digests("r1", [0]),
+        lambda: server_store.specs("r1"),
+        lambda: night.dispatch(batch_of("b2", [2])),
+        lambda: server_store.claim("r1", "b2", "w1", 2, LEASE),
+    ):
+        try:
+            step()
+        except DamagedRun as error:
+            said.append(str(error))
+        except UnknownRun:
+            continue
+    assert said
+    wanted = f"must be a {key.type} and is a set"
+    assert {f"The key {name} on" in text and wanted in text for text in said} == {True}, said
+
+
+@pytest.mark.parametrize("rubbish", ["", "soon", "nan", "inf", "1e400", "99999999999999999999", "-1"])
+def test_rubbish_in_the_time_to_keep_a_run_keeps_it_as_its_record_says(server_store: RedisStore, rubbish: str) -> None:
+    night = begin(server_store, 1, keep_seconds=500.0)
+    name = server_store.server.keys.of_run("r1", "meta")
+    server_store.server.client.hset(name, "keep", rubbish)
+    night.start("b", [0])
+    night.commit("b", success(0))
+    assert server_store.finish(night.epoch, "r1", RunPhase.SUCCEEDED)
+    assert 400 < server_store.server.client.ttl(name) <= 500
+
+
+def test_a_record_that_is_rubbish_is_told_with_its_key(server_store: RedisStore) -> None:
+    begin(server_store, 1)
+    name = server_store.server.keys.of_run("r1", "meta")
+    server_store.server.client.hset(name, "created_at", "yesterday")
+    for look in (server_store.run, server_store.load_run):
+        with pytest.raises(DamagedRun, match=f"The key {re.escape(name)} on"):
+            look("r1")
+
+
+def test_lost_digests_are_restored_where_a_result_stands_and_nowhere_else(server_store: RedisStore) -> None:
+    night = begin(server_store, 3)
+    for task in (0, 1):
+        night.start(f"b{task}", [task])
+        night.commit(f"b{task}", success(task))
+    server_store.server.client.delete(server_store.server.keys.of_run("r1", "digests"))
+    server_store.restore_digests("r1", {0: digest_of("value 0")})
+    server_store.restore_digests("r1", {0: digest_of("another"), 2: digest_of("value 2")})
+    none = bytes(32)
+    assert server_store.read_digests("r1", [0, 1, 2]) == [digest_of("value 0"), none, none]

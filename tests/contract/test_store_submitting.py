@@ -197,6 +197,13 @@ def test_a_result_moves_only_if_its_digest_stays(night: Night) -> None:
     assert night.store.read_results("r1", [0, 1]) == {0: b"moved"}
 
 
+def test_restoring_digests_changes_none_that_is_known_and_none_of_an_open_task(night: Night) -> None:
+    night.start("b", [0])
+    night.commit("b", success(0))
+    night.store.restore_digests("r1", {0: digest_of("another"), 1: digest_of("value 1")})
+    assert night.store.read_digests("r1", [0, 1]) == [digest_of("value 0"), bytes(32)]
+
+
 def test_invalidated_results_are_forgotten_and_run_again(night: Night) -> None:
     night.start("b", [0, 1])
     night.commit("b", success(0), success(1))

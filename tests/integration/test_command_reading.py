@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
 import pwd
 import re
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -255,3 +257,71 @@ def test_a_name_of_no_run_or_of_several_is_a_slip_of_what_was_typed(place: Desk)
     assert "There is no run 'nope' on the server unix:" in unknown.sentence
     assert unknown.sentence.endswith("This lists them: overnight runs")
     assert "give more of the id" in ambiguous.sentence
+
+
+def test_a_report_never_takes_the_place_of_a_pipe_a_device_or_a_link(place: Desk, tmp_path: Path) -> None:
+    assert place.run("run", f"{GRAPHS}:noops", "-p", "n=1").status == 0
+    pipe, link, page = tmp_path / "pipe", tmp_path / "link.html", tmp_path / "page.html"
+    os.mkfifo(pipe)
+    process = place.start("report", "-o", str(pipe))
+    assert pipe.read_text().startswith("<!doctype html>")
+    assert finished(process).status == 0
+    assert pipe.is_fifo()
+    link.symlink_to(page)
+    assert place.run("report", "-o", str(link)).status == 0
+    assert link.is_symlink()
+    assert page.read_text().startswith("<!doctype html>")
+    page.unlink()
+    page.symlink_to(link)
+    found = place.run("report", "-o", str(link))
+    assert (found.status, "go in a circle" in found.sentence) == (5, True)
+
+
+@pytest.mark.parametrize("kind", ["file", "too long"])
+def test_what_can_be_no_state_directory_is_refused_in_one_sentence(place: Desk, tmp_path: Path, kind: str) -> None:
+    unfit = tmp_path / ("x" * 300 if kind == "too long" else "file")
+    if kind == "file":
+        unfit.touch()
+    found = place.run("status", "--state-dir", str(unfit))
+    assert found.status == 2
+    assert "state directory" in found.sentence
+
+
+def test_a_current_directory_that_is_gone_is_told(place: Desk, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    in_it = ("/bin/sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(gone))
+    found = finished(place.start("doctor", inside=in_it))
+    assert (found.status, found.sentence) == (
+        1,
+        "overnight: The current directory does not exist any more: go to another one.",
+    )
+
+
+def test_what_was_typed_steers_no_terminal_in_a_sentence_about_it(place: Desk) -> None:
+    found = place.run("status", "-u", "redis://\x01\x1b[2J\u009b/")
+    assert found.status in (2, 4)
+    assert found.sentence.isprintable()
+
+
+def test_a_log_is_raw_off_a_terminal_and_steers_none(place: Desk, tmp_path: Path) -> None:
+    """M2. What a program reads is what the task wrote."""
+    file = place.directory / "flow_of_controls.py"
+    file.write_text(
+        "from overnight import TaskGraph\n"
+        "def loud():\n    print('one\\x1b[31mred\\x9b2J\\x07\\ttab\\u202e', flush=True)\n"
+        "def build():\n    graph = TaskGraph()\n    graph.create_task('loud', loud, args=[])\n    return graph\n"
+    )
+    assert place.run("run", "flow_of_controls.py:build", "--task-log-dir", str(tmp_path / "logs")).status == 0
+    written = "one\x1b[31mred\x9b2J\x07\ttab\u202e"
+    assert written in place.run("logs", "last", "loud").out
+    master, slave = pty.openpty()
+    process = place.start("logs", "last", "loud", stdout=slave)
+    os.close(slave)
+    told = b""
+    with suppress(OSError):  # the terminal's other end is closed
+        while piece := os.read(master, 65536):
+            told += piece
+    os.close(master)
+    assert finished(process).status == 0
+    assert "one\\x1b[31mred\\x9b2J\\x07\ttab\\u202e" in told.decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,55 @@ def test_a_closed_standard_output_does_not_stop_the_run(kept_desk: Desk) -> None
     os.close(reader)
     assert finished(process).status == 0
     assert process.stderr is not None
+
+
+FULL = Path("/dev/full")
+TOLD_OF_FULL = "overnight: Standard output cannot be written: No space left on device."
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="the kernel has no /dev/full")
+@pytest.mark.parametrize(
+    "words", [("runs",), ("runs", "--json"), ("status",), ("--help",), ("--version",), ("doctor",)]
+)
+def test_a_full_disk_under_standard_output_is_one_sentence_and_no_success(kept_desk: Desk, words: tuple[str]) -> None:
+    if words == ("status",):
+        assert kept_desk.run("run", f"{GRAPHS}:noops", "-p", "n=1").status == 0
+    with FULL.open("w") as full:
+        found = finished(kept_desk.start(*words, stdout=full))
+    assert (found.status, found.sentence) == (1, TOLD_OF_FULL)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="the kernel has no /dev/full")
+def test_a_run_that_cannot_be_told_of_ends_all_the_same(kept_desk: Desk, tmp_path: Path) -> None:
+    records = tmp_path / "records"
+    with FULL.open("w") as full:
+        found = finished(kept_desk.start("run", f"{GRAPHS}:noops", "-p", "n=2", "-d", str(records), stdout=full))
+    assert (found.status, found.sentence) == (1, TOLD_OF_FULL)
+    assert len(list(records.glob("*.flag"))) == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("runs",), ("runs", "--json"), ("doctor",), ("plan", f"{GRAPHS}:noops", "-p", "n=2")]
+)
+def test_what_only_tells_ends_in_silence_where_nobody_reads(kept_desk: Desk, words: tuple[str]) -> None:
+    """As a program does that a closed pipe ends."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    found = finished(kept_desk.start(*words, stdout=writer))
+    os.close(writer)
+    assert (found.status, found.err) == (128 + signal.SIGPIPE, "")
+
+
+def test_following_ends_with_its_reader_and_the_run_goes_on(kept_desk: Desk, tmp_path: Path) -> None:
+    fifo, ledger = tmp_path / "gate", tmp_path / "ledger"
+    os.mkfifo(fifo)
+    run = kept_desk.start("run", f"{GRAPHS}:gated", "-p", f"fifo={fifo}", "-p", f"ledger={ledger}")
+    with fifo.open("w"):  # the run is there as soon as this is open
+        reader, writer = os.pipe()
+        os.close(reader)
+        assert finished(kept_desk.start("follow", stdout=writer)).status == 128 + signal.SIGPIPE
+        os.close(writer)
+    assert finished(run).status == 0
 
 
 def test_given_directories_hold_records_and_logs(kept_desk: Desk, tmp_path: Path) -> None:

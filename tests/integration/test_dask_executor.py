@@ -14,6 +14,7 @@ import cloudpickle
 import pytest
 from distributed import Client
 
+from overnight import dask_backend
 from overnight.cache import FileTaskCache
 from overnight.dask_backend import DaskBackend
 from overnight.dask_executor import DaskExecutor
@@ -28,10 +29,12 @@ from overnight.errors import (
 )
 from overnight.graph import Task, TaskGraph
 from overnight.naming import log_name
+from overnight.state_dir import wait_until
 from tests.support import graphs, tasks
 from tests.support.dask_clusters import local_cluster, shared_cluster, started_cluster
 
 MEGABYTE = 1024 * 1024
+SECONDS = 60.0
 
 
 @pytest.fixture(params=["processes", "threads"])
@@ -486,3 +489,24 @@ def test_a_cluster_of_separately_started_processes_runs_a_graph_and_loses_a_work
         assert len(results) == 1_500
         assert not any(isinstance(result, BaseException) for result in results.values())
         assert list(client.futures) == []
+
+
+def test_a_cluster_that_has_no_workers_is_told_of_and_the_run_goes_on_when_it_has(
+    graph: TaskGraph, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local cluster that takes its dying workers for lost starts none any more: the run must not wait in silence."""
+    monkeypatch.setattr(dask_backend, "SILENCE_SECONDS", 0.05)
+    graph.create_task("task", tasks.give, args=[3])
+    with local_cluster(processes=False, workers=1) as cluster, Client(cluster, set_as_default=False) as client:
+        cluster.scale(0)
+        assert wait_until(lambda: not client.nthreads(), SECONDS)
+        told: dict[str, Any] = {}
+        runner = threading.Thread(target=lambda: told.update(results_of(executor(client, tmp_path), graph)))
+        runner.start()
+        try:
+            assert wait_until(lambda: "has no workers: the run waits" in caplog.text, SECONDS)
+        finally:
+            cluster.scale(1)
+            runner.join(SECONDS)
+    assert told == {"task": 3}
+    assert caplog.text.count("has no workers") == 1

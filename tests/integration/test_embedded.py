@@ -14,9 +14,10 @@ import psutil
 import pytest
 import redis
 
-from overnight.embedded import LONGEST_SOCKET_PATH, EmbeddedServer
+from overnight.embedded import EmbeddedServer
 from overnight.errors import Unreachable, UsageError
 from overnight.server_binary import BINARY_VARIABLE, find_server_binary, wheel_binaries
+from overnight.socket_places import LONGEST_SOCKET_PATH
 from overnight.state_dir import try_lock, wait_until
 from tests.support.servers import KINDS, connect, server_binary
 
@@ -123,6 +124,13 @@ def test_a_server_whose_lock_was_removed_never_shares_its_data_with_the_next_one
     assert not first.is_running()
     assert server.ensure() == url
     assert value(url, "kept") == "yes"
+
+
+def test_a_server_whose_socket_was_removed_can_be_stopped(server: EmbeddedServer) -> None:
+    server.ensure()
+    Path(server.url.removeprefix("unix://").removesuffix("?db=0")).unlink()
+    server.stop(5.0)
+    assert not server.is_present()
 
 
 def test_a_stop_keeps_the_data_and_may_be_repeated(server: EmbeddedServer) -> None:

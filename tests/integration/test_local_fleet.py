@@ -21,7 +21,7 @@ from overnight.fleet_lease import FleetLease
 from overnight.fleet_plan import FleetPlan
 from overnight.local_fleet import GONE_VARIABLE, IDLE_VARIABLE, ensure_fleet
 from overnight.slots import slot_pid
-from overnight.state_dir import is_locked, wait_until
+from overnight.state_dir import is_locked, open_log, wait_until
 from tests.support.servers import (
     KINDS,
     RunningServer,
@@ -413,6 +413,30 @@ def test_a_removed_state_directory_ends_all_that_ran_in_it(fleet: Fleet) -> None
     shutil.rmtree(fleet.state_dir, ignore_errors=True)
     assert wait_until(lambda: all(is_dead(pid) for pid in pids), SECONDS), [pid for pid in pids if not is_dead(pid)]
     lease.close(stop=True)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_client_whose_state_directory_was_removed_is_told_so_and_its_server_ends(fleet: Fleet, *, anew: bool) -> None:
+    """Also where another fleet has come up in its place meanwhile, which knows nothing of this client's run."""
+    lease = fleet.ensure(1)
+    fleet.await_running(2)
+    pids = [*fleet.running().values(), fleet.keeper(), fleet.server_pid()]
+    fleet.state_dir.rename(fleet.state_dir.with_name("moved"))
+    if anew:
+        fleet.ensure(1)
+        fleet.await_running(2)
+    with pytest.raises(Unreachable, match=r"state was removed or replaced while it was in use"):
+        lease.check()
+    lease.close(stop=True)
+    assert wait_until(lambda: all(is_dead(pid) for pid in pids), SECONDS), [pid for pid in pids if not is_dead(pid)]
+    assert not anew or len(fleet.running()) == 2
+
+
+def test_a_log_makes_no_directory_but_its_own(tmp_path: Path) -> None:
+    """A state directory that was removed is never made anew by what ends in it, open to others."""
+    with pytest.raises(FileNotFoundError):
+        open_log(tmp_path / "state" / "logs" / "worker.log")
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)

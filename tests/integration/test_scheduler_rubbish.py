@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 
 import pytest
 import redis
@@ -17,7 +18,7 @@ from overnight.core.states import RunPhase, TaskState
 from overnight.errors import OvernightError
 from overnight.keyring import read_keyring
 from overnight.lineage import lineage_digest
-from overnight.messages import SpecChunk
+from overnight.messages import SpecChunk, StoredResult
 from overnight.service import left_alone
 from overnight.service.left_alone import LeftAlone
 from overnight.service.loop import Scheduler
@@ -202,7 +203,7 @@ def test_a_shared_key_of_another_type_is_told_once_and_waited_out(
         for key in SHARED_KEYS:
             client.set(f"{{test}}:{key.name}", "junk")
         with scheduler(redis_url) as (thread, transport):
-            assert wait_until(lambda: "WRONGTYPE" in caplog.text or not thread.is_alive(), SECONDS)
+            assert wait_until(lambda: "must be a" in caplog.text or not thread.is_alive(), SECONDS)
             assert thread.is_alive(), caplog.text[-3000:]
             client.delete(*(f"{{test}}:{key.name}" for key in SHARED_KEYS))
             put_in_place(store, "sound", "sound")
@@ -211,3 +212,91 @@ def test_a_shared_key_of_another_type_is_told_once_and_waited_out(
             assert ended, caplog.text[-3000:]
     told = [record for record in caplog.records if "cannot be used" in record.msg]
     assert 1 <= len(told) <= len(SHARED_KEYS)
+    assert all("The key {test}:" in record.getMessage() for record in told)
+    assert "WRONGTYPE" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["leases", "runs:active", "control", "workers"])
+def test_a_shared_key_that_changes_its_type_under_a_scheduler_is_waited_out(
+    redis_url: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line, no loop without a pause, no run taken for damaged, and all goes on when the key is right."""
+    caplog.set_level(logging.INFO)
+    with connect(redis_url) as client:
+        store = RedisStore(client, "test")
+        put_in_place(store, "sound", "sound")
+        with scheduler(redis_url) as (thread, transport):
+            assert wait_until(lambda: transport.depth("sound") > 0, SECONDS), caplog.text[-3000:]
+            kept = client.dump(f"{{test}}:{name}")
+            client.delete(f"{{test}}:{name}")
+            client.set(f"{{test}}:{name}", "rubbish")
+            client.xadd("{test}:control", {"run": "sound"}) if name != "control" else None
+            told = f"The key {{test}}:{name} on"
+            seen = wait_until(lambda: told in caplog.text or not thread.is_alive(), SECONDS)
+            client.delete(f"{{test}}:{name}")
+            if kept is not None:
+                client.restore(f"{{test}}:{name}", 0, kept)
+            assert seen, caplog.text[-3000:]
+            ended = wait_until(lambda: work_off(store, transport, "sound", "sound") or not thread.is_alive(), SECONDS)
+            assert thread.is_alive(), caplog.text[-3000:]
+            assert ended, caplog.text[-3000:]
+    assert caplog.text.count(told) == 1
+    assert caplog.text.count("took epoch") <= 2
+    assert "left alone" not in caplog.text
+
+
+def test_digests_that_the_server_lost_are_restored_and_the_run_ends(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker gives back what depends on a result without a digest. The sealed results tell what was lost."""
+    caplog.set_level(logging.WARNING)
+    nothing = lineage_digest([])
+    with connect(redis_url) as client:
+        store = RedisStore(client, "test")
+        store.open_run(run_record("r1", key="r1", place="/r1", total=2), b"context")
+        chunk = SpecChunk(0, ["first", "second"], ["f"], [0, 0], [[], [0]])
+        messages = dict.fromkeys(range(2), b"message")
+        store.add_tasks("r1", Addition(0, 2, chunk.sealed("r1", read_keyring()), messages))
+        store.activate("r1")
+        store.register(worker_record("w2"), 60)
+        with scheduler(redis_url) as (_, transport):
+            commit_one(store, transport, StoredResult(sha256(b"1").digest(), 1, body=b"1"), 0, nothing)
+            digest = store.read_digests("r1", [0])
+            assert wait_until(lambda: transport.depth("default") > 0, SECONDS), caplog.text
+            client.delete("{test}:run:r1:digests")
+            entry = transport.pop("default")
+            assert entry is not None
+            claim = store.claim("r1", entry.batch, "w2", 1, 60.0)
+            assert isinstance(claim, Claim)
+            store.give_back("r1", entry.batch, "w2", claim.tasks)
+            assert wait_until(lambda: store.read_digests("r1", [0]) == digest, SECONDS), caplog.text
+            commit_one(store, transport, StoredResult(sha256(b"2").digest(), 1, body=b"2"), 1, lineage_digest(digest))
+            assert wait_until(lambda: store.run("r1").phase is RunPhase.SUCCEEDED, SECONDS), caplog.text
+    assert "the digests of 1 results; 1 are restored, 0 are computed again" in caplog.text
+
+
+def test_a_result_lost_with_its_digest_is_computed_again(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Also by a scheduler that comes later and has never known it."""
+    caplog.set_level(logging.WARNING)
+    with connect(redis_url) as client:
+        store = RedisStore(client, "test")
+        put_in_place(store, "r1", "default")
+        client.delete("{test}:run:r1:digests", "{test}:run:r1:results")
+        with scheduler(redis_url):
+            adopted = 2 * (TASKS - 3)
+            assert wait_until(lambda: store.states("r1")[adopted] != TaskState.CACHED, SECONDS), caplog.text
+    assert "0 are restored, 1 are computed again" in caplog.text
+
+
+def commit_one(store: RedisStore, transport: MemoryTransport, result: StoredResult, task: int, lineage: bytes) -> None:
+    """Do what a worker does with the next entry of the run `r1`, which must be this task alone."""
+    assert wait_until(lambda: transport.depth("default") > 0, SECONDS)
+    entry = transport.pop("default")
+    assert entry is not None
+    claim = store.claim("r1", entry.batch, "w2", 1, 60.0)
+    assert isinstance(claim, Claim)
+    assert list(claim.tasks) == [task]
+    report = success(task, used=lineage)._replace(
+        record=result.sealed("r1", task, read_keyring()), digest=result.digest
+    )
+    store.commit("r1", entry.batch, "w2", [report], 60.0)

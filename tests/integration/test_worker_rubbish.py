@@ -108,3 +108,22 @@ def test_rubbish_on_its_queue_ends_no_worker(redis_url: str, tmp_path: Path) -> 
         client.rpush(queue, "text", "nothing", JUNK, "")
         assert wait_until(lambda: run.transport.depth("default") == 0 or process.process.poll() is not None, SECONDS)
         sound_run_is_served(redis_url, tmp_path, process)
+
+
+@pytest.mark.parametrize("name", ["leases", "workers", "workers:records"])
+def test_a_shared_key_of_another_type_is_named_once_by_a_worker_which_goes_on_when_it_is_gone(
+    redis_url: str, tmp_path: Path, name: str
+) -> None:
+    with submitted(redis_url, tmp_path, Plan(tasks.answer)) as run:
+        run.dispatch(0)
+        key = f"{{overnight}}:{name}"
+        run.client.delete(key)
+        run.client.rpush(key, JUNK)
+        with worker(redis_url, tmp_path) as process:
+            assert wait_until(lambda: process.said(f"The key {key} on"), SECONDS), process.log.read_text()
+            run.client.delete(key)
+            run.wait_ended(seconds=SECONDS)
+            log = process.log.read_text()
+    lines = [line for line in log.splitlines() if f"The key {key} on" in line]
+    assert len({line.partition("WARNING")[2] for line in lines}) == len(lines), log
+    assert "WRONGTYPE" not in log

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from overnight.graph import Task, TaskGraph
 from tests.support.ledgers import write_line
+from tests.support.servers import connect
 
 SHAPES: dict[str, list[list[int]]] = {
     "chain": [[], [0], [1], [2], [3], [4]],
@@ -23,6 +24,8 @@ SHAPES: dict[str, list[list[int]]] = {
     # Enough tasks that some share a batch, once their function is known to be quick.
     "wide": [[], *([0] for _ in range(24))],
     "row": [[], *([number] for number in range(40))],
+    # The second may lose what is recorded of the first, which the third needs too.
+    "loss": [[], [0], [0, 1]],
 }
 
 
@@ -43,15 +46,19 @@ class Entry:
     task_id: str
 
 
-def stamped(*, ledger: str, shape: str, seconds: float = 0.02, first: float = 0.0, retries: int = 0) -> TaskGraph:
-    """``task 0`` .. of one of the `SHAPES`, each of `seconds`; the first execution of ``task 0`` takes `first` more."""
+def stamped(
+    *, ledger: str, shape: str, seconds: float = 0.02, first: float = 0.0, retries: int = 0, loses: str = ""
+) -> TaskGraph:
+    """``task 0`` .. of one of the `SHAPES`, each of `seconds`; the first execution of ``task 0`` takes `first` more.
+    ``task 1`` loses what is recorded of the result of ``task 0`` on the server at the URL `loses`, if there is one."""
     graph = TaskGraph()
     path = str(Path(ledger).absolute())
     tasks: list[Task] = []
     for number, before in enumerate(SHAPES[shape]):
         pauses = [first + seconds, seconds] if number == 0 else [seconds, seconds]
         args = [path, f"task {number}", pauses, [tasks[index] for index in before]]
-        tasks.append(graph.create_task(f"task {number}", stamp, args=args, retries=retries))
+        call, more = (stamp_and_lose, [loses]) if loses and number == 1 else (stamp, [])
+        tasks.append(graph.create_task(f"task {number}", call, args=args + more, retries=retries))
     return graph
 
 
@@ -65,6 +72,15 @@ def stamp(ledger: str, task_id: str, pauses: Sequence[float], values: Sequence[S
     time.sleep(pauses[0 if is_first else 1])
     write_line(ledger, f"end {time.time_ns()} {task_id}")
     return Stamp(secrets.token_hex(8), tuple(value.token for value in values))
+
+
+def stamp_and_lose(ledger: str, task_id: str, pauses: Sequence[float], values: Sequence[Stamp], url: str) -> Stamp:
+    """Stamp, and delete what is recorded of the result of the first task. Nobody knows how long this one takes, so that
+    it goes alone, and the next one takes its inputs from the server."""
+    with connect(url) as client:
+        for results in client.keys("*:results"):
+            client.hdel(results, "0")
+    return stamp(ledger, task_id, pauses, values)
 
 
 def read_entries(ledger: str | Path) -> list[Entry]:

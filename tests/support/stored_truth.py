@@ -7,12 +7,12 @@ any order, twice or never. After each delivery the model compares what the core 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from overnight.core.actions import Action, Again, Dispatch, Ended, RunEnded, StopBatch
+from overnight.core.actions import Action, Again, Dispatch, Ended, Repair, RunEnded, StopBatch
 from overnight.core.events import (
     BatchClaimed,
     BatchLost,
@@ -43,6 +43,7 @@ from overnight.core.states import SUCCEEDED, TERMINAL, TRANSITIONS, TaskState
 P, Q, X, T = TaskState.PENDING, TaskState.QUEUED, TaskState.RUNNING, TaskState.TRIED
 REOPENING = (RetryRequested, TasksInvalidated, StateRead)
 MOST_LOSSES = 3  # O7
+MOST_REPAIRS = 3  # P12
 LIMITS = {"memory": 2.0}
 
 
@@ -72,10 +73,17 @@ class Surroundings:
         self.charges: dict[int, Charge] = {}
         self.failures: list[int] = []
         self.hopeless: set[int] = set()
+        #: TRIED tasks that lacked inputs, with those that are lost.
+        self.lacking: dict[int, Sequence[int]] = {}
+        #: Tasks of which no success in flight counts any more.
+        self.void: set[int] = set()
+        self.repairs: Counter[int] = Counter()
         self.owner: dict[int, str] = {}
         self.jobs: dict[str, Job] = {}
         self.channel: deque[Event] = deque()
         self.now, self.batches = 0.0, 0
+        #: How likely it is that an attempt lacks an input.
+        self.losing = rng.choice((0.0, 0.0, 0.05, 0.3))
         self.cancelling = self.paused = self.must_repair = self.lost_events = False
         self.over = False
 
@@ -172,6 +180,7 @@ class Surroundings:
         dead = [t for t in tasks or range(len(self.states)) if self.core.state(t) in TERMINAL - SUCCEEDED]
         if dead or not tasks:
             self.cancelling = False
+            self.repairs.clear()
         self.deliver(RetryRequested(tasks))
 
     def invalidate(self, task: int) -> None:
@@ -205,7 +214,9 @@ class Surroundings:
             if self._held(job) and not self._forget(job)
         ]
         read = b"".join(bytes((s, a)) for s, a in zip(self.states, self.attempts, strict=True))
-        self.deliver(StateRead(self.now, read, flights, dict(self.charges), self.cancelling, self.paused))
+        known = (dict(self.charges), self.cancelling, self.paused)
+        lacking = {task: lost for task, lost in self.lacking.items() if self.states[task] is T}
+        self.deliver(StateRead(self.now, read, flights, *known, lacking, dict(self.repairs)))
 
     def _forget(self, job: Job) -> bool:
         """Sometimes a crash has torn a batch out of the record of those in flight."""
@@ -230,6 +241,7 @@ class Surroundings:
     def quieten(self) -> None:
         """Faults stop; what is in the channel arrives; the run must end, by itself if nothing was lost."""
         self.faultless = True
+        self.losing = 0.0
         self.paused = False
         for step in range(60 + 40 * len(self.states)):
             while self.channel:
@@ -255,6 +267,12 @@ class Surroundings:
         self._emit(BatchClaimed(job.id))
 
     def _finish(self, job: Job, task: int) -> None:
+        if task in self.void:
+            self._give_back(job, [task])
+            return
+        if self.dependencies[task] and self.owner.get(task) == job.id and self.rng.random() < self.losing:
+            self._lack(job, task)
+            return
         job.ended.add(task)
         outcome = self.rng.random()
         if outcome < 0.75:
@@ -268,6 +286,15 @@ class Surroundings:
             if hopeless:
                 self.hopeless.add(task)
             self._emit(TaskFailed(task, job.id, self.now, hopeless, self.rng.uniform(0.5, 1.5)))
+
+    def _lack(self, job: Job, task: int) -> None:
+        """The worker of a task does not find some of its inputs."""
+        needed = sorted(set(self.dependencies[task]))
+        lost = tuple(self.rng.sample(needed, self.rng.randint(1, len(needed))))
+        job.ended.add(task)
+        self._take(task, T)
+        self.lacking[task] = lost
+        self._emit(TaskFailed(task, job.id, self.now, False, 1.0, lost))
 
     def _give_back(self, job: Job, tasks: Sequence[int]) -> None:
         job.ended.update(tasks)
@@ -295,7 +322,7 @@ class Surroundings:
         actions = self.core.handle(event)
         check(self.core)
         for task, former in enumerate(before):
-            if former in TERMINAL and not isinstance(event, REOPENING):
+            if former in TERMINAL and not isinstance(event, REOPENING) and not getattr(event, "lost", ()):
                 assert self.core.state(task) is former, f"{event} changed the terminal task {task}"
             # The truth did not count a dispatch that it refused, and the core follows it.
             lowered = self.core.attempt(task) < numbers[task]
@@ -315,6 +342,8 @@ class Surroundings:
             if isinstance(action, Dispatch):
                 assert isinstance(event, SlotsOffered)
                 self._dispatch(action)
+            elif isinstance(action, Repair):
+                self._record_repair(action)
             elif isinstance(action, Ended):
                 assert action.task not in finished, f"task {action.task} ended twice"
                 finished.add(action.task)
@@ -336,6 +365,8 @@ class Surroundings:
                 assert self.charges.get(task, Charge()).not_before <= self.now, f"task {task} started in its backoff"
                 assert number > self.attempts[task] or number == 255
                 self.states[task], self.attempts[task], self.owner[task] = Q, number, job.id
+                self.void.discard(task)
+                self.lacking.pop(task, None)
                 job.tasks.append(task)
         if job.tasks:
             self.jobs[job.id] = job
@@ -345,7 +376,10 @@ class Surroundings:
         if action.state is TaskState.FAILED:
             charge = self.core.charge(task)
             tried = self.failures[task] > self.rules[task].retries or task in self.hopeless
-            assert tried if not action.lost else charge.losses >= MOST_LOSSES, f"task {task} failed too early"
+            if action.lacked is not None:
+                assert self.repairs[action.lacked] >= MOST_REPAIRS, f"{action.lacked} is not computed again for {task}"
+            else:
+                assert tried if not action.lost else charge.losses >= MOST_LOSSES, f"task {task} failed too early"
         if action.state is TaskState.SKIPPED:
             assert action.cause is not None
             assert self.core.state(action.cause) is TaskState.FAILED
@@ -362,11 +396,31 @@ class Surroundings:
             return
         assert not (isinstance(event, TaskFailed) and event.hopeless), "a hopeless failure is repeated"
         assert not (isinstance(event, (TaskFailed, BatchReturned)) and action.charge.losses), "a row of losses goes on"
+        if task in self.lacking:
+            lost_too_often = any(self.repairs[lost] >= MOST_REPAIRS for lost in self.lacking[task])
+            assert lost_too_often or action.charge.failures <= self.charges.get(task, Charge()).failures, "charged"
+            self.failures[task] = max(self.failures[task], action.charge.failures)
         if action.charge == Charge():
             self.failures[task] = 0
             self.hopeless.discard(task)
         self.charges[task] = action.charge
         self._take(task)
+
+    def _record_repair(self, action: Repair) -> None:
+        """What is recorded of these tasks is forgotten, each before what it was computed from."""
+        named = set(action.tasks)
+        kept = deque(e for e in self.channel if not (isinstance(e, TaskSucceeded) and e.task in named))
+        self.must_repair = self.must_repair or len(kept) < len(self.channel)
+        self.channel = kept
+        for task in action.tasks:
+            if self.states[task] in SUCCEEDED:
+                self.repairs[task] += task in action.lost
+                self.states[task] = P
+            elif self.states[task] not in TERMINAL:
+                self.void.add(task)
+                self.lacking.update({task: ()} if task in self.lacking else {})
+            used = [t for t, needed in enumerate(self.dependencies) if task in needed and self.states[t] in SUCCEEDED]
+            assert self.must_repair or not used, f"{used} outlive {task}, of which they were computed"
 
     def _compare_at_the_end(self) -> None:
         assert self.core.phase.is_over, f"the run does not end: {self.core.counts()}"

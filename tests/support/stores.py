@@ -83,6 +83,11 @@ def failure(task: int, *, hopeless: bool = False, certificate: bytes = b"") -> R
     return Report(task, False, error, b"", lineage(task), facts, None, hopeless, certificate=certificate)
 
 
+def lacking(task: int, *lost: int) -> Report:
+    """The report of a task that was not run, as the results of these could not be found."""
+    return failure(task)._replace(lost=lost)
+
+
 def worker_record(instance: str = "w1") -> WorkerRecord:
     return WorkerRecord(instance, "host", 42, ("default", "big"), "3.11", 1, 5.0, task=3, memory=7)
 

@@ -13,7 +13,7 @@ from overnight.messages import SpecChunk
 from overnight.service.active_run import HOLD_SECONDS, MOST_RETURNS, ActiveRun
 from overnight.service.learned import LearnedDurations
 from overnight.service.recover import read_again
-from overnight.store.records import RunRecord, RunSnapshot
+from overnight.store.records import Happening, RunEvent, RunRecord, RunSnapshot
 
 
 def active_run() -> ActiveRun:
@@ -37,6 +37,18 @@ def test_batches_that_come_back_now_and_then_hold_nothing_back() -> None:
 
     assert not any(run.keeps_coming_back(100.0 + number * step) for number in range(10 * MOST_RETURNS))
     assert run.held_until == 0.0
+
+
+def test_a_run_of_which_nothing_is_heard_is_read_again_less_and_less_often() -> None:
+    run, lease = active_run(), 15.0
+    due = [second for second in range(1, 4000) if run.stands_still(float(second), lease)]
+
+    waits = [later - earlier for earlier, later in zip([0, *due], due, strict=False)]
+    assert waits[:5] == [lease * leases + 1 for leases in (2, 4, 8, 16, 32)]
+    assert set(waits[5:]) == {32 * lease + 1}
+
+    run.hear(RunEvent("r", "1-0", Happening.CLAIMED), 4000.0)
+    assert run.stands_still(4000.0 + 2 * lease + 1, lease)
 
 
 def test_an_end_that_was_announced_among_dropped_actions_still_ends_the_run() -> None:

@@ -317,3 +317,17 @@ def test_a_store_that_cannot_be_opened_is_one_warning_each_way(caplog: pytest.Lo
     cache.cache(Task("a"), is_error=False, result=1)
     assert cache.get_record(desc()).type is NEEDS_COMPUTE
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")
+def test_a_directory_of_another_users_is_warned_of_once_where_its_records_are_not_signed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever writes there can have code run as the user who believes the records."""
+    FileTaskCache(str(tmp_path)).cache(Task("a"), is_error=False, result=1)
+    os.chown(tmp_path, 65534, 65534)
+    guarded = FileTaskCache(str(tmp_path), keyring=Keyring((b"k" * 32,)))
+    plain = FileTaskCache(str(tmp_path), keyring=NO_KEY)
+    for cache in (guarded, plain, plain):
+        cache.read_headers([desc("a").task])
+    assert caplog.text.count("belongs to another user (65534)") == 1

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from overnight.cache import FileTaskCache
 from overnight.errors import BadSeal
-from overnight.flag_files import existing_valid, open_flag, read_header, read_headers, remove_abandoned
+from overnight.flag_files import ABANDONED_SECONDS, existing_valid, open_flag, read_header, read_headers
 from overnight.flag_publishing import publish_flags
 from overnight.flag_writing import FEW_FLAGS, Written, sync_flags, write_flag, write_flags
 from overnight.flags import FAILED, AttemptFacts, FlagHeader, encode_flag, lineage_of_header
@@ -335,14 +336,17 @@ def test_one_listing_gives_the_headers_of_the_flags_that_exist(tmp_path: Path) -
     assert dict(read_headers(tmp_path / "none", wanted, NO_KEY)) == {}
 
 
-def test_temporary_files_of_killed_writers_are_removed_by_age(tmp_path: Path) -> None:
+def test_whoever_writes_first_removes_temporary_files_of_killed_writers(tmp_path: Path) -> None:
+    """M4: by age, as others may be writing just now."""
     old, new = tmp_path / f"a.flag.{'0' * 16}.tmp", tmp_path / f"a.flag.{'1' * 16}.tmp"
-    for path in (old, new, tmp_path / "a.flag", tmp_path / "mine.tmp"):
+    yesterday = time.time() - ABANDONED_SECONDS - 60
+    for path in (old, new, tmp_path / "mine.tmp"):
         path.write_text("")
-        os.utime(path, (1000, 1000))
-    os.utime(new, (3000, 3000))
-    assert remove_abandoned(tmp_path, before=2000) == 1
-    assert sorted(names_in(tmp_path)) == ["a.flag", new.name, "mine.tmp"]
+        os.utime(path, (yesterday, yesterday))
+    os.utime(new)
+    desc = make_task("b", len, args=[()])
+    FileTaskCache(str(tmp_path), keyring=NO_KEY).store(desc, is_error=False, result=1, facts=AttemptFacts())
+    assert sorted(names_in(tmp_path)) == [new.name, "b.flag", "mine.tmp"]
 
 
 @pytest.mark.parametrize("planted", ["a link to another file", "a link to nothing", "a file"])

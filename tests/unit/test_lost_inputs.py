@@ -18,7 +18,8 @@ from overnight.queue_outcomes import QueueOutcomes
 from overnight.results import FLAG
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Acceptance, Addition, Adopted, Batch, Report, Verdict
-from tests.support.stores import Night, digest_of, epoch_of, run_record, success
+from tests.support.one_scheduler import OneScheduler
+from tests.support.stores import Night, digest_of, epoch_of, lacking, run_record, success
 
 KEYRING = Keyring()
 
@@ -79,6 +80,12 @@ def test_what_failed_after_its_success_was_given_out_runs_again_with_the_input_t
     night.settle(Verdict(1, TaskState.FAILED))
     assert night.states() == "cf"
     assert Mending(night.store, "r1", KEYRING).run_once_more([1]) == [1]
+    assert night.states() == "cp"
+    assert night.dispatch(Batch("b2", "default", (1,), (2,), (lineage_digest([digest_of("t0")]),))) == [True]
+    night.claim("b2")
+    night.commit("b2", lacking(1, 0))
+    scheduler = OneScheduler(night)
+    scheduler.perform(scheduler.due)
     assert night.states() == "pp"
 
 

@@ -7,7 +7,16 @@ import re
 
 import pytest
 
-from overnight.naming import bounded_task_id, cut_task_id, file_name, flag_name, log_name, safe_task_id, shown
+from overnight.naming import (
+    bounded_task_id,
+    cut_task_id,
+    file_name,
+    flag_name,
+    log_name,
+    safe_task_id,
+    shown,
+    without_controls,
+)
 
 FREE_TEXT = ["a b", "a/b", "C:\\x", "100%", "ä\n", "s3://b/x", "../../x", "-t", ".hidden", "A", "a.b", "😀"]
 
@@ -60,3 +69,9 @@ def test_the_documented_safe_id_replaces_nine_characters_and_nothing_else() -> N
     long = "x-" * 101
     assert safe_task_id(long) == "x_" * 75 + "_" + sha(long)[:40]
     assert safe_task_id("y" * 200) == "y" * 200
+
+
+def test_what_turns_the_order_of_letters_round_is_shown_and_letters_of_any_script_stay() -> None:
+    assert shown("a\u202eb\u2066c") == "a\\u202eb\\u2066c"
+    assert shown("\u05e9\u05dc\u05d5\u05dd \u65e5\u672c") == "\u05e9\u05dc\u05d5\u05dd \u65e5\u672c"
+    assert without_controls("C:\\x\n\x1b[2J\u202e") == "C:\\x\n\\x1b[2J\\u202e"

@@ -32,7 +32,7 @@ class Ended:
     `died`: the process ended with the task. `ended_by` and `tail` are those of a death certificate. `kept` says where a
     flag of the same lineage lies that stands for the attempt. Where one was found when the own one was to be put there,
     `handed_on` is the digest that later members of the batch were computed from. `void`: it was computed from one that
-    does not stand, and goes back.
+    does not stand, and goes back. `lost` are the dependencies for want of whose results the task was not run.
     """
 
     body: bytes = b""
@@ -46,6 +46,7 @@ class Ended:
     handed_on: bytes = b""
     void: bool = False
     died: bool = False
+    lost: Sequence[int] = ()
     ended_by: str = BY_EXCEPTION
     tail: str = ""
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from overnight import failpoints
-from overnight.errors import Unreachable
+from overnight.errors import MisusedKey, Unreachable
 from overnight.store.records import LeaseReply, WorkerRecord
 from overnight_worker.last_lines import LastLines
 from overnight_worker.post import Post
@@ -33,6 +33,7 @@ class Heartbeat:
         self.last_lines = LastLines(post)
         self._told_tail: bytes | None = None
         self._note = ""
+        self._told: set[str] = set()
         self._about_itself = WorkerRecord(
             instance=post.instance,
             host=post.host,
@@ -83,10 +84,13 @@ class Heartbeat:
             # Whether it has come to the store is unknown.
             self._told_tail = None
             self.due_at = time.monotonic() + min(1.0, post.settings.heartbeat_seconds)
+            if isinstance(error, MisusedKey):  # the server answers, so nobody else says that something is wrong
+                self.tell_outage(f"no sign of life reaches the server: {error}")
             _logger.debug("no heartbeat: %s", error)
             return None
         if news is not None:
             self._told_tail = news
+        self._told.clear()
         if self.on_beat is not None:
             self.on_beat()
         return replies[0] if replies else None
@@ -107,6 +111,12 @@ class Heartbeat:
         finally:
             over.set()
             thread.join()
+
+    def tell_outage(self, text: str) -> None:
+        """Warn of an outage of the store, once until a sign has reached it again."""
+        if text not in self._told:
+            self._told.add(text)
+            _logger.warning("%s", text)
 
     def say(self, note: str) -> None:
         """Have the next signs carry a note for people."""

@@ -75,7 +75,7 @@ class Inputs:
             found[digest] = self._blob(run_id, digest, sealed.get(digest))
         return found
 
-    def results(self, batch: ClaimedBatch, tasks: Sequence[int]) -> dict[int, bytes | TaskError]:
+    def results(self, batch: ClaimedBatch, tasks: Sequence[int]) -> dict[int, bytes | InputLost]:
         """Return the serialised results of tasks outside the batch, or why one cannot be had."""
         if not tasks:
             return {}
@@ -88,7 +88,7 @@ class Inputs:
 
     def _result(
         self, results: Results, batch: ClaimedBatch, task: int, name: str, stored: StoredResult | ResultLost | None
-    ) -> bytes | TaskError:
+    ) -> bytes | InputLost:
         """Return the body of a result; one that lies elsewhere is read once for all tasks that take it."""
         digest = batch.digests.get(task)
         if not isinstance(stored, StoredResult) or stored.body is not None or stored.digest != digest:
@@ -126,7 +126,7 @@ class Inputs:
 
 def _body(
     results: Results, name: str, digest: bytes | None, stored: StoredResult | ResultLost | None
-) -> bytes | TaskError:
+) -> bytes | InputLost:
     if stored is None:
         return InputLost(f"The result of {shown(name)!r} is not on the server any more.")
     if isinstance(stored, ResultLost):

@@ -117,7 +117,7 @@ class Foreman:
                 return None
             except Unreachable as error:
                 # The same sequence number gets the same answer, should the claim have been carried out.
-                _logger.warning("claim of batch %s waits: %s", entry.batch, error)
+                self._heartbeat.tell_outage(f"claim of batch {entry.batch} waits: {error}")
                 time.sleep(0.5)
                 continue
             if isinstance(claim, ClaimRefused) and claim.reason == QUARANTINED:
@@ -142,7 +142,7 @@ class Foreman:
                 _logger.warning("batch %s is left, its run %s is damaged: %s", claim.batch, batch.run_id, error)
                 return
             except Unreachable as error:
-                _logger.warning("batch %s waits: %s", claim.batch, error)
+                self._heartbeat.tell_outage(f"batch {claim.batch} waits: {error}")
                 self._heartbeat.beat((batch.run_id, claim.batch))
                 if self._post.stopping.level >= 2:
                     return

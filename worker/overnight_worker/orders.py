@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 from overnight.config import INLINE_BYTES
-from overnight.errors import TaskError
+from overnight.errors import InputLost, TaskError
 from overnight.messages import RunContext
+from overnight.store.records import MOST_LOST
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
 from overnight_worker.child_process import ChildProcess
 from overnight_worker.frames import Kind, pack
@@ -52,8 +54,7 @@ class Orders:
     def _results(self, batch: ClaimedBatch, tell: Callable[[Member], None]) -> dict[int, bytes]:
         found = self._inputs.results(batch, batch.outside_values(batch.open_members()))
         for member in batch.open_members():
-            errors = [found[task] for task in member.facts.values if isinstance(found.get(task), TaskError)]
-            self._end(batch, member, failure(errors[0]) if errors else None, tell)  # type: ignore[arg-type]  # filtered
+            self._end(batch, member, _lacking(member, found), tell)
         bodies = {task: body for task, body in found.items() if isinstance(body, bytes)}
         for member in batch.members:
             if member.ended is not None and member.ended.ok:
@@ -107,6 +108,16 @@ class Orders:
             "tasks": [_row(batch, member, consumed) for member in members],
         }
         return pack(Kind.BATCH, header, b"".join((*needed.values(), *(member.payload for member in members))))
+
+
+def _lacking(member: Member, found: Mapping[int, bytes | InputLost]) -> Ended | None:
+    """Return the failure of a member of which results that it takes cannot be had, with whose they are."""
+    errors = {task: error for task in member.facts.values if isinstance(error := found.get(task), InputLost)}
+    if not errors:
+        return None
+    ended = failure(next(iter(errors.values())))
+    ended.lost = tuple(islice(errors, MOST_LOST))
+    return ended
 
 
 def _large_results(batch: ClaimedBatch, members: Sequence[Member], results: dict[int, bytes]) -> dict[int, str]:

@@ -82,6 +82,7 @@ class Reporter:
             seconds=ended.seconds,
             hopeless=ended.hopeless,
             died=ended.died,
+            lost=ended.lost,
             certificate=b"" if ended.ok else certified(self._post, self._run_id, member, ended),
         )
 

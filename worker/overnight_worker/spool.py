@@ -23,12 +23,14 @@ from overnight import failpoints
 from overnight.errors import BadSeal
 from overnight.flag_files import check_regular
 from overnight.keyring import Keyring
-from overnight.state_dir import try_lock, unlock
+from overnight.state_dir import make_private, try_lock, unlock
 from overnight.store.records import Report
 from overnight.wire import LARGEST_RECORD, Purpose, open_sealed, seal
 
 _LENGTH = struct.Struct(">I")
 _SUFFIX = ".spool"
+#: Of a report in the head of a file; what follows are the tasks whose results it lacked.
+_COLUMNS = 9
 _logger = logging.getLogger("overnight.worker")
 
 
@@ -107,7 +109,8 @@ class Spool:
 
     def _open(self) -> None:
         if self._lock is None:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._directory.parent)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
             self._lock = try_lock(self._directory / f"{self._instance}.lock")
 
     def _read(self, path: Path) -> Spooled | None:
@@ -147,6 +150,7 @@ def _encoded(spooled: Spooled, keyring: Keyring) -> bytes:
             report.hopeless,
             len(report.record),
             len(report.certificate),
+            *report.lost,
         ]
         for report in spooled.reports
     ]
@@ -163,7 +167,8 @@ def _decoded(data: bytes, keyring: Keyring) -> Spooled:
     (length,) = _LENGTH.unpack_from(opened.body)
     position = _LENGTH.size + length
     reports = []
-    for task, ok, digest, lineage, facts, seconds, hopeless, *sizes in json.loads(opened.body[_LENGTH.size : position]):
+    for row in json.loads(opened.body[_LENGTH.size : position]):
+        task, ok, digest, lineage, facts, seconds, hopeless, *sizes = row[:_COLUMNS]
         record, certificate = (opened.body[start:end] for start, end in _stretches(position, sizes))
         position += sum(sizes)
         report = Report(
@@ -176,6 +181,7 @@ def _decoded(data: bytes, keyring: Keyring) -> Spooled:
             seconds,
             hopeless,
             certificate=certificate,
+            lost=row[_COLUMNS:],
         )
         reports.append(report)
     header = opened.header

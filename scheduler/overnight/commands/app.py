@@ -8,12 +8,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from overnight.commands.interrupts import Interrupted
-from overnight.commands.screen import steady_streams
+from overnight.commands.screen import SteadyStream, steady_streams, unwritten
 from overnight.errors import OvernightError, nearest
+from overnight.naming import shown, without_controls
 
 #: The verbs in the order in which people meet them, each with its line in the list, which fits 80 columns uncut.
 VERBS = {
@@ -37,6 +39,8 @@ VERBS = {
     "doctor": "Check settings, server, keys, directories and workers.",
     "demo": "Try it: a census of Python's own standard library.",
 }
+#: Those that change nothing: where nobody reads what they tell, they end.
+TELLING = frozenset({"plan", "runs", "status", "follow", "report", "logs", "why", "graph", "workers", "doctor"})
 DEBUG_VARIABLE = "OVERNIGHT_DEBUG"
 
 
@@ -65,6 +69,8 @@ class Verbs(click.Group):
         """Find the verb that was typed; the error for an unknown one names the nearest."""
         if args and not args[0].startswith("-") and args[0] not in VERBS:
             raise click.UsageError(f"There is no command {args[0]!r}{nearest(args[0], list(VERBS))}", ctx)
+        if args and args[0] in TELLING and isinstance(sys.stdout, SteadyStream):
+            sys.stdout.end_with_reader()
         return super().resolve_command(ctx, args)
 
 
@@ -84,6 +90,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line and return the exit status; whatever goes wrong is one sentence on standard error."""
     steady_streams()
     try:
+        status = _carried_out(arguments)
+        sys.stdout.flush()
+    except click.exceptions.Exit as gone:  # nobody reads the last line
+        return gone.exit_code
+    reason = unwritten()
+    return status if reason is None else _told(f"Standard output cannot be written: {reason}.", status or 1)
+
+
+def _carried_out(arguments: Sequence[str] | None) -> int:
+    try:
         status = overnight.main(args=arguments, prog_name="overnight", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
@@ -97,9 +113,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _told(str(error), error.exit_status)
     except Exception as error:  # a defect of overnight itself: one sentence for the user, the rest on request
         _trace()
-        return _told(f"Unexpected {type(error).__name__}: {error}. {DEBUG_VARIABLE}=1 shows where it was raised.", 1)
-    finally:
-        sys.stdout.flush()
+        return _told(_refusal_of_system(error) if isinstance(error, OSError) else _defect(error), 1)
+
+
+def _defect(error: Exception) -> str:
+    return f"Unexpected {type(error).__name__}: {error}. {DEBUG_VARIABLE}=1 shows where it was raised."
+
+
+def _refusal_of_system(error: OSError) -> str:
+    """Say what the operating system did not do: a directory that is gone, no more descriptors, a file size limit."""
+    if isinstance(error, FileNotFoundError) and not _is_somewhere():
+        return "The current directory does not exist any more: go to another one."
+    place = f": {shown(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
+    reason = error.strerror or f"{type(error).__name__}: {error}"
+    return f"The system refuses what is needed: {reason}{place}. {DEBUG_VARIABLE}=1 shows where."
+
+
+def _is_somewhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _with_help(error: click.ClickException) -> str:
@@ -112,7 +147,7 @@ def _with_help(error: click.ClickException) -> str:
 
 
 def _told(sentence: str, status: int) -> int:
-    sys.stderr.write(f"overnight: {sentence}\n")
+    sys.stderr.write(f"overnight: {without_controls(sentence)}\n")
     sys.stderr.flush()
     return status
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from overnight.commands.options import json_option, run_argument, server_options, settings_of, verb
-from overnight.commands.steering import steered
+from typing import TYPE_CHECKING
+
+from overnight.commands.opening import steering_run
+from overnight.commands.options import json_option, run_argument, server_options, verb
+
+if TYPE_CHECKING:
+    from overnight.config import Settings
 
 
 @verb("cancel", "overnight cancel last")
 @run_argument
 @server_options
 @json_option
-def command(*, run: str, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
+def command(*, run: str, settings: Settings, as_json: bool) -> None:
     """Stop a run: nothing new starts, running tasks are stopped. What is finished is kept."""
     from overnight.commands.facts import tell
     from overnight.commands.screen import say
     from overnight.hints import hint
 
-    with steered(settings_of(redis_url, state_dir), run) as (client, record):
+    with steering_run(settings, run) as (client, record):
         client.cancel(record.run_id)
         again = hint(client.deployment.settings, "retry", record.run_id)
         if as_json:

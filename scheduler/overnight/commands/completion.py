@@ -57,7 +57,7 @@ def complete_run_or_target(ctx: click.Context, param: click.Parameter, incomplet
 def _client(ctx: click.Context) -> Iterator[Client | None]:
     """Give a client of the server that was typed, or that is there; None if there is none to ask."""
     from overnight.client import Client
-    from overnight.commands.options import open_present
+    from overnight.commands.opening import open_present
     from overnight.config import read_settings
     from overnight.errors import OvernightError
 

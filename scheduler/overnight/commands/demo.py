@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from overnight.commands.options import json_option, server_options, settings_of, verb, verbose_option
+from overnight.commands.options import json_option, server_options, verb, verbose_option
 from overnight.commands.run import request_of, start, work_options
+
+if TYPE_CHECKING:
+    from overnight.config import Settings
 
 _TARGET = "overnight.examples.stdlib_census:build"
 
@@ -29,8 +32,7 @@ def command(
     limit: int,
     slow: float,
     detach: bool,
-    redis_url: str | None,
-    state_dir: str | None,
+    settings: Settings,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -39,7 +41,6 @@ def command(
     A second time, only what a change has touched runs.
     """
     parameters = [f"out={out}", *([f"limit={limit}"] if limit else []), *([f"slow={slow}"] if slow else [])]
-    settings = settings_of(redis_url, state_dir)
     status = start(request_of(_TARGET, parameters, options), settings, as_json=as_json, detach=detach)
     if status == 0 and not as_json and not detach:
         _tell_census(Path(out))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overnight.commands.options import json_option, server_options, settings_of, verb
+from overnight.commands.options import json_option, server_options, verb
 
 if TYPE_CHECKING:
     import redis
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     *,
-    redis_url: str | None,
-    state_dir: str | None,
+    settings: Settings,
     as_json: bool,
     queues: Sequence[str],
     directories: Sequence[str],
@@ -42,7 +41,6 @@ def command(
     from overnight.commands.findings import FAULT
     from overnight.commands.screen import say
 
-    settings = settings_of(redis_url, state_dir)
     findings = list(examine_all(settings, queues or ("default",), directories))
     if as_json:
         tell("doctor", {"findings": [asdict(finding) for finding in findings]})
@@ -92,11 +90,12 @@ def _server(settings: Settings, queues: Sequence[str], directories: Sequence[str
 
 def _deployment(client: redis.Redis, settings: Settings, queues: Sequence[str]) -> Iterator[Finding]:
     from overnight.commands import worker_findings as at_work
-    from overnight.commands.server_findings import clock_and_answer
+    from overnight.commands.server_findings import clock_and_answer, keys
     from overnight.keyring import read_keyring
     from overnight.store.redis import RedisStore
 
     store = RedisStore(client, settings.prefix)
+    yield from keys(store)
     yield from clock_and_answer(store)
     yield at_work.scheduler(store.scheduler(), settings)
     workers = store.workers()

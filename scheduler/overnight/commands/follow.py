@@ -6,16 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from overnight.commands.notice_options import notice_options, start_notifier
-from overnight.commands.options import (
-    found_run,
-    json_option,
-    open_to_read,
-    run_argument,
-    server_options,
-    settings_of,
-    verb,
-    verbose_option,
-)
+from overnight.commands.opening import found_run, open_to_read
+from overnight.commands.options import json_option, run_argument, server_options, verb, verbose_option
 
 if TYPE_CHECKING:
     from overnight.commands.interrupts import Interrupts
@@ -32,8 +24,7 @@ if TYPE_CHECKING:
 def command(
     *,
     run: str,
-    redis_url: str | None,
-    state_dir: str | None,
+    settings: Settings,
     as_json: bool,
     verbosity: int,
     on_finish: str | None,
@@ -47,7 +38,7 @@ def command(
     from overnight.notices import asked
 
     show_warnings(verbosity)
-    notices, settings = asked(on_finish, on_failure, addresses), settings_of(redis_url, state_dir)
+    notices = asked(on_finish, on_failure, addresses)
     with Interrupts() as interrupts:
         deployment = _opened(settings, run)
         with interrupts.deferring():

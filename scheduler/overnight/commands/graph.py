@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from overnight.commands.completion import complete_run_or_target
-from overnight.commands.options import found_run, json_option, open_to_read, server_options, settings_of, verb
+from overnight.commands.opening import reading_run
+from overnight.commands.options import json_option, server_options, verb
 from overnight.commands.run import parameter_option
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def command(
     task_ids: Sequence[str],
     task_status_dir: str | None,
     fold_above: int,
-    redis_url: str | None,
-    state_dir: str | None,
+    settings: Settings,
     as_json: bool,
 ) -> None:
     """Draw a graph with the states of its tasks as colours.
@@ -60,7 +60,6 @@ def command(
     from overnight.pictures.model import make_picture
 
     kind = _format(out)
-    settings = settings_of(redis_url, state_dir)
     if ":" in what:
         title, tasks = _of_target(settings, what, parameters, task_ids, task_status_dir)
     elif parameters or task_ids or task_status_dir:
@@ -137,15 +136,12 @@ def _of_target(
 
 def _of_run(settings: Settings, name: str) -> tuple[str, list[TaskInPicture]]:
     """Return title and tasks of a run, dependencies first."""
-    from overnight.client import Client
     from overnight.core.states import TaskState
     from overnight.pictures.model import TaskInPicture
 
-    with open_to_read(settings) as deployment:
-        client = Client.of(deployment)
-        run = found_run(client, name)
+    with reading_run(settings, name) as (client, run):
         structure = client.structure(run.run_id)
-        codes = deployment.store.states(run.run_id)[::2]
+        codes = client.deployment.store.states(run.run_id)[::2]
     names = {int(state): state.name.lower() for state in TaskState}
     order = structure.order()
     places = {task: place for place, task in enumerate(order)}

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from overnight.commands.completion import complete_run, complete_task
-from overnight.commands.options import found_run, index_of, json_option, open_to_read, server_options, settings_of, verb
+from overnight.commands.opening import index_of, reading_run
+from overnight.commands.options import json_option, server_options, verb
 
 if TYPE_CHECKING:
     from overnight.client import Client
     from overnight.commands.running_log import RunningLog
     from overnight.commands.task_logs import LogFile, Section
+    from overnight.config import Settings
     from overnight.store.records import RunRecord, TaskView
 
 LOOK_SECONDS = 0.25
@@ -26,22 +28,18 @@ LOOK_SECONDS = 0.25
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until the task has ended.")
 @server_options
 @json_option
-def command(*, run: str, task: str, follow: bool, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
+def command(*, run: str, task: str, follow: bool, settings: Settings, as_json: bool) -> None:
     """Print the log of a task: what it logged and printed, in all its attempts.
 
     Of attempts whose log cannot be seen from here, the end is printed that the server keeps of those that failed, and
     the last lines of one that has been running for some seconds; with -f, what is new of these as its worker tells it.
     """
-    from overnight.client import Client
     from overnight.commands.facts import tell
     from overnight.hints import hint
 
     if follow and as_json:
         raise click.UsageError("--follow prints text as it comes, --json facts at once: give one of them.")
-    settings = settings_of(redis_url, state_dir)
-    with open_to_read(settings) as deployment:
-        client = Client.of(deployment)
-        record = found_run(client, run)
+    with reading_run(settings, run) as (client, record):
         number = index_of(client, record.run_id, task)
         log = _Log(client, record, number, hint(settings, "status", record.run_id, task))
         if follow:

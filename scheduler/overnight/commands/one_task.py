@@ -10,7 +10,7 @@ from overnight.certificates import DeathCertificate
 from overnight.client import Client
 from overnight.commands.causes import certificates_of, short_type
 from overnight.commands.ending import failed_task, log_of
-from overnight.commands.options import index_of
+from overnight.commands.opening import index_of
 from overnight.commands.running_log import running_attempt
 from overnight.commands.screen import duration, moment, span
 from overnight.core.states import TaskState

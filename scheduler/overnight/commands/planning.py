@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from overnight.chain import function_name
-from overnight.commands.options import open_present
+from overnight.commands.opening import open_present
 from overnight.commands.work import FORCED, Work
 from overnight.deployment import usable_cpus
 from overnight.errors import OvernightError

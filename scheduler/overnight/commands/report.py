@@ -11,18 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from overnight.commands.options import (
-    found_run,
-    json_option,
-    open_to_read,
-    run_argument,
-    server_options,
-    settings_of,
-    verb,
-)
+from overnight.commands.opening import reading_run
+from overnight.commands.options import json_option, run_argument, server_options, verb
 
 if TYPE_CHECKING:
     from overnight.commands.reporting.facts import RunFacts
+    from overnight.config import Settings
 
 TO_STANDARD_OUTPUT = "-"
 
@@ -32,23 +26,20 @@ TO_STANDARD_OUTPUT = "-"
 @click.option("-o", "--output", metavar="FILE", help="Where to write it; default: report-RUN.html; '-' prints it.")
 @server_options
 @json_option
-def command(*, run: str, output: str | None, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
+def command(*, run: str, output: str | None, settings: Settings, as_json: bool) -> None:
     """Write one page that tells a whole run, during it or after it.
 
     It holds the outcome, failures by cause, who ran what when, durations, the critical path, the slowest and largest
     tasks, and what the next run would do. It is one file of HTML that opens in any browser, offline.
     """
-    from overnight.client import Client
     from overnight.commands.facts import tell
     from overnight.commands.reporting.facts import read_facts
     from overnight.commands.reporting.page import amount, render
     from overnight.commands.screen import say
     from overnight.naming import shown
 
-    settings = settings_of(redis_url, state_dir)
-    with open_to_read(settings) as deployment:
-        client = Client.of(deployment)
-        facts = read_facts(client, found_run(client, run).run_id)
+    with reading_run(settings, run) as (client, record):
+        facts = read_facts(client, record.run_id)
     page = render(facts, settings)
     if output == TO_STANDARD_OUTPUT and not as_json:
         sys.stdout.write(page)
@@ -63,22 +54,37 @@ def command(*, run: str, output: str | None, redis_url: str | None, state_dir: s
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Put a file in place whole. Raises Refused where it cannot be written."""
+    """Put a file in place whole; what a link names is replaced, and no device or pipe: those are written to.
+
+    Raises Refused where it cannot be written.
+    """
     from overnight.errors import Refused
     from overnight.naming import shown
 
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as stream:
+                stream.write(data)
+        else:
+            _replace(path.resolve(), data)
+    except (OSError, RuntimeError) as error:  # links that go in a circle are a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) else "its links go in a circle"
+        raise Refused(
+            f"The report cannot be written to {shown(str(path))}: {reason}. Give another file with -o."
+        ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
     draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         draft.replace(path)
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             draft.unlink()
-        raise Refused(
-            f"The report cannot be written to {shown(str(path))}: {error.strerror}. Give another file with -o."
-        ) from error
+        raise
 
 
 def _facts(facts: RunFacts, path: Path, size: int) -> dict[str, Any]:

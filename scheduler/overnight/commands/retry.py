@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from overnight.commands.completion import complete_task
-from overnight.commands.options import (
-    found_run,
-    index_of,
-    json_option,
-    open_to_read,
-    run_argument,
-    server_options,
-    settings_of,
-    verb,
-)
+from overnight.commands.opening import index_of, reading_run
+from overnight.commands.options import json_option, run_argument, server_options, verb
 
 if TYPE_CHECKING:
     from overnight.client import Client
+    from overnight.config import Settings
 
 
 @verb("retry", "overnight retry last --cause 3fa9c1", 'overnight retry last -t "fetch 2026-01"')
@@ -41,8 +34,7 @@ def command(
     run: str,
     task_ids: Sequence[str],
     cause: str | None,
-    redis_url: str | None,
-    state_dir: str | None,
+    settings: Settings,
     as_json: bool,
 ) -> None:
     """Run failed and cancelled tasks of a run again, with what was skipped for them.
@@ -57,10 +49,7 @@ def command(
 
     if task_ids and cause is not None:
         raise click.UsageError("Give either --cause or -t: both say which tasks are to run again.")
-    settings = settings_of(redis_url, state_dir)
-    with open_to_read(settings) as reading:
-        client = Client.of(reading)
-        record = found_run(client, run)
+    with reading_run(settings, run) as (client, record):
         task_ids = _chosen(client, record.run_id, task_ids, cause)
     # On an embedded server the local workers have ended with the run: this brings them back.
     deployment = Deployment(settings, queue=record.queue)

@@ -9,7 +9,7 @@ import click
 
 from overnight.commands.completion import complete_target
 from overnight.commands.notice_options import notice_options
-from overnight.commands.options import json_option, server_options, settings_of, verb, verbose_option
+from overnight.commands.options import json_option, server_options, verb, verbose_option
 from overnight.config import MOST_JOBS
 
 if TYPE_CHECKING:
@@ -55,11 +55,6 @@ def work_options(command: Verb) -> Verb:
     return command
 
 
-def target_argument(command: Verb) -> Verb:
-    """Add TARGET."""
-    return click.argument("target", shell_complete=complete_target)(command)
-
-
 def parameter_option(command: Verb) -> Verb:
     """Add ``-p name=value``."""
     return click.option(
@@ -67,10 +62,13 @@ def parameter_option(command: Verb) -> Verb:
     )(command)
 
 
+def target_options(command: Verb) -> Verb:
+    """Add TARGET, its parameters, and the options that say how its graph is run."""
+    return click.argument("target", shell_complete=complete_target)(parameter_option(work_options(command)))
+
+
 @verb("run", "overnight run flow.py:build -p year=2026 -j 8")
-@target_argument
-@parameter_option
-@work_options
+@target_options
 @click.option("-n", "--dry-run", is_flag=True, help="List what would run, and why; run nothing.")
 @click.option("--detach", is_flag=True, help="Start it, print its id, and leave it running.")
 @server_options
@@ -80,8 +78,7 @@ def command(
     *,
     target: str,
     parameters: Sequence[str],
-    redis_url: str | None,
-    state_dir: str | None,
+    settings: Settings,
     as_json: bool,
     dry_run: bool,
     detach: bool,
@@ -95,7 +92,6 @@ def command(
     """
     if dry_run and detach:
         raise click.UsageError("--dry-run runs nothing, --detach leaves something running: give one of them.")
-    settings = settings_of(redis_url, state_dir)
     return start(request_of(target, parameters, options), settings, as_json=as_json, dry_run=dry_run, detach=detach)
 
 

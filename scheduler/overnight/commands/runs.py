@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from overnight.commands.options import json_option, open_to_read, server_options, settings_of, verb
+from overnight.commands.opening import open_to_read
+from overnight.commands.options import json_option, server_options, verb
 
 if TYPE_CHECKING:
+    from overnight.config import Settings
     from overnight.store.records import RunRecord
 
 
 @verb("runs", "overnight runs")
 @server_options
 @json_option
-def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> None:
+def command(*, settings: Settings, as_json: bool) -> None:
     """List the runs that are kept, newest first."""
     from overnight.client import Client
     from overnight.commands.facts import tell
@@ -21,7 +23,6 @@ def command(*, redis_url: str | None, state_dir: str | None, as_json: bool) -> N
     from overnight.hints import hint
     from overnight.naming import shown
 
-    settings = settings_of(redis_url, state_dir)
     with open_to_read(settings) as deployment:
         runs, now = Client.of(deployment).runs(), deployment.store.now()
     if as_json:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from overnight.commands.options import server_options, settings_of, verb
+from overnight.commands.options import server_options, verb
+
+if TYPE_CHECKING:
+    from overnight.config import Settings
 
 
 @verb(
@@ -28,7 +32,7 @@ from overnight.commands.options import server_options, settings_of, verb
     help="Serve metrics for Prometheus there: OVERNIGHT_METRICS, else not at all. A port alone is one on the loopback.",
 )
 @server_options
-def command(*, redis_url: str | None, state_dir: str | None, limits: Sequence[str], metrics: str | None) -> int:
+def command(*, settings: Settings, limits: Sequence[str], metrics: str | None) -> int:
     """Run a scheduler until SIGTERM. A second one stands by and takes over when the first is gone.
 
     Give schedulers that stand by for each other the same limits: those of the one that dispatches count.
@@ -36,7 +40,6 @@ def command(*, redis_url: str | None, state_dir: str | None, limits: Sequence[st
     from overnight.config import Endpoint, parsed_limits
     from overnight.service.main import main
 
-    settings = settings_of(redis_url, state_dir)
     try:
         given = parsed_limits(limits)
     except ValueError as error:

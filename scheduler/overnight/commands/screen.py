@@ -6,12 +6,16 @@ is neither markup nor a control sequence.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import click
 
 from overnight.naming import shown
 
@@ -19,38 +23,54 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+#: What a stream says whose reader or terminal has gone away: nobody misses what is not written then.
+_NOBODY_READS = frozenset({errno.EPIPE, errno.EIO, errno.EBADF})
+#: What a shell shows of a program that a closed pipe has ended.
+READER_GONE = 128 + signal.SIGPIPE
+
+
 class SteadyStream:
-    """A text stream that falls silent, instead of failing, when its reader is gone."""
+    """A text stream that falls silent, instead of failing, when it cannot be written any more.
+
+    `loss` is what took it away, None while it is there.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._is_lost = False
+        self._ends_with_reader = False
+        self.loss: OSError | None = None
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
         """Write text as far as somebody reads it."""
-        if not self._is_lost:
+        if self.loss is None:
             try:
                 self._stream.write(text)
-            except OSError:
-                self._lose()
+            except OSError as error:
+                self._lose(error)
         return len(text)
 
     def flush(self) -> None:
         """Hand on what is buffered."""
-        if not self._is_lost:
+        if self.loss is None:
             try:
                 self._stream.flush()
-            except OSError:
-                self._lose()
+            except OSError as error:
+                self._lose(error)
 
-    def _lose(self) -> None:
+    def end_with_reader(self) -> None:
+        """Have a command that does nothing but tell end with READER_GONE as soon as nobody reads it."""
+        self._ends_with_reader = True
+
+    def _lose(self, error: OSError) -> None:
         """Send everything, also what the interpreter flushes at its end, to nowhere."""
-        self._is_lost = True
+        self.loss = error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
+        if self._ends_with_reader and error.errno == errno.EPIPE:
+            raise click.exceptions.Exit(READER_GONE)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -64,6 +84,12 @@ def steady_streams() -> None:
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # lives as long as the process
         if not isinstance(stream, SteadyStream):
             setattr(sys, name, cast("TextIO", SteadyStream(stream)))
+
+
+def unwritten() -> str | None:
+    """Return why standard output could not be written in full, though somebody wanted it; None if it was."""
+    loss = sys.stdout.loss if isinstance(sys.stdout, SteadyStream) else None
+    return None if loss is None or loss.errno in _NOBODY_READS else str(loss.strerror or loss)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -59,6 +59,12 @@ def memory(facts: Mapping[str, Any]) -> Finding:
     return Finding("memory", OK, text)
 
 
+def keys(store: RedisStore) -> Iterator[Finding]:
+    """Yield each key that all runs share and that overnight cannot use, as another type stands there."""
+    for fault in store.server.misused_keys():
+        yield Finding("keys", FAULT, str(fault), fault.exit_status)
+
+
 def clock_and_answer(store: RedisStore) -> Iterator[Finding]:
     """Yield how this host's clock compares with the server's, and how long the server takes to answer."""
     looks = [_look_at_clock(store) for _ in range(_ANSWERS)]

@@ -7,21 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from overnight.commands.completion import complete_task
-from overnight.commands.options import (
-    found_run,
-    json_option,
-    open_to_read,
-    run_argument,
-    server_options,
-    settings_of,
-    verb,
-    verbose_option,
-)
+from overnight.commands.opening import reading_run
+from overnight.commands.options import json_option, run_argument, server_options, verb, verbose_option
 
 if TYPE_CHECKING:
     from overnight.client import Client
     from overnight.commands.ending import Ending
     from overnight.commands.time_left import TimeLeft
+    from overnight.config import Settings
     from overnight.store.records import RunRecord
 
 
@@ -31,19 +24,12 @@ if TYPE_CHECKING:
 @server_options
 @json_option
 @verbose_option
-def command(
-    *, run: str, task: str | None, redis_url: str | None, state_dir: str | None, as_json: bool, verbosity: int
-) -> None:
+def command(*, run: str, task: str | None, settings: Settings, as_json: bool, verbosity: int) -> None:
     """Show where a run stands, or one TASK of it.
 
     RUN is an id, a unique beginning of one, or 'last'.
     """
-    from overnight.client import Client
-
-    settings = settings_of(redis_url, state_dir)
-    with open_to_read(settings) as deployment:
-        client = Client.of(deployment)
-        record = found_run(client, run)
+    with reading_run(settings, run) as (client, record):
         if task is not None:
             _show_task(client, record, task, as_json=as_json)
         else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from enum import Enum
 
 from overnight.audit import Audit, Findings
@@ -20,8 +19,7 @@ from overnight.commands.progress import Display, Pace, Running, Standing
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
 from overnight.errors import Unreachable
-from overnight.following import Changed, Follower
-from overnight.mending import Mending
+from overnight.following import Changed, Follower, lacking_words
 from overnight.naming import shown
 from overnight.store.records import Request, RunRecord
 from overnight.worker_watch import WorkerWatch
@@ -64,9 +62,6 @@ class Watch:
         placed = (lambda: len(task_ids)) if steers else None
         self._follower = Follower(self._store, run.run_id, interrupts.wake, placed=placed)
         self._lacks = WorkerWatch(self._store, run.run_id, run.queue, deployment.settings, run.python)
-        self._mending = Mending(self._store, run.run_id, deployment.keyring)
-        #: What has failed, perhaps for want of an input, and was not looked at yet.
-        self._tried: list[int] = []
         self._pace = Pace()
         self._outlook = Outlook(deployment, run)
         #: Since when each running task runs, by this host's monotonic clock: as its worker says, else as heard.
@@ -76,11 +71,6 @@ class Watch:
         self._paused = run.paused
         self._pause_until: float | None = None
         self._leave_at: float | None = None
-
-    @property
-    def has_stopped_it(self) -> bool:
-        """Tell whether the run was stopped by a signal to this process."""
-        return self._interrupts.count > 0 and self._steers
 
     def until_proven(self) -> RunPhase | Left:
         """Follow until the run is over and its results are there. Raises UnknownRun if Redis forgets it."""
@@ -115,7 +105,8 @@ class Watch:
     def _until_over(self) -> RunPhase | Left:
         while True:
             for changed in self._follower.changes(PATIENCE_SECONDS):
-                self._mend(changed)
+                if changed.lacking:
+                    self._display.line(lacking_words(len(changed.lacking)))
                 left = self._turn(changed)
                 if left is not None:
                     return left
@@ -125,20 +116,6 @@ class Watch:
             left = self._on_signal()
             if left is not None:
                 return left
-
-    def _mend(self, changed: Changed) -> None:
-        """Have computed again what tasks lack that could not find an input: the others that need it would fail too."""
-        if not self._steers:
-            return
-        self._tried += [task for task, state in changed.tasks if state in (TaskState.TRIED, TaskState.FAILED)]
-        if not self._tried:
-            return
-        with suppress(Unreachable):  # told by the follower
-            again = self._mending.run_again(self._tried)
-            self._tried.clear()
-            if again:
-                who = "1 task" if len(again) == 1 else f"{len(again)} tasks"
-                self._display.line(f"{who} lacked a result that is lost; it is computed again.")
 
     def _turn(self, changed: Changed) -> Left | None:
         self._deployment.check()

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from overnight.commands.completion import complete_run_or_target, complete_task
-from overnight.commands.options import (
-    found_run,
-    json_option,
-    open_to_read,
-    server_options,
-    settings_of,
-    verb,
-)
+from overnight.commands.opening import reading_run
+from overnight.commands.options import json_option, server_options, verb
 from overnight.commands.run import parameter_option
 
 if TYPE_CHECKING:
@@ -36,8 +30,7 @@ def command(
     task: str | None,
     parameters: Sequence[str],
     task_status_dir: str | None,
-    redis_url: str | None,
-    state_dir: str | None,
+    settings: Settings,
     as_json: bool,
 ) -> None:
     """Say why a task runs, waits, failed or was skipped, or of a TARGET why it would run.
@@ -50,7 +43,6 @@ def command(
         raise click.UsageError("Missing argument 'TASK'.")
     if task is None:
         where, task = "last", where
-    settings = settings_of(redis_url, state_dir)
     if ":" in where:
         _of_target(settings, where, task, parameters, task_status_dir, as_json=as_json)
         return
@@ -84,14 +76,12 @@ def _of_target(
 
 
 def _of_run(settings: Settings, name: str, task: str, *, as_json: bool) -> None:
-    from overnight.client import Client
     from overnight.commands.facts import tell
     from overnight.commands.screen import say
     from overnight.commands.why_run import Asked
 
-    with open_to_read(settings) as deployment:
-        client = Client.of(deployment)
-        asked = Asked(client, found_run(client, name), task)
+    with reading_run(settings, name) as (client, run):
+        asked = Asked(client, run, task)
         answer = asked.answer()
     if not as_json:
         for line in _lines(asked, answer):

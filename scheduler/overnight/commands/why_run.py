@@ -10,7 +10,7 @@ from overnight.client import Client
 from overnight.commands.circumstances import MOST_NAMED, Circumstances, Obstacle
 from overnight.commands.ending import failed_task
 from overnight.commands.one_task import task_facts, told_of
-from overnight.commands.options import index_of
+from overnight.commands.opening import index_of
 from overnight.commands.screen import duration
 from overnight.commands.work import FORCED
 from overnight.core.events import Charge

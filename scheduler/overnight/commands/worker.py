@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from overnight.commands.options import server_options, settings_of, verb
+from overnight.commands.options import server_options, verb
 from overnight.config import MOST_JOBS
+
+if TYPE_CHECKING:
+    from overnight.config import Settings
 
 
 @verb(
@@ -23,14 +27,11 @@ from overnight.config import MOST_JOBS
 @click.option("-q", "--queue", "queues", multiple=True, help="A queue to serve; repeatable, the first has preference.")
 @server_options
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- MORE]")
-def command(
-    *, jobs: int, queues: Sequence[str], redis_url: str | None, state_dir: str | None, more: Sequence[str]
-) -> None:
+def command(*, jobs: int, queues: Sequence[str], settings: Settings, more: Sequence[str]) -> None:
     """Run tasks from queues until SIGTERM: then finish or give back what was taken, and stop.
 
     MORE are options of the worker alone, such as --isolation task or --memory-limit 2000.
     """
-    settings = settings_of(redis_url, state_dir)
     environment = {**os.environ, "OVERNIGHT_STATE_DIR": str(settings.state_dir)}
     if settings.redis_url is not None:
         # In the environment, not on the command line, because it may hold a password.

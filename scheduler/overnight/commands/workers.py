@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overnight.commands.options import json_option, open_to_read, server_options, settings_of, verb
+from overnight.commands.opening import open_to_read
+from overnight.commands.options import json_option, server_options, verb
 
 if TYPE_CHECKING:
     from overnight.client import Client
+    from overnight.config import Settings
     from overnight.store.records import WorkerRecord
 
 _BRINGS_ITS_OWN = "On this private server 'overnight run' brings its own, which end some time after it."
@@ -31,8 +33,7 @@ _BRINGS_ITS_OWN = "On this private server 'overnight run' brings its own, which 
 @click.option("-q", "--queue", "queues", multiple=True, help="With --wanted: count only this queue; repeatable.")
 def command(
     *,
-    redis_url: str | None,
-    state_dir: str | None,
+    settings: Settings,
     as_json: bool,
     released: str | None,
     wanted: str | None,
@@ -47,7 +48,6 @@ def command(
     from overnight.commands.quarantine import release
     from overnight.commands.wanted import print_wanted
 
-    settings = settings_of(redis_url, state_dir)
     with open_to_read(settings) as deployment:
         client = Client.of(deployment)
         if released is not None:

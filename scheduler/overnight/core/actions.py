@@ -26,12 +26,14 @@ class Dispatch(NamedTuple):
 
 class Ended(NamedTuple):
     """A task became terminal. For SKIPPED `cause` is the failed ancestor; for FAILED `lost` says that its worker
-    was lost too often, so that the performer records a `TaskDied`."""
+    was lost too often, so that the performer records a `TaskDied`, and `lacked` is the dependency whose result was lost
+    again after it had been computed again as often as it may be (`InputLost`)."""
 
     task: int
     state: TaskState
     cause: int | None = None
     lost: bool = False
+    lacked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,15 @@ class Again:
 
     task: int
     charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """The results of `lost` are gone: what is recorded of `tasks`, which are these and all that may have been computed
+    from them, is forgotten. Each stands after those that depend on it, so that one may stop anywhere in between."""
+
+    lost: Sequence[int]
+    tasks: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +74,4 @@ class RunEnded:
     phase: RunPhase
 
 
-Action = Dispatch | Ended | Again | StopBatch | WakeAt | RunEnded
+Action = Dispatch | Ended | Again | Repair | StopBatch | WakeAt | RunEnded

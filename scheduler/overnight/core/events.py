@@ -96,7 +96,8 @@ class TaskSucceeded(NamedTuple):
 class TaskFailed:
     """A failure of the current attempt, that of `batch`, was accepted.
 
-    `hopeless`: repeating cannot help (BEHAVIOUR O2). `jitter` is a random factor of 0.5 to 1.5 (O3).
+    `hopeless`: repeating cannot help (BEHAVIOUR O2). `jitter` is a random factor of 0.5 to 1.5 (O3). `lost` are the
+    dependencies whose results its worker did not find whole: the function was not called.
     """
 
     task: int
@@ -104,6 +105,7 @@ class TaskFailed:
     now: float
     hopeless: bool = False
     jitter: float = 1.0
+    lost: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,9 @@ class StateRead:
 
     `states` holds two bytes a task: the code of its state and its attempt. The core takes this over entirely and
     returns the actions that are due (verdicts, skips, the end). A charge is that of the task's last `Again`: the
-    failure of a task that is TRIED is not in it yet. The read must be newer than every event handled before it.
+    failure of a task that is TRIED is not in it yet. `lacking` holds the TRIED tasks that lacked inputs, with those
+    that are lost: none, if they have been invalidated since. `repairs` says how often a result was lost and computed
+    again. The read must be newer than every event handled before it.
     """
 
     now: float
@@ -204,6 +208,8 @@ class StateRead:
     charges: Mapping[int, Charge] = field(default_factory=dict)
     cancelling: bool = False
     paused: bool = False
+    lacking: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    repairs: Mapping[int, int] = field(default_factory=dict)
 
 
 Event = (

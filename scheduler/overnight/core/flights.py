@@ -56,10 +56,6 @@ class Flights:
         holders = self._holders
         return [task for task in batch.tasks if holders.get(task) is batch]
 
-    def first_held(self, batch: Batch) -> int:
-        """Return the first task, in the order of the batch, that it still holds; a batch in flight has one."""
-        return next(task for task in batch.tasks if self._holders.get(task) is batch)
-
     def launch(self, batch: Batch) -> None:
         """Let the batch hold its tasks that no other batch holds; without any it does not take off."""
         holders = self._holders

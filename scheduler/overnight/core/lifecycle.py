@@ -23,7 +23,7 @@ from overnight.core.flights import Batch, Flights
 from overnight.core.limits import Limits
 from overnight.core.paths import Paths
 from overnight.core.readiness import BACKING_OFF, READY, Readiness
-from overnight.core.retry import Backoffs, may_repeat
+from overnight.core.retry import Backoffs
 from overnight.core.rulebook import Rulebook
 from overnight.core.states import RunPhase, TaskState
 from overnight.core.tasks import (
@@ -62,6 +62,8 @@ class Lifecycle:
         #: Whether a read of the stored truth is to come before anything is offered: until then no task finds its place.
         self.awaits_state = False
         self.begun = False
+        #: How often the result of a task was lost and computed again for those that need it.
+        self.repairs: dict[int, int] = {}
         self.paused = False
         self.cancelling = False
         self.failing = False
@@ -181,12 +183,9 @@ class Lifecycle:
         self.table.set_charge(task, charge)
         self.actions.append(Again(task, charge))
 
-    def judge(self, task: int, charge: Charge, *, hopeless: bool) -> None:
-        """The verdict on a TRIED task, which no batch holds any more: FAILED, or PENDING with `charge`."""
-        if not may_repeat(charge, self.rulebook.rules(task), hopeless=hopeless):
-            self.table.set_charge(task, charge)
-            self.end(task, FAILED)
-        elif self.stopping:
+    def try_again(self, task: int, charge: Charge) -> None:
+        """A TRIED task goes back to PENDING with `charge`, unless the run is being stopped."""
+        if self.stopping:
             self.end(task, CANCELLED)
         else:
             self.charge(task, charge)
@@ -195,14 +194,16 @@ class Lifecycle:
 
     # A task ends.
 
-    def end(self, task: int, state: int, cause: int | None = None, *, lost: bool = False) -> None:
+    def end(
+        self, task: int, state: int, cause: int | None = None, *, lost: bool = False, lacked: int | None = None
+    ) -> None:
         """The one gate: the task becomes terminal."""
         table = self.table
         table.move(task, state)
         self.release(task)
         if self.readiness.marks[task]:
             self.readiness.withdraw(task)
-        self.actions.append(Ended(task, _MEMBERS[state], cause, lost))
+        self.actions.append(Ended(task, _MEMBERS[state], cause, lost, lacked))
         if HAS_RESULT[state]:
             table.charges.pop(task, None)
             self._satisfy(task)

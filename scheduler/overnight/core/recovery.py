@@ -10,12 +10,12 @@ count as failed later, by index.
 
 from __future__ import annotations
 
+from overnight.core import repairs
 from overnight.core.actions import Again, StopBatch
 from overnight.core.events import Flight, StateRead
 from overnight.core.flights import Batch
 from overnight.core.lifecycle import Lifecycle
 from overnight.core.limits import highest
-from overnight.core.retry import after_failure
 from overnight.core.states import RunPhase
 from overnight.core.tasks import FAILED, PENDING, QUEUED, RUNNING, SKIPPED, TRIED
 
@@ -33,7 +33,7 @@ def take_over(life: Lifecycle, event: StateRead) -> None:
     _load_flights(life, event)
     _order_failures(life, former_failures)
     _reopen_unfounded_skips(life)
-    _judge_tried(life)
+    _judge_tried(life, event)
     _put_back_orphans(life)
     _settle_pending(life)
     if life.stopping:
@@ -48,6 +48,7 @@ def _clear(life: Lifecycle, event: StateRead) -> None:
     life.backoffs.clear()
     life.alarm = None
     life.now = event.now
+    life.repairs = dict(event.repairs)
     life.cancelling = event.cancelling
     life.paused = event.paused
     life.count_waiting(0)
@@ -104,11 +105,10 @@ def _reopen_unfounded_skips(life: Lifecycle) -> None:
             life.reopen(task)
 
 
-def _judge_tried(life: Lifecycle) -> None:
+def _judge_tried(life: Lifecycle, event: StateRead) -> None:
     """A failure that was stored and not judged yet is not among the stored charges."""
     for task in _in_state(life, TRIED):
-        charge = after_failure(life.table.charge(task), life.rulebook.rules(task), life.now, jitter=1.0)
-        life.judge(task, charge, hopeless=False)
+        repairs.judge(life, task, event.lacking.get(task))
 
 
 def _put_back_orphans(life: Lifecycle) -> None:

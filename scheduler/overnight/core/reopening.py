@@ -14,15 +14,17 @@ from overnight.core.tasks import HAS_RESULT, IS_DEAD, PENDING, SKIPPED
 
 
 def retry(life: Lifecycle, tasks: Sequence[int]) -> None:
-    """Reopen failed, skipped or cancelled tasks, all of them if `tasks` is empty; the run is no longer stopped."""
+    """Reopen failed, skipped or cancelled tasks, all of them if `tasks` is empty; the run is no longer stopped, and
+    what was lost too often may be computed again."""
     states = life.table.states
     wanted = tasks or range(len(states))
     chosen = [task for task in known(life, wanted) if IS_DEAD[states[task]]]
     if tasks and not chosen:
         return
     life.cancelling = life.failing = False
+    life.repairs.clear()
     needed = _closure(chosen, life.edges.dependencies, lambda task: bool(IS_DEAD[states[task]]))
-    _reopen(life, _closure(needed, life.edges.dependants, lambda task: states[task] == SKIPPED))
+    reopen_all(life, _closure(needed, life.edges.dependants, lambda task: states[task] == SKIPPED))
 
 
 def invalidate(life: Lifecycle, tasks: Sequence[int]) -> None:
@@ -30,7 +32,7 @@ def invalidate(life: Lifecycle, tasks: Sequence[int]) -> None:
     states = life.table.states
     gone = [task for task in known(life, tasks) if HAS_RESULT[states[task]]]
     below = _closure(gone, life.edges.dependants, lambda _: True)
-    _reopen(life, [task for task in below if HAS_RESULT[states[task]]])
+    reopen_all(life, [task for task in below if HAS_RESULT[states[task]]])
 
 
 def known(life: Lifecycle, tasks: Iterable[int]) -> list[int]:
@@ -52,7 +54,8 @@ def _closure(
     return found
 
 
-def _reopen(life: Lifecycle, tasks: Sequence[int]) -> None:
+def reopen_all(life: Lifecycle, tasks: Sequence[int]) -> None:
+    """Make terminal tasks PENDING, and settle them when all are."""
     for task in tasks:
         life.reopen(task)
     for task in tasks:

@@ -4,8 +4,8 @@
 so each rule (retry, skip, priority, limit) exists once. Events may come late, twice, in another order or not at
 all: what no longer fits is ignored, and what was lost is made good by a `StateRead`.
 
-The steps are in `lifecycle`; which task goes into which batch is decided in `dispatching`; `reopening` and
-`recovery` hold the two events that change many tasks at once.
+The steps are in `lifecycle`; which task goes into which batch is decided in `dispatching`; `reopening`, `repairs` and
+`recovery` hold what changes many tasks at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from overnight.core import dispatching, recovery, reopening
+from overnight.core import dispatching, recovery, reopening, repairs
 from overnight.core.actions import Action
 from overnight.core.batching import Durations
 from overnight.core.events import (
@@ -37,7 +37,7 @@ from overnight.core.events import (
 )
 from overnight.core.flights import Batch
 from overnight.core.lifecycle import Lifecycle
-from overnight.core.retry import after_failure, after_loss, after_return, is_poison
+from overnight.core.retry import after_loss, after_return, is_poison
 from overnight.core.states import RunPhase, TaskState
 from overnight.core.tasks import CACHED, DONE, FAILED, IS_TERMINAL, PENDING, TRIED
 from overnight.errors import GraphError
@@ -236,8 +236,8 @@ class RunState:
         life.claim(batch)
         life.table.move(task, TRIED)
         life.release(task)
-        charge = after_failure(life.table.charge(task), life.rulebook.rules(task), event.now, event.jitter)
-        life.judge(task, charge, hopeless=event.hopeless)
+        lost = event.lost or None
+        repairs.judge(life, task, lost, jitter=event.jitter, hopeless=event.hopeless)
 
     def _batch_lost(self, event: BatchLost) -> None:
         life = self.life

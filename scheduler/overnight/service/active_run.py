@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -27,6 +27,8 @@ DIGEST_BYTES = 32
 #: So many returned batches within `HOLD_SECONDS` hold a run back for as long.
 MOST_RETURNS = 20
 HOLD_SECONDS = 1.0
+#: For how long nothing may be heard of a run before it is read again, at first and in the end, in leases.
+LEAST_PATIENCE, MOST_PATIENCE = 2, 32
 _NO_DEPENDENCIES: array[int] = array("I")
 _GIVEN_UP = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 
@@ -53,7 +55,10 @@ class ActiveRun:
         self.cursor = "0"
         self.over: RunPhase | None = None
         self.moved_at = 0.0
+        self._patience = LEAST_PATIENCE
         self.invalidations = 0
+        #: How often results were invalidated when this scheduler did so last.
+        self.invalidated = 0
         self.held_until = 0.0
         #: The queues on which it has work; expected seconds dispatched for it, by weight, and of a batch (`sharing`).
         self.busy_on: set[str] = set()
@@ -93,9 +98,23 @@ class ActiveRun:
     def hear(self, entry: RunEvent, now: float) -> None:
         """Note how far the run's events have been heard."""
         self.cursor = entry.cursor
-        self.moved_at = now
+        self.moved_at, self._patience = now, LEAST_PATIENCE
         if entry.what is Happening.INVALIDATED:
             self.invalidations = entry.invalidations
+
+    @property
+    def is_behind(self) -> bool:
+        """Tell whether what this scheduler invalidated last was not heard of yet. What came before may still be heard,
+        such as a success that is gone by now, and nothing is to be dispatched on the strength of it."""
+        return self.invalidations < self.invalidated
+
+    def stands_still(self, now: float, lease_seconds: float) -> bool:
+        """Tell whether nothing was heard of it for so long that it is to be read again. One that stands still with good
+        reason, as its tasks take hours, is read less and less often."""
+        if now - self.moved_at <= self._patience * lease_seconds:
+            return False
+        self.moved_at, self._patience = now, min(2 * self._patience, MOST_PATIENCE)
+        return True
 
     def came_back_whole(self, entry: RunEvent) -> bool:
         """Tell whether nothing of a batch is left of which tasks came back. A worker that a slow task holds up gives
@@ -172,6 +191,10 @@ class ActiveRun:
     def digest(self, task: int) -> bytes:
         """Return the digest of a task's result, zeros if it has none."""
         return bytes(self._digests[task * DIGEST_BYTES : (task + 1) * DIGEST_BYTES])
+
+    def inputs(self, tasks: Iterable[int]) -> list[int]:
+        """Return what these tasks depend on, in order."""
+        return sorted({dependency for task in tasks for dependency in self._dependencies[task]})
 
     def lineage(self, task: int, before: AbstractSet[int]) -> bytes:
         """Return the lineage digest that an attempt must have used; empty if it depends on members `before` it."""

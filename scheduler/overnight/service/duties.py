@@ -146,14 +146,15 @@ class Duties:
 
     def _push_lost_entries(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
         """Push entries again that are on no queue; return the runs with a batch that is taken and never claimed."""
-        stuck = []
-        for run in runs.values():
-            pushed = self._performer.push_again(run, now, ENTRY_PATIENCE)
-            if pushed:
-                _logger.info("run %s: %d queue entries were lost and pushed again", run.run_id, pushed)
-            if any(waiting.pushes >= PUSHES_UNTIL_READ for waiting in run.waiting.values()):
-                _logger.info("run %s: a batch is taken from its queue and never claimed, reading again", run.run_id)
-                stuck.append(run.run_id)
+        for run_id, pushed in self._performer.push_again(runs.values(), now, ENTRY_PATIENCE).items():
+            _logger.info("run %s: %d queue entries were lost and pushed again", run_id, pushed)
+        stuck = [
+            run.run_id
+            for run in runs.values()
+            if any(waiting.pushes >= PUSHES_UNTIL_READ for waiting in run.waiting.values())
+        ]
+        for run_id in stuck:
+            _logger.info("run %s: a batch is taken from its queue and never claimed, reading again", run_id)
         return stuck
 
     def _save(self, runs: Mapping[str, ActiveRun]) -> None:
@@ -162,9 +163,5 @@ class Duties:
         self._store.write_durations(self._learned.given())
 
     def _still(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
-        """Return runs of which nothing was heard for two leases: hints may have been lost."""
-        patience = 2 * self._settings.lease_seconds
-        still = [run for run in runs.values() if now - run.moved_at > patience]
-        for run in still:
-            run.moved_at = now
-        return [run.run_id for run in still]
+        """Return runs of which nothing was heard for a while: hints may have been lost."""
+        return [run_id for run_id, run in runs.items() if run.stands_still(now, self._settings.lease_seconds)]

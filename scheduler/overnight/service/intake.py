@@ -50,7 +50,7 @@ def _committed(run: ActiveRun, entry: RunEvent, now: float, jitter: Callable[[],
             run.note_digest(report.task, report.digest)
             yield TaskSucceeded(report.task, report.seconds)
         else:
-            yield TaskFailed(report.task, entry.batch or "", now, hopeless=report.hopeless, jitter=jitter())
+            yield TaskFailed(report.task, entry.batch or "", now, report.hopeless, jitter(), report.lost)
 
 
 def _requested(run: ActiveRun, request: Request, entry: RunEvent) -> Event:

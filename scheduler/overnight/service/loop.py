@@ -17,7 +17,7 @@ from overnight import failpoints
 from overnight.config import Settings
 from overnight.core.actions import Action
 from overnight.core.events import Woken
-from overnight.errors import Fenced, StoreFull, UnknownRun, Unreachable
+from overnight.errors import Fenced, MisusedKey, StoreFull, UnknownRun, Unreachable
 from overnight.keyring import Keyring
 from overnight.service.active_run import ActiveRun
 from overnight.service.duties import Duties
@@ -25,6 +25,7 @@ from overnight.service.identity import is_provably_dead
 from overnight.service.intake import by_run, events_of, jitter
 from overnight.service.learned import LearnedDurations
 from overnight.service.left_alone import DAMAGED, LeftAlone
+from overnight.service.lost_digests import LostDigests
 from overnight.service.observer import Observer
 from overnight.service.perform import Diverged, Performer
 from overnight.service.recover import read_again, take_over
@@ -63,9 +64,11 @@ class Scheduler:
         self._holder = secrets.token_hex(16)
         self._runs: dict[str, ActiveRun] = {}
         self._left_alone = LeftAlone(store, describe)
+        self._lost_digests = LostDigests(store, keyring)
         self._learned = LearnedDurations()
         self._leader = ""
         self._outage = ""
+        self._said_epoch = 0
         self._sharing = Sharing(settings.resource_limits)
 
     def run(self) -> None:
@@ -79,12 +82,13 @@ class Scheduler:
                 _logger.warning("another scheduler took over: standing by")
             except Unreachable as error:
                 self._say_outage(str(error))
-                self._stop.wait(OUTAGE_PAUSE)
+                # A person puts a key right, in minutes; every run is read for each try.
+                self._stop.wait(LONGEST_WAIT if isinstance(error, MisusedKey) else OUTAGE_PAUSE)
 
     def _say_outage(self, text: str) -> None:
         if text != self._outage:
+            _logger.warning("Redis cannot be used, trying again: %s", text) if text else _logger.info("it goes on")
             self._outage = text
-            _logger.warning("Redis cannot be used, trying again: %s", text)
 
     def _take_epoch(self) -> Performer | None:
         taken = self._store.take_epoch(self._holder, self._describe, self._settings.lease_seconds)
@@ -97,7 +101,9 @@ class Scheduler:
             self._stop.wait(min(LONGEST_WAIT, max(0.05, taken.seconds)))
             return None
         failpoints.reach("scheduler.after_epoch")
-        _logger.info("took epoch %d as %s", taken.number, self._describe)
+        if taken.number != self._said_epoch:  # one that an outage interrupted goes on
+            self._said_epoch = taken.number
+            _logger.info("took epoch %d as %s", taken.number, self._describe)
         return Performer(self._store, self._transport, self._keyring, taken, self._observer)
 
     def _say_standing_by(self, held: EpochHeld) -> None:
@@ -128,7 +134,7 @@ class Scheduler:
             self._read_again(performer, run_id)
         self._offer(performer, duties)
         self._finish(performer)
-        self._outage = ""
+        self._say_outage("")
         cursors = {run_id: run.cursor for run_id, run in self._runs.items()}
         entries, changed = self._store.wait(cursors, duties.seconds_to_wait(self._now(), LONGEST_WAIT))
         for run_id, group in by_run(entries).items():
@@ -166,9 +172,12 @@ class Scheduler:
             run.hear(entry, now)
             if entry.what is Happening.GAP or run.gave_up_too_soon(entry):
                 return None
-            if entry.what is Happening.RETURNED and run.came_back_whole(entry) and run.keeps_coming_back(now):
-                _logger.warning("run %s: workers give its batches back; it is read again and held back", run.run_id)
-                return None
+            if entry.what is Happening.RETURNED and run.came_back_whole(entry):
+                if self._lost_digests.keep_back(run, entry.tasks):
+                    return None
+                if run.keeps_coming_back(now):
+                    _logger.warning("run %s: workers give its batches back; it is read again and held back", run.run_id)
+                    return None
             if entry.what is Happening.ADDED:
                 actions += self._add(run, entry)
             duties.saw(run, entry, now)
@@ -252,7 +261,7 @@ class Scheduler:
     def _read_again(self, performer: Performer, run_id: str) -> None:
         """Read the run's stored truth and carry out what is due; also the way a run is met first."""
         try:
-            snapshot = self._store.load_run(run_id)
+            snapshot = self._lost_digests.mended(self._store.load_run(run_id))
             failpoints.reach("scheduler.after_state_read")
             run = self._runs.get(run_id)
             if run is not None and not run.was_made_from(snapshot.specs):

@@ -7,21 +7,25 @@ repeated. Where the store refuses, what this process believed was wrong: the run
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from overnight import failpoints
 from overnight.certificates import BY_LOSS, DeathCertificate
-from overnight.core.actions import Action, Again, Dispatch, Ended, RunEnded, StopBatch, WakeAt
+from overnight.core.actions import Action, Again, Dispatch, Ended, Repair, RunEnded, StopBatch, WakeAt
+from overnight.core.repairs import MOST_REPAIRS
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import TaskDied
+from overnight.errors import InputLost, TaskDied
 from overnight.keyring import Keyring
 from overnight.messages import StoredError
+from overnight.naming import shown
 from overnight.pickling import dump_exception, type_name
 from overnight.service.active_run import ActiveRun, Waiting
 from overnight.service.observer import Observer
 from overnight.store.ports import SchedulingStore
 from overnight.store.records import Batch, Epoch, Verdict
+from overnight.structure import Structure
 from overnight.transport.port import Entry, Transport
 
 _logger = logging.getLogger("overnight.scheduler")
@@ -34,12 +38,14 @@ LOST_TOO_OFTEN = "its worker was lost too often"
 class Work:
     """The actions of one tick for one run, sorted by the step that carries them out."""
 
+    repairs: list[Repair] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     urgent: set[str] = field(default_factory=set)
     stops: list[str] = field(default_factory=list)
     wake_at: float | None = None
     phase: RunPhase | None = None
+    structure: Structure | None = None
 
 
 class Performer:
@@ -65,6 +71,7 @@ class Performer:
         Raises Diverged if the store holds another truth than the core; StoreFull if there is no room to dispatch.
         """
         work = self._gather(run, actions)
+        self._repair(run, work)
         self._settle(run, work)
         self._withdraw(run, work)
         self._dispatch(run, work, now)
@@ -84,17 +91,21 @@ class Performer:
         _logger.info("run %s ended: %s %s", run.run_id, run.over.value, counts)
         return True
 
-    def push_again(self, run: ActiveRun, now: float, patience: float) -> int:
-        """Push batches that should have waited on a queue for longer than `patience` seconds and do not; count them."""
-        due = [(batch, waiting.queue) for batch, waiting in run.waiting.items() if now - waiting.since > patience]
-        if not due:
-            return 0
-        missing = self._transport.missing([Entry(queue, run.run_id, batch) for batch, queue in due])
+    def push_again(self, runs: Iterable[ActiveRun], now: float, patience: float) -> Counter[str]:
+        """Push batches that should have waited on a queue for longer than `patience` seconds and do not; count them by
+        run."""
+        due = [
+            (run, batch, waiting)
+            for run in runs
+            for batch, waiting in run.waiting.items()
+            if now - waiting.since > patience
+        ]
+        missing = self._transport.missing([Entry(waiting.queue, run.run_id, batch) for run, batch, waiting in due])
         self._transport.push(missing)
         lost = {entry.batch for entry in missing}
-        for batch, queue in due:
-            run.waiting[batch] = Waiting(queue, now, run.waiting[batch].pushes + 1 if batch in lost else 0)
-        return len(missing)
+        for run, batch, waiting in due:
+            run.waiting[batch] = Waiting(waiting.queue, now, waiting.pushes + 1 if batch in lost else 0)
+        return Counter(entry.run_id for entry in missing)
 
     def depth(self, queue: str) -> int:
         """Return how many entries wait on a queue."""
@@ -108,8 +119,10 @@ class Performer:
                     queue = queue or run.record.queue
                     work.batches.append(run.batch(batch, queue, tasks, attempts))
                     work.urgent.update({batch} if urgent else ())
-                case Ended(task, state, cause, lost) if state not in _RECORDED_BY_COMMIT:
-                    error = self._death(run, task) if lost else None
+                case Repair():
+                    work.repairs.append(action)
+                case Ended(task, state, cause, lost, lacked) if state not in _RECORDED_BY_COMMIT:
+                    error = self._death(run, task) if lost else self._lack(run, work, task, lacked)
                     certificate = self._certificate(run, task) if lost else None
                     work.verdicts.append(Verdict(task, state, cause=cause, error=error, certificate=certificate))
                 case Again(task, charge):
@@ -130,6 +143,20 @@ class Performer:
         stored = StoredError("overnight.errors.TaskDied", str(error), "", dump_exception(error))
         return stored.sealed(run.run_id, task, self._keyring)
 
+    def _lack(self, run: ActiveRun, work: Work, task: int, lacked: int | None) -> bytes | None:
+        """Say what a task lacked that may not be computed again any more; None if it lacked nothing."""
+        if lacked is None:
+            return None
+        if work.structure is None:
+            work.structure = Structure(run.run_id, self._store.read_specs(run.run_id, 0), self._keyring)
+        name = shown(work.structure.task_id(lacked))
+        error = InputLost(
+            f"The result of {name!r} was lost or damaged again after it had been computed again {MOST_REPAIRS} times; "
+            "look at the place where it is kept, or for a worker that cannot read it."
+        )
+        stored = StoredError(type_name(InputLost), str(error), "", dump_exception(error))
+        return stored.sealed(run.run_id, task, self._keyring)
+
     def _certificate(self, run: ActiveRun, task: int) -> bytes | None:
         """Certify the end of an attempt whose worker vanished; None if that is not what was heard of it."""
         if task not in run.lost_with:
@@ -140,6 +167,21 @@ class Performer:
         attempt, at = run.core.attempt(task), run.moved_at
         lost = DeathCertificate(attempt, BY_LOSS, died, message, worker=worker, host=host, ended=at)
         return lost.sealed(run.run_id, task, self._keyring)
+
+    def _repair(self, run: ActiveRun, work: Work) -> None:
+        for repair in work.repairs:
+            before = max(run.invalidations, run.invalidated)
+            after = self._store.repair(self.epoch, run.run_id, repair.lost, repair.tasks, before)
+            if after is None:
+                raise Diverged(run.run_id)
+            run.invalidated = after
+            _logger.warning(
+                "run %s: the results of %d tasks are lost and are computed again, with %d that may depend on them",
+                run.run_id,
+                len(repair.lost),
+                len(repair.tasks) - len(repair.lost),
+            )
+            failpoints.reach("scheduler.after_repair")
 
     def _settle(self, run: ActiveRun, work: Work) -> None:
         if work.verdicts:

@@ -36,7 +36,7 @@ def read_again(run: ActiveRun, snapshot: RunSnapshot, now: float) -> list[Action
     run.record = snapshot.run
     run.cursor = snapshot.cursor
     run.moved_at = now
-    run.invalidations = snapshot.invalidations
+    run.invalidations, run.invalidated = snapshot.invalidations, 0
     run.take_digests(snapshot.digests)
     run.waiting = {flight.batch: Waiting(flight.queue, 0.0) for flight in snapshot.flights if not flight.claimed}
     known = run.known
@@ -47,6 +47,8 @@ def read_again(run: ActiveRun, snapshot: RunSnapshot, now: float) -> list[Action
         charges=snapshot.charges,
         cancelling=snapshot.run.phase is RunPhase.CANCELLING,
         paused=snapshot.run.paused,
+        lacking=snapshot.lacking,
+        repairs=snapshot.repairs,
     )
     actions = run.core.handle(state)
     # An end that was decided before and still stands is not told again: it may not be on record yet.

@@ -42,7 +42,7 @@ class Sharing:
         room = window.batches - sum(busy.values())
         if room <= 0:
             return
-        ready = {run: run.core.ready_count(queue) for run in here if run.held_until <= now}
+        ready = {run: run.core.ready_count(queue) for run in here if run.held_until <= now and not run.is_behind}
         _level(queue, busy, ready)
         takers = [run for run, count in ready.items() if count]
         # Of runs that stand alike, one that has nothing in flight comes first.

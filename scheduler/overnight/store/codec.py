@@ -16,14 +16,12 @@ from types import NoneType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from overnight.core.events import Charge
-from overnight.core.states import RunPhase, TaskState
+from overnight.core.states import RunPhase
 from overnight.errors import DamagedRun, OvernightError
-from overnight.store.records import Batch, Committed, Happening, Report, Request, RunEvent, RunRecord, WorkerRecord
+from overnight.store.records import Batch, RunRecord, WorkerRecord
 
 _CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at", "note"})
 _STATIC = tuple(field.name for field in fields(RunRecord) if field.name not in _CHANGING)
-_COMMITTED: Final = struct.Struct(">IBd32s")
-_OK, _HOPELESS, _DIED = 1, 2, 4
 _MOST_DIGITS: Final = 18
 #: What JSON may hold of a field, by the field's annotation.
 _JSON_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
@@ -90,6 +88,17 @@ def unpacked_sequence(text: bytes) -> int:
     if not text.isdigit() or len(text) > _MOST_DIGITS:
         raise ValueError(text)
     return int(text)
+
+
+def packed_tasks(tasks: Sequence[int]) -> str:
+    """Return tasks as text: "3,17"."""
+    return ",".join(map(str, tasks))
+
+
+@of_known_form
+def unpacked_tasks(text: bytes | None) -> Sequence[int]:
+    """Return the tasks of a text, none of an empty one or if there is none."""
+    return tuple(unpacked_index(task) for task in text.split(b",")) if text else ()
 
 
 # Runs.
@@ -196,66 +205,6 @@ def without_head(facts: bytes | None) -> bytes | None:
 # Events.
 
 
-def packed_report(report: Report) -> bytes:
-    """Return a report as events carry it: 45 bytes."""
-    flags = (_OK if report.ok else 0) | (_HOPELESS if report.hopeless else 0) | (_DIED if report.died else 0)
-    seconds = math.nan if report.seconds is None else report.seconds
-    return _COMMITTED.pack(report.task, flags, seconds, report.digest if report.ok else b"")
-
-
-def _unpacked_reports(packed: bytes) -> tuple[Committed, ...]:
-    return tuple(
-        Committed(
-            task,
-            bool(flags & _OK),
-            digest if flags & _OK else b"",
-            None if math.isnan(seconds) else seconds,
-            bool(flags & _HOPELESS),
-            bool(flags & _DIED),
-        )
-        for task, flags, seconds, digest in _COMMITTED.iter_unpack(packed)
-    )
-
-
-def _unpacked_tasks(entry: Mapping[bytes, bytes]) -> Sequence[int]:
-    text = entry.get(b"t")
-    return tuple(unpacked_index(task) for task in text.split(b",")) if text else ()
-
-
-def _unpacked_verdicts(text: bytes | None) -> tuple[tuple[int, TaskState, int | None], ...]:
-    if not text:
-        return ()
-    triples = (verdict.split(b":") for verdict in text.split(b","))
-    return tuple(
-        (unpacked_index(task), TaskState(code[0]), unpacked_index(cause) if cause else None)
-        for task, code, cause in triples
-    )
-
-
-def _text(entry: Mapping[bytes, bytes], name: bytes) -> str | None:
-    return entry[name].decode("utf-8") if name in entry else None
-
-
-@of_known_form
-def unpacked_event(run_id: str, entry_id: bytes, entry: Mapping[bytes, bytes]) -> RunEvent:
-    """Return the event of a stream entry."""
-    request, phase = _text(entry, b"q"), _text(entry, b"p")
-    return RunEvent(
-        run_id,
-        Cursor(entry_id.decode("ascii"), int(entry[b"n"])).text,
-        Happening(entry[b"w"].decode("ascii")),
-        batch=_text(entry, b"b"),
-        worker=_text(entry, b"i"),
-        tasks=_unpacked_tasks(entry),
-        reports=_unpacked_reports(entry.get(b"c", b"")),
-        verdicts=_unpacked_verdicts(entry.get(b"v")),
-        request=None if request is None else Request(request),
-        phase=None if phase is None else RunPhase(phase),
-        begun=entry.get(b"g") == b"1",
-        invalidations=unpacked_sequence(entry.get(b"l", b"0")),
-    )
-
-
 class Cursor:
     """A position in a run's event stream: the id of the last entry read and that entry's number.
 
@@ -278,23 +227,3 @@ class Cursor:
     def text(self) -> str:
         """The cursor as text."""
         return f"{self.entry_id}@{self.number}"
-
-
-def with_gaps(run_id: str, cursor: Cursor, events: Sequence[Any]) -> list[RunEvent]:
-    """Return `events` (id, entry) after `cursor`, with a GAP before each one whose predecessor was missed."""
-    told: list[RunEvent] = []
-    last = cursor
-    for entry_id, entry in events:
-        try:
-            event = unpacked_event(run_id, entry_id, entry)
-        except DamagedRun:
-            # What stands there is none of overnight's; what it may have replaced was missed.
-            last = Cursor(entry_id.decode("ascii"), last.number)
-            told.append(RunEvent(run_id, last.text, Happening.GAP))
-            continue
-        here = Cursor.parse(event.cursor)
-        if here.number != last.number + 1:
-            told.append(RunEvent(run_id, Cursor(last.entry_id, here.number - 1).text, Happening.GAP))
-        told.append(event)
-        last = here
-    return told

@@ -74,12 +74,20 @@ RUN_KEYS: Final = (
     Key("facts", "hash", "task -> 'batch+' or 'batch-' of the last accepted report, newline, JSON for people"),
     Key("charges", "hash", "task -> 'failures losses not_before begun'"),
     Key("causes", "hash", "skipped task -> the failed ancestor"),
-    Key("inflight", "hash", "task -> 'batch', newline, expected lineage; from DISPATCH until the task is terminal"),
+    Key(
+        "inflight",
+        "hash",
+        "task -> 'batch', newline, expected lineage, or '?' and the tasks whose results it lacked, or '!': it computes "
+        "from what was invalidated; from DISPATCH until the task is terminal",
+    ),
     Key("batches", "hash", "batch -> JSON: queue, tasks; from DISPATCH until no task of it is left"),
     Key("holds", "hash", "claimed batch -> on a line each: instance, sequence, mark of each task, task that has begun"),
     Key("events", "stream", "what happened to the run, the latest 100,000"),
     Key("deaths", "hash", "'task slot' -> sealed DeathCertificate of a failed attempt; slot is attempt % 8"),
+    Key("repairs", "hash", "task -> how often its result was lost and is computed again for those that need it"),
 )
+_SHARED_TYPES = {key.name: key.type for key in SHARED_KEYS}
+_RUN_TYPES = {key.name: key.type for key in RUN_KEYS}
 
 
 class Keys:
@@ -98,6 +106,18 @@ class Keys:
         if not is_run_id(run_id):
             raise UnknownRun(f"{run_id!r} cannot be the id of a run.")
         return f"{self.prefix}:run:{run_id}:{name}"
+
+    def run_of(self, key: str) -> str | None:
+        """Return the run that a key belongs to, None for one that all runs share."""
+        start = f"{self.prefix}:run:"
+        return key[len(start) :].partition(":")[0] if key.startswith(start) else None
+
+    def type_of(self, key: str) -> str | None:
+        """Return the type that a key has on the server, None for one that is not in the schema."""
+        run_id = self.run_of(key)
+        start = f"{self.prefix}:" if run_id is None else f"{self.prefix}:run:{run_id}:"
+        types = _SHARED_TYPES if run_id is None else _RUN_TYPES
+        return types.get(key[len(start) :]) if key.startswith(start) else None
 
     def for_shared_script(self) -> tuple[str, ...]:
         """Return the KEYS of a script that touches no run."""

@@ -27,11 +27,18 @@ OPEN = frozenset({TaskState.PENDING, TaskState.QUEUED, TaskState.RUNNING, TaskSt
 class Dispatched:
     """An in-flight entry: the latest batch of a task and the lineage it expects.
 
-    None is a lineage that nothing equals: what the attempt computes from was invalidated.
+    None is a lineage that nothing equals: what the attempt computes from was invalidated, or is lost: then `lacked`
+    names the tasks whose results its worker did not find.
     """
 
     batch: str
     lineage: bytes | None
+    lacked: Sequence[int] = ()
+
+    @property
+    def is_void(self) -> bool:
+        """Tell whether what the attempt computes from was invalidated."""
+        return self.lineage is None and not self.lacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,7 @@ class MemoryRun:
     sequence: int = 0
     dispatched: int = 0
     invalidations: int = 0
+    repairs: dict[int, int] = field(default_factory=dict)
 
     @property
     def phase(self) -> RunPhase:
@@ -131,6 +139,12 @@ class MemoryRun:
         """Tell whether a task is in `state` under a batch."""
         entry = self.inflight.get(task)
         return self.code(task) is state and entry is not None and entry.batch == batch
+
+    def lacking(self) -> dict[int, Sequence[int]]:
+        """Return the TRIED tasks that lacked inputs, with those that are lost: none, if they were invalidated since."""
+        tried = [task for task, code in enumerate(self.states[::2]) if code == TaskState.TRIED]
+        entries = [(task, self.inflight[task]) for task in tried if task in self.inflight]
+        return {task: entry.lacked for task, entry in entries if entry.lineage is None}
 
     def put_back(self, tasks: Iterable[int], batch: str, state: TaskState) -> list[int]:
         """Put those of `tasks` that are in `state` under `batch` back to PENDING and return them."""

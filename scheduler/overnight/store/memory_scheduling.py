@@ -75,6 +75,8 @@ class MemoryScheduling(MemoryReading):
                 dict(run.charges),
                 Cursor(f"{run.sequence}-0", run.sequence).text,
                 run.invalidations,
+                run.lacking(),
+                dict(run.repairs),
             )
 
     def read_specs(self, run_id: str, first: int) -> list[bytes]:

@@ -9,7 +9,7 @@ from overnight.core.states import SUCCEEDED, RunPhase, TaskState
 from overnight.errors import Refused, UnknownRun
 from overnight.store.codec import NO_DIGEST
 from overnight.store.keys import UNTOUCHED_SECONDS
-from overnight.store.memory_data import OPEN, Dispatched, MemoryRun
+from overnight.store.memory_data import MemoryRun
 from overnight.store.memory_reading import MemoryReading
 from overnight.store.records import Addition, Adopted, Happening, Opened, Opening, Request, RunRecord
 
@@ -115,36 +115,6 @@ class MemorySubmitting(MemoryReading):
             run.results[task] = record
             return True
 
-    def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
-        """INVALIDATE: finished tasks become PENDING; no success of an attempt in flight is accepted any more."""
-        with self._step() as now:
-            run = self._touched(run_id, now)
-            asked = list(dict.fromkeys(tasks))
-            if run.phase is RunPhase.CANCELLED:
-                return []
-            gone = [task for task in asked if run.code(task) in SUCCEEDED]
-            if gone:
-                self._check_way(run)
-            for task in asked:
-                entry = run.inflight.get(task)
-                if run.code(task) in OPEN and entry is not None:
-                    run.inflight[task] = Dispatched(entry.batch, None)
-            for task in gone:
-                self._undo(run, task)
-            if gone:
-                run.invalidations += 1
-                self._reopen(run, now)
-                run.tell(Happening.INVALIDATED, tasks=tuple(gone), invalidations=run.invalidations)
-            return gone
-
-    def _undo(self, run: MemoryRun, task: int) -> None:
-        run.put(task, TaskState.PENDING)
-        run.put_digest(task, NO_DIGEST)
-        run.results.pop(task, None)
-        run.accepted.pop(task, None)
-        run.charges.pop(task, None)
-        run.inflight.pop(task, None)
-
     def request(self, run_id: str, request: Request, tasks: Sequence[int] = ()) -> None:
         """Carry a request out and tell followers. RETRY of a run that is being cancelled raises Refused."""
         with self._step() as now:
@@ -183,6 +153,7 @@ class MemorySubmitting(MemoryReading):
             run.put(task, TaskState.PENDING)
             run.charges.pop(task, None)
             run.causes.pop(task, None)
+        run.repairs.clear()
         self._reopen(run, now)
         if told:
             run.tell(Happening.REQUESTED, request=Request.RETRY, tasks=told)

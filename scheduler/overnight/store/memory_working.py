@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from overnight.core.states import RunPhase, TaskState
-from overnight.store.memory_data import OPEN, Accepted, Hold, MemoryBatch, MemoryRun, members
+from overnight.store.memory_data import OPEN, Accepted, Dispatched, Hold, MemoryBatch, MemoryRun, members
 from overnight.store.memory_quarantine import MemoryQuarantine
 from overnight.store.records import (
     QUARANTINED,
@@ -184,7 +184,7 @@ class _Commit:
         if entry is None:
             return False
         if not report.ok:
-            return is_mine
+            return is_mine and not (report.lost and entry.is_void)
         if entry.lineage:
             return report.lineage == entry.lineage
         place = self.places.get(report.task)
@@ -211,8 +211,12 @@ class _Commit:
             run.put(task, TaskState.TRIED)
             run.errors[task] = report.record
             run.keep_certificate(task, report.certificate)
+            if report.lost:
+                run.inflight[task] = Dispatched(self.batch, None, tuple(report.lost))
         digest = report.digest if report.ok else b""
-        self.committed.append(Committed(task, report.ok, digest, report.seconds, report.hopeless, report.died))
+        lost = () if report.ok else tuple(report.lost)
+        committed = Committed(task, report.ok, digest, report.seconds, report.hopeless, report.died, lost)
+        self.committed.append(committed)
 
     def _mark(self, task: int, mark: str) -> None:
         place = self.places.get(task)

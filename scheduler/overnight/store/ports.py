@@ -110,6 +110,13 @@ class SchedulingStore(Protocol):
         not PENDING or its attempt is not the next one (a repeat of an accepted batch is accepted); all are, if results
         of the run were invalidated more or less often than `invalidations`: lineages may be of what is gone."""
 
+    def repair(
+        self, epoch: Epoch, run_id: str, lost: Sequence[int], tasks: Sequence[int], invalidations: int
+    ) -> int | None:
+        """INVALIDATE `tasks`, and count for those of them that are `lost` that they are computed again. Return how
+        often results of the run were invalidated by now; None, and what is left of `tasks` stays as it is, if it was
+        not `invalidations` times before, or the run is cancelled or over: what was held to be lost may not be."""
+
     def withdraw(self, epoch: Epoch, run_id: str, batches: Sequence[str]) -> list[str]:
         """Take back batches that no worker holds: their tasks become PENDING, attempts uncharged. Return those
         withdrawn, each told to followers as RETURNED."""
@@ -133,6 +140,16 @@ class SchedulingStore(Protocol):
     def wait(self, cursors: Mapping[str, str], seconds: float) -> tuple[list[RunEvent], bool]:
         """Wait until any of these runs has events after its cursor, or the set of active runs changed (second value
         True), or `seconds` passed."""
+
+    def read_results(self, run_id: str, tasks: Iterable[int]) -> dict[int, bytes]:
+        """Return sealed results by task; missing ones are left out."""
+
+    def restore_digests(self, run_id: str, digests: Mapping[int, bytes]) -> None:
+        """RESTORE: put digests back that the server has lost of finished tasks; of others, and known ones, nothing
+        changes."""
+
+    def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
+        """INVALIDATE: as clients do."""
 
     def states(self, run_id: str) -> bytes:
         """Return the state string: two bytes a task."""

@@ -119,7 +119,8 @@ class RunSnapshot:
     """All that a scheduler needs to take a run over. `specs` are sealed `SpecChunk` records in order of `first`.
 
     `states` holds two bytes a task (code, attempt), `digests` 32 bytes a task (zeros: none). `cursor` is the position
-    in the run's event stream just before the state was read. `invalidations` as in `RunEvent`.
+    in the run's event stream just before the state was read. `invalidations` as in `RunEvent`; `lacking` and `repairs`
+    as in `core.events.StateRead`.
     """
 
     run: RunRecord
@@ -130,6 +131,8 @@ class RunSnapshot:
     charges: Mapping[int, Charge]
     cursor: str
     invalidations: int = 0
+    lacking: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    repairs: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +190,17 @@ class ClaimRefused:
     reason: str
 
 
+#: So many lost inputs of a task are reported at once; what else it lacks its next attempt finds.
+MOST_LOST = 500
+
+
 class Report(NamedTuple):
     """One attempt's outcome for COMMIT.
 
     `record` is a sealed `StoredResult` (ok) or `StoredError`; `digest` the result's (ok) or empty; `lineage` the
     lineage digest of the dependency results used; `facts` JSON text for people. `died`: the task's process ended with
-    it. `certificate` is the sealed `DeathCertificate` of a failure (empty: none).
+    it. `certificate` is the sealed `DeathCertificate` of a failure (empty: none). `lost` are the dependencies whose
+    results the worker did not find whole, for want of which the task was not run: at most `MOST_LOST`.
     """
 
     task: int
@@ -205,6 +213,7 @@ class Report(NamedTuple):
     hopeless: bool = False
     died: bool = False
     certificate: bytes = b""
+    lost: Sequence[int] = ()
 
 
 class Acceptance(Enum):
@@ -316,7 +325,7 @@ class Happening(Enum):
 
 
 class Committed(NamedTuple):
-    """One accepted report inside a COMMITTED event; `digest` is empty for a failure."""
+    """One accepted report inside a COMMITTED event; `digest` is empty for a failure. `lost` as in `Report`."""
 
     task: int
     ok: bool
@@ -324,6 +333,7 @@ class Committed(NamedTuple):
     seconds: float | None
     hopeless: bool
     died: bool = False
+    lost: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

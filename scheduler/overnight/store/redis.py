@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from overnight.store.redis_flights import RedisFlights
 from overnight.store.redis_records import RedisRecords
+from overnight.store.redis_repairing import RedisRepairing
 from overnight.store.redis_scheduling import RedisScheduling
 from overnight.store.redis_submitting import RedisSubmitting
 from overnight.store.redis_working import RedisWorking
 
 
-class RedisStore(RedisSubmitting, RedisScheduling, RedisWorking, RedisFlights, RedisRecords):
+class RedisStore(RedisSubmitting, RedisScheduling, RedisWorking, RedisRepairing, RedisFlights, RedisRecords):
     """All ports of the store on one server: `RedisStore(client, prefix)`. The client must not decode replies."""

@@ -22,11 +22,11 @@ from overnight.store.codec import (
     unpacked_run,
     unpacked_sequence,
     unpacked_worker,
-    with_gaps,
     without_head,
 )
 from overnight.store.connection import SOCKET_SECONDS
 from overnight.store.digest_ranges import DigestRanges
+from overnight.store.event_codec import with_gaps
 from overnight.store.keys import is_run_id
 from overnight.store.records import EpochHeld, Happening, RunEvent, RunRecord, TaskView, WorkerRecord
 from overnight.store.redis_server import Command, Server, check_known
@@ -37,7 +37,6 @@ LONGEST_BLOCK_SECONDS = SOCKET_SECONDS / 2
 MOST_EVENTS = 1000
 _SPECS_AT_ONCE = 32
 _RESULTS_AT_ONCE = 200
-Streams = Mapping[str, tuple[str, str]]
 _Value = TypeVar("_Value")
 
 
@@ -72,7 +71,8 @@ class RedisReading:
         """Return one run."""
         meta = self.server.send(("HGETALL", self.server.keys.of_run(run_id, "meta")))
         check_known(None if meta else b"unknown", run_id)
-        return unpacked_run(meta)
+        with self.server.naming(run_id, "meta"):
+            return unpacked_run(meta)
 
     def states(self, run_id: str) -> bytes:
         """Return the state string: two bytes a task."""
@@ -185,7 +185,7 @@ class RedisReading:
             check_known(b"unknown" if heard.gone else None, run_id)
             if heard.damaged:
                 raise DamagedRun(f"Run {run_id} cannot be followed: the number of its last event is none.")
-            if heard.events or left <= 0:
+            if heard.events or time.monotonic() >= deadline:
                 return heard.events
 
     def _read_events(
@@ -241,7 +241,7 @@ class RedisReading:
             known = [*readable(unpacked_sequence, number), *readable(unpacked_sequence, dispatched or b"0")]
             if len(known) < 2:
                 heard.damaged.append(run_id)
-            elif known[0] < cursor.number or fell_back(run_id, known[1]):
+            elif fell_back(run_id, known[1]) or known[0] < cursor.number:  # what is told once is asked for first
                 heard.events.append(self._rolled_back(run_id))
             else:
                 numbers[run_id] = known[0]

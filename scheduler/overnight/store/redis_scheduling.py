@@ -27,6 +27,7 @@ from overnight.store.codec import (
     unpacked_index,
     unpacked_run,
     unpacked_sequence,
+    unpacked_tasks,
 )
 from overnight.store.dispatch_counts import DispatchCounts
 from overnight.store.keys import SCHEMA, is_run_id
@@ -97,9 +98,10 @@ class RedisScheduling(RedisReading):
         """Read all that is needed to take the run over, at one instant."""
         reply = self.server.send(self.server.on_run(scripts.LOAD, run_id))
         check_known(None if reply else b"unknown", run_id)
-        flat, states, digests, charges, flights, last = reply
+        flat, states, digests, charges, flights, last, lacking, repairs = reply
         meta = as_mapping(flat)
-        run = unpacked_run(meta)
+        with self.server.naming(run_id, "meta"):
+            run = unpacked_run(meta)
         self._dispatched.take(run_id, int(meta.get(b"dispatched", 0)))
         return RunSnapshot(
             run,
@@ -113,6 +115,8 @@ class RedisScheduling(RedisReading):
             {unpacked_index(task): unpacked_charge(charge) for task, charge in as_mapping(charges).items()},
             Cursor(last.decode(), unpacked_sequence(meta[b"sequence"])).text,
             unpacked_sequence(meta.get(b"invalidations", b"0")),
+            {task: unpacked_tasks(lineage[1:]) for task, lineage in zip(lacking[::2], lacking[1::2], strict=True)},
+            {unpacked_index(task): unpacked_sequence(number) for task, number in as_mapping(repairs).items()},
         )
 
     def read_specs(self, run_id: str, first: int) -> list[bytes]:
@@ -238,7 +242,7 @@ class RedisScheduling(RedisReading):
             heard = self._read_events(parsed, self._control or "0-0", left, self._dispatched.is_lower)
             self._control = heard.control or self._control
             lost = [RunEvent(run_id, cursors[run_id], Happening.GAP) for run_id in (*heard.gone, *heard.damaged)]
-            if heard.events or lost or heard.control or left <= 0:
+            if heard.events or lost or heard.control or time.monotonic() >= deadline:
                 return heard.events + lost, bool(heard.gone or heard.control)
 
     def now(self) -> float:

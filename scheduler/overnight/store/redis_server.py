@@ -6,14 +6,16 @@ sent again whole: every command here may be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import redis
 from redis.exceptions import NoScriptError, RedisError
 
-from overnight.errors import DamagedRun, Fenced, Refused, UnknownRun
+from overnight.errors import DamagedRun, Fenced, MisusedKey, Refused, UnknownRun, Unreachable
 from overnight.store.connection import address, translated
+from overnight.store.key_types import explained, is_of_types, wrong_keys
 from overnight.store.keys import Keys
 from overnight.store.records import Epoch
 from overnight.store.scripts import SCRIPTS, Script
@@ -63,16 +65,31 @@ class Server:
                 replies = self._execute(pending)
         except (RedisError, OSError) as error:
             raise translated(error, self.address) from error
-        return [self._checked(reply) for reply in replies]
+        return [self._checked(command, reply) for command, reply in zip(pending, replies, strict=True)]
 
-    def _checked(self, reply: Any) -> Any:
+    def _checked(self, command: Command, reply: Any) -> Any:
         if not isinstance(reply, Exception):
             return reply
-        error = translated(reply, self.address)
+        error = self._explained(command, reply) or translated(reply, self.address)
         if not isinstance(error, DamagedRun):
             raise error from reply
         error.__cause__ = reply
         return error
+
+    def misused_keys(self) -> list[MisusedKey | DamagedRun]:
+        """Return what is wrong with the types of the keys that all runs share."""
+        return wrong_keys(self.client, self.keys, self.keys.for_shared_script(), self.address)
+
+    @contextmanager
+    def naming(self, run_id: str, name: str) -> Iterator[None]:
+        """Have a DamagedRun say which key of the run was read."""
+        try:
+            yield
+        except DamagedRun as error:
+            raise DamagedRun(f"The key {self.keys.of_run(run_id, name)} on {self.address}: {error}") from error
+
+    def _explained(self, command: Command, reply: Exception) -> Unreachable | None:
+        return explained(self.client, self.keys, command, self.address) if is_of_types(reply) else None
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
         with self.client.pipeline(transaction=False) as pipeline:

@@ -110,16 +110,6 @@ class RedisSubmitting(RedisReading):
         check_known(reply, run_id)
         return bool(reply == b"ok")
 
-    def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
-        """INVALIDATE: finished tasks become PENDING. Return those that did."""
-        changed: list[int] = []
-        for piece in chunks(list(dict.fromkeys(tasks)), MOST_TASKS):
-            reply = self.server.send(self.server.on_run(scripts.INVALIDATE, run_id, *piece))
-            check_known(reply[0], run_id)
-            check_not_busy(reply, run_id)
-            changed += reply[1:]
-        return changed
-
     def request(self, run_id: str, request: Request, tasks: Sequence[int] = ()) -> None:
         """Carry a request out and tell followers. RETRY of a run that is being cancelled raises Refused."""
         if request is not Request.RETRY:

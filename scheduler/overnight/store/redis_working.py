@@ -7,7 +7,8 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from overnight.store import scripts
-from overnight.store.codec import as_mapping, chunks, of_known_form, packed_report, packed_worker, unpacked_run
+from overnight.store.codec import as_mapping, chunks, of_known_form, packed_tasks, packed_worker, unpacked_run
+from overnight.store.event_codec import packed_report
 from overnight.store.records import Acceptance, Claim, ClaimRefused, CommitReply, LeaseReply, Report, WorkerRecord
 from overnight.store.redis_quarantine import RedisQuarantine
 from overnight.store.redis_server import check_known
@@ -106,3 +107,4 @@ def _flat(reports: Sequence[Report]) -> Iterator[bytes]:
     for report in reports:
         if not report.ok:
             yield report.certificate
+            yield packed_tasks(report.lost).encode("ascii")

@@ -107,16 +107,18 @@ class RqTransport:
         """Return those entries that are in no queue's list, or whose job has expired."""
         if not entries:
             return []
-        with _translated():
-            listed = {name: set(self._queue(name).get_job_ids()) for name in {entry.queue for entry in entries}}
-            with self._client.pipeline(transaction=False) as pipeline:
-                for entry in entries:
-                    pipeline.exists(_job_key(entry.batch))
-                alive = pipeline.execute()
+        names = list({entry.queue: None for entry in entries})
+        with _translated(), self._client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.lrange(self._queue(name).key, 0, -1)
+            for entry in entries:
+                pipeline.exists(_job_key(entry.batch))
+            replies = pipeline.execute()
+        listed = {name: set(ids) for name, ids in zip(names, replies, strict=False)}
         return [
             entry
-            for entry, exists in zip(entries, alive, strict=True)
-            if not exists or entry.batch not in listed[entry.queue]
+            for entry, exists in zip(entries, replies[len(names) :], strict=True)
+            if not exists or entry.batch.encode() not in listed[entry.queue]
         ]
 
     def remove(self, entries: Sequence[Entry]) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import redis
 
 from overnight.errors import OvernightError
-from overnight.store.codec import Cursor, as_mapping, unpacked_event
+from overnight.store.codec import Cursor, as_mapping
+from overnight.store.event_codec import unpacked_event
 from overnight.store.records import Happening, Reaped, RunEvent
 from overnight.store.redis import RedisStore
 from tests.support.differential.alike import alike, comparable, told
@@ -36,7 +37,7 @@ from tests.support.simulation.world import Violation, World
 
 #: After so many writing steps everything is compared, whatever they named.
 ALL_AFTER = 50
-_BY_FIRST = frozenset({"dispatch", "withdraw", "settle", "finish"})
+_BY_FIRST = frozenset({"dispatch", "withdraw", "settle", "finish", "repair"})
 
 
 class Difference(Violation):
@@ -154,6 +155,13 @@ class DifferentialServer(Server):
         number = Cursor.parse(cursor).number
         ids = self._ids.get(run_id, [])
         return Cursor(ids[number - 1] if 0 < number <= len(ids) else "0-0", number).text
+
+    def lose(self, run_id: str, task: int, left: bytes | None) -> None:
+        super().lose(run_id, task, left)
+        key = self._keys.of_run(run_id, "results")
+        command = ("HDEL", key, task) if left is None else ("HSET", key, task, left)
+        self._connection.send_command(*command)
+        self._connection.read_response()
 
     # Comparing.
 

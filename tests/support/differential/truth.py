@@ -8,13 +8,14 @@ from typing import Any
 
 import redis
 
-from overnight.store.codec import as_mapping, packed_batch, packed_charge, unpacked_run, unpacked_worker
+from overnight.store.codec import as_mapping, packed_batch, packed_charge, packed_tasks, unpacked_run, unpacked_worker
 from overnight.store.keys import Keys
-from overnight.store.memory_data import MemoryData, MemoryRun
+from overnight.store.memory_data import Dispatched, MemoryData, MemoryRun
 
 #: What changes in a run, in the order in which it is read.
 OF_RUN = (
     "meta", "states", "digests", "results", "errors", "facts", "charges", "causes", "inflight", "batches", "holds",
+    "repairs",
 )  # fmt: skip
 #: What is written once, with an addition.
 FIXED = ("context", "specs", "messages", "blobs")
@@ -89,10 +90,7 @@ def kept_run(run: MemoryRun, names: Sequence[str]) -> Truth:
         },
         "charges": {b"%d" % task: packed_charge(charge).encode() for task, charge in run.charges.items()},
         "causes": {b"%d" % task: b"%d" % cause for task, cause in run.causes.items()},
-        "inflight": {
-            b"%d" % task: one.batch.encode() + b"\n" + (b"!" if one.lineage is None else one.lineage)
-            for task, one in run.inflight.items()
-        },
+        "inflight": {b"%d" % task: one.batch.encode() + b"\n" + _lineage(one) for task, one in run.inflight.items()},
         "batches": {name.encode(): packed_batch(batch.batch).encode() for name, batch in run.batches.items()},
         "holds": {
             name.encode(): "\n".join(
@@ -101,6 +99,7 @@ def kept_run(run: MemoryRun, names: Sequence[str]) -> Truth:
             for name, batch in run.batches.items()
             if (hold := batch.hold) is not None
         },
+        "repairs": {b"%d" % task: b"%d" % number for task, number in run.repairs.items()},
         "record": run.record,
         "open": run.count_open(),
         "sequence": run.sequence,
@@ -109,6 +108,12 @@ def kept_run(run: MemoryRun, names: Sequence[str]) -> Truth:
         texts |= {"context": run.context, "specs": _by_text(run.specs), "messages": _by_text(run.messages)}
         texts["blobs"] = {digest.encode(): blob for digest, blob in run.blobs.items()}
     return texts
+
+
+def _lineage(one: Dispatched) -> bytes:
+    if one.lineage is not None:
+        return one.lineage
+    return b"?" + packed_tasks(one.lacked).encode() if one.lacked else b"!"
 
 
 def _by_text(values: dict[int, bytes]) -> dict[bytes, bytes]:

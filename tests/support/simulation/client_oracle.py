@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from overnight.core.repairs import MOST_REPAIRS
 from overnight.core.retry import LEAST_BEGUN, MOST_LOSSES, MOST_LOSSES_UNBEGUN
 from overnight.core.states import SUCCEEDED
 from overnight.flags import DONE
@@ -77,8 +78,8 @@ class ClientOracle(Evidence):
         left = self.retries[task_id]
         if left < 0 or self.child_kills[task_id] + self.failures[task_id] > left or self._is_poison(task_id):
             return True
-        # Its input was adopted from a flag that was damaged before it ran: the same command computes both again.
-        return not self.is_final and any(self._was_damaged(name) for name in self.dependencies[task_id])
+        # P12: an input that is lost is computed again, three times.
+        return not self.is_final and any(self.strikes[name] > MOST_REPAIRS for name in self.dependencies[task_id])
 
     def _is_poison(self, task_id: str) -> bool:
         """P10: it lost its worker three times, and had begun before at least two of them; or nine times."""
@@ -120,12 +121,20 @@ class ClientOracle(Evidence):
         is_later = flag.header.run_id == run.record.run_id and (flag.header.attempt or 0) > run.attempt(task)
         return is_later or flag.header.run_id not in self._runs()
 
+    def _is_held(self, run: MemoryRun, task: int, task_id: str) -> bool:
+        """Tell whether a result that was lost on the server, perhaps after it had been proven, is in its flag; without
+        flags it is with those to whom it was yielded."""
+        if self.directory is None or not self.strikes[task_id]:
+            return self.strikes[task_id] > 0
+        flag = self.flag(task_id)
+        return flag is not None and flag.header.body_sha256 == run.digest(task).hex()
+
     def _backed(self, results: Results, run: MemoryRun, task: int) -> None:
         stored = results.stored([task]).get(task)
         name = self._name(run, task)
         if name in self.damaged and self.has_header(name):
             return  # another result, or a damaged one under a good header, which a command that needs no value takes
-        if self._is_forgotten(run, task, name):
+        if self._is_forgotten(run, task, name) or self._is_held(run, task, name):
             return
         if stored is None or isinstance(stored, ResultLost):
             self._fail("I8", f"{name} is done and has no result: {stored}")

@@ -39,6 +39,8 @@ class Evidence:
     #: Nonces that were ever accepted, or adopted from flags.
     accepted: set[str] = field(default_factory=set)
     damaged: dict[str, float] = field(default_factory=dict)
+    #: How often a flag or what is recorded of a result was damaged or lost at rest.
+    strikes: Counter[str] = field(default_factory=Counter)
     #: What stood in flags, by task.
     former: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     #: The last command, given when all is quiet, must mend everything.
@@ -120,4 +122,5 @@ class Evidence:
         return self.directory is None and bool(self.server.rollbacks)
 
     def _was_damaged(self, task_id: str) -> bool:
-        return task_id in self.damaged or any(self._was_damaged(name) for name in self.dependencies[task_id])
+        is_struck = task_id in self.damaged or self.strikes[task_id] > 0
+        return is_struck or any(self._was_damaged(name) for name in self.dependencies[task_id])

@@ -28,17 +28,30 @@ FAULTS = {
     "steer": 0.3,
     "memory": 1.0,
     "disk": 0.3,
+    "loss": 1.0,
 }
 #: What may cost the lease of whoever meets it, and what may cost anybody's.
 COSTLY = frozenset({"kill", "request", "torn", "slow", "repeat"})
 COSTLY_TO_ALL = frozenset({"restart", "outage", "clock"})
 #: Without the safety nets nothing is lost that only they would find.
-HEALED_BY_NETS = frozenset({"event", "entry", "damage", "torn", "restart", "outage", "disk", "wall"})
+HEALED_BY_NETS = frozenset({"event", "entry", "damage", "torn", "restart", "outage", "disk", "wall", "loss"})
 #: What happens to flags.
 OF_FLAGS = frozenset({"damage", "torn", "disk"})
 #: Before these steps the longest pauses fall.
 DANGEROUS = frozenset(
-    {"link", "rename", "commit", "heartbeat", "adopt", "invalidate", "dispatch", "claim", "add_tasks", "give_back"}
+    {
+        "link",
+        "rename",
+        "commit",
+        "heartbeat",
+        "adopt",
+        "invalidate",
+        "repair",
+        "dispatch",
+        "claim",
+        "add_tasks",
+        "give_back",
+    }
 )
 PAUSES = tuple(LEASE * length for length in (0.1, 0.3, 0.8, 1.2, 1.5, 2.5, 4.0))
 IN_DEPTH = 0.4

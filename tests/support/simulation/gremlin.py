@@ -1,4 +1,4 @@
-"""What befalls a run from outside: flags that change at rest, and people who ask things of it."""
+"""What befalls a run from outside: flags and results that change at rest, and people who ask things of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from overnight.client import Client
 from overnight.errors import OvernightError
+from overnight.launch import BLOBS
 from overnight.naming import flag_name
 from overnight.store.records import Request
 from tests.support.simulation.actors import SimDeployment
@@ -29,13 +30,15 @@ class Gremlin:
         self._flags = play.directory / "flags"
 
     def serve(self) -> None:
-        """Damage flags and steer the run, each at its rate."""
+        """Damage flags, lose results and steer the run, each at its rate."""
         world = self._world
         line = Line(self._play.server, "people")
         while world.storm:
             world.sleep(TICK * (0.5 + world.random.random()))
             if world.strikes("damage"):
                 self.damage()
+            if world.strikes("loss"):
+                self.lose()
             if world.strikes("steer"):
                 with suppress(OvernightError):
                     self.steer(line, world.random.choice(REQUESTS))
@@ -66,6 +69,27 @@ class Gremlin:
         elif oracle.former.get(name):
             path.write_bytes(draw.choice(oracle.former[name]))
         oracle.damage(name)
+
+    def lose(self) -> None:
+        """Lose or damage what the server, or the directory beside it, holds of a result."""
+        draw, play = self._world.random, self._play
+        kept = [(run_id, task) for run_id, run in play.server.data.runs.items() for task in run.results]
+        if not kept:
+            return
+        run_id, task = draw.choice(kept)
+        kind = draw.choice(("evicted", "changed", "file"))
+        run = play.server.data.runs[run_id]
+        name = play.oracle._name(run, task)
+        blob = play.settings.state_dir / BLOBS / run.digest(task).hex()
+        if kind == "file" and not blob.exists():
+            kind = "evicted"
+        self._world.note(None, f"result of {name} {kind}")
+        play.oracle.lose(name)
+        if kind == "file":
+            blob.write_bytes(_with_a_bit_flipped(blob.read_bytes(), draw))
+        else:
+            left = None if kind == "evicted" else _with_a_bit_flipped(run.results[task], draw)
+            play.server.lose(run_id, task, left)
 
     def steer(self, line: Any, request: Request) -> None:
         """Ask something of the newest run."""

@@ -44,6 +44,7 @@ PROMISING: dict[str, Callable[[Play], bool]] = {
     "events-only": lambda play: _often(play, "event"),
     "flag-after-commit": lambda play: play.has_flags and _often(play, "kill"),
     "flag-overwritten": lambda play: play.has_flags and _often(play, "pause"),
+    "lack-is-charged": lambda play: _often(play, "loss"),
     "no-audit": lambda play: play.has_flags and _often(play, "damage"),
     "no-epoch": lambda play: _often(play, "pause"),
     "no-look-first": lambda play: play.has_flags and (_often(play, "pause") or _often(play, "kill")),

@@ -24,9 +24,9 @@ from tests.support.simulation.client_oracle import ClientOracle
 from tests.support.simulation.faults import LEASE
 from tests.support.simulation.tasks import Attempt
 
-_OF_THE_LEADER = frozenset({"dispatch", "withdraw", "settle", "finish"})
+_OF_THE_LEADER = frozenset({"dispatch", "withdraw", "settle", "finish", "repair"})
 ADDED = "add_tasks"
-_MAY_REOPEN = frozenset({"invalidate", "mend", "request"})
+_MAY_REOPEN = frozenset({"invalidate", "repair", "mend", "request"})
 #: What a scheduler reopens by itself for a task that shall run again, or whose failed ancestor does (decision 0010).
 _MAY_BE_SETTLED = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 
@@ -249,7 +249,12 @@ class Oracle(ClientOracle):
         """A flag is damaged or removed at rest, or a former one put back: whoever has looked by then knows nothing."""
         self._placed_at[flag_name(task_id)] = self.world.now
         self.damaged[task_id] = self.world.now
+        self.strikes[task_id] += 1
         self._flags[task_id] = ""
+
+    def lose(self, task_id: str) -> None:
+        """What is recorded of a result is lost or damaged."""
+        self.strikes[task_id] += 1
 
 
 def _is_possible(script: str, old: TaskState, new: TaskState) -> bool:

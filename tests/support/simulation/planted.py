@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from overnight import flag_files, flag_writing, flags, inspection
 from overnight.audit import Audit, Findings
+from overnight.core import repairs
 from overnight.core.states import TaskState
 from overnight.service.duties import Duties
 from overnight.service.window import Window
@@ -183,6 +184,15 @@ def _queue_anything(run: MemoryRun, batch: Batch) -> bool:
     return True
 
 
+# What the core decides.
+
+
+def _lack_is_a_failure(life: Any, task: int, _lost: Any, **how: Any) -> None:
+    judged(life, task, None, **how)
+
+
+judged = repairs.judge
+
 # What is random.
 
 
@@ -231,6 +241,7 @@ PLANTED: dict[str, Plant] = {
     "dispatch-of-anything": _replace(memory_scheduling, "_queue", _queue_anything),
     "no-audit": NO_AUDIT,
     "counted-ids": _counted,
+    "lack-is-charged": _replace(repairs, "judge", _lack_is_a_failure),
 }
 
 

@@ -22,7 +22,8 @@ from tests.support.simulation.world import World
 
 WRITING = frozenset(
     {
-        "open_run", "put_blobs", "add_tasks", "activate", "adopt", "rewrite_result", "invalidate", "mend", "request",
+        "open_run", "put_blobs", "add_tasks", "activate", "adopt", "rewrite_result", "restore_digests", "invalidate",
+        "repair", "mend", "request",
         "take_epoch", "leave_epoch", "dispatch", "withdraw", "settle", "finish", "reap", "write_durations",
         "register", "heartbeat", "unregister", "claim", "commit", "give_back",
     }
@@ -34,7 +35,15 @@ NEEDS_ROOM = frozenset({"open_run", "put_blobs", "add_tasks", "dispatch"})
 #: How often a scheduler waits before it is looked at although it has heard nothing.
 IDLE_WAITS = 4
 #: What wakes those who wait for events.
-TELLING = WRITING - {"put_blobs", "rewrite_result", "take_epoch", "write_durations", "register", "heartbeat"}
+TELLING = WRITING - {
+    "put_blobs",
+    "rewrite_result",
+    "restore_digests",
+    "take_epoch",
+    "write_durations",
+    "register",
+    "heartbeat",
+}
 
 
 class Server:
@@ -139,6 +148,14 @@ class Server:
         if world.random.random() < 0.5:
             self.down_until = world.now + world.random.choice((0.2, 0.5, 2.0))
         world.wake_all()
+
+    def lose(self, run_id: str, task: int, left: bytes | None) -> None:
+        """Lose what is recorded of a result; something else may be left in its place."""
+        results = self.data.runs[run_id].results
+        if left is None:
+            del results[task]
+        else:
+            results[task] = left
 
     def settle_down(self) -> None:
         """The storm is over."""

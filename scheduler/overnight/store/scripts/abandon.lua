@@ -17,5 +17,5 @@ for _, registry in ipairs({GRAPHS, PLACES}) do
   end
 end
 redis.call('HSET', META, 'open', '0')
-end_run(run_id, 'cancelled', tonumber(meta[2]) or UNTOUCHED_SECONDS)
+end_run(run_id, 'cancelled', keep_of(meta[2]))
 return 'ended'

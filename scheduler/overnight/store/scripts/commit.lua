@@ -1,14 +1,15 @@
 -- COMMIT: record the outcomes of attempts and renew the lease.
 -- ARGV  run id, batch, instance, lease in seconds, the reports as events carry them (45 bytes each: task, flags,
 --       seconds, digest), their lineages (33 bytes each: length, lineage, padding), then for each report: record,
---       facts, then for each failure: its death certificate ('': none)
+--       facts, then for each failure: its death certificate ('': none), the dependencies whose results it lacked ('3,17')
 -- Reply {known, lease lost, stop, then 1 (accepted) or 0 (superseded) for each report}
 -- First write: `pass_when_full`: a result must not be lost because memory is full.
 --
 -- A success is accepted while its task is open, from whatever batch, if its lineage is the one that the latest
 -- DISPATCH expects. Where that is empty, the task depends on members of its own batch: then only that batch may commit
 -- it, and only if it was the source of all members before it. A failure is accepted from the batch that holds the task
--- under the instance's lease. The accepted report repeated is accepted; all else is superseded. A report that can only
+-- under the instance's lease; one that lacked inputs which were invalidated since its dispatch is none, and the task goes
+-- back. What it lacked stands in the in-flight entry until the next dispatch. The accepted report repeated is accepted; all else is superseded. A report that can only
 -- come from a dispatch that the server has forgotten makes `known` 0. A task whose holder reports what cannot be
 -- accepted goes back to PENDING.
 local run_id, batch, instance = ARGV[1], ARGV[2], ARGV[3]
@@ -26,7 +27,7 @@ if held then
 end
 
 local reports, lineages = ARGV[5], ARGV[6]
-local tasks, successes, certificates = {}, {}, {}
+local tasks, successes, certificates, lost = {}, {}, {}, {}
 local count, failures = #reports / 45, 0
 for i = 1, count do
   local flags
@@ -34,7 +35,8 @@ for i = 1, count do
   successes[i] = flags % 2 == 1
   if not successes[i] then
     failures = failures + 1
-    certificates[i] = ARGV[6 + 2 * count + failures]
+    certificates[i] = ARGV[5 + 2 * count + 2 * failures]
+    lost[i] = ARGV[6 + 2 * count + 2 * failures]
   end
 end
 local function digest_of(i) return string.sub(reports, 45 * i - 31, 45 * i) end
@@ -70,7 +72,7 @@ for i, task in ipairs(tasks) do
   local is_new, is_settled = false, accepted[task] ~= nil
   if not is_settled and IS_OPEN[code] and owner then
     if not is_success then
-      is_new = is_mine
+      is_new = is_mine and (lost[i] == '' or expected ~= '!')
     elseif expected ~= '' then
       is_new = lineage_of(i) == expected
     else
@@ -133,12 +135,17 @@ if #done > 0 then
   redis.call('HDEL', ERRORS, unpack(names))
   redis.call('HINCRBY', META, 'open', -#done)
 end
+local lacking = {}
 if #failed > 0 then
   record_all(ERRORS, failed, 0, '')
   record_all(FACTS, failed, 1, batch .. '-\n')
   for _, i in ipairs(failed) do
     if certificates[i] and certificates[i] ~= '' then
       redis.call('HSET', DEATHS, slot_of(tasks[i], string.byte(states[i], 2)), certificates[i])
+    end
+    if lost[i] ~= '' then
+      redis.call('HSET', INFLIGHT, tasks[i], batch .. '\n?' .. lost[i])
+      lacking[#lacking + 1] = tasks[i] .. ':' .. lost[i]
     end
   end
 end
@@ -151,7 +158,11 @@ if held then
     drop_batch(run_id, batch)
   end
 end
-if #events > 0 then tell('committed', 'b', batch, 'i', instance, 'c', table.concat(events)) end
+if #lacking > 0 then
+  tell('committed', 'b', batch, 'i', instance, 'c', table.concat(events), 'm', table.concat(lacking, ';'))
+elseif #events > 0 then
+  tell('committed', 'b', batch, 'i', instance, 'c', table.concat(events))
+end
 if #back > 0 then tell('returned', 'b', batch, 't', table.concat(back, ',')) end
 keep_lifetimes({RESULTS, ERRORS, FACTS, EVENTS, LEASES, DEATHS})
 return reply

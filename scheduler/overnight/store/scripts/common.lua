@@ -1,7 +1,7 @@
 -- What every script shares. The loader puts this file before each of them.
 --
 -- KEYS[1..12]  what all runs share, in the order of keys.SHARED_KEYS
--- KEYS[13..29] the keys of one run, in the order of keys.RUN_KEYS; absent where a script touches no run
+-- KEYS[13..30] the keys of one run, in the order of keys.RUN_KEYS; absent where a script touches no run
 -- ARGV[1]      the run's id, where a script touches a run
 --
 -- A script reads and checks everything first and writes then, so that an error leaves nothing half done. Each may be
@@ -13,7 +13,7 @@ local DURATIONS, QUARANTINE = KEYS[11], KEYS[12]
 local META, CONTEXT, SPECS, MESSAGES, BLOBS = KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17]
 local STATES, DIGESTS, RESULTS, ERRORS, FACTS = KEYS[18], KEYS[19], KEYS[20], KEYS[21], KEYS[22]
 local CHARGES, CAUSES, INFLIGHT, BATCHES, HOLDS, EVENTS = KEYS[23], KEYS[24], KEYS[25], KEYS[26], KEYS[27], KEYS[28]
-local DEATHS = KEYS[29]
+local DEATHS, REPAIRS = KEYS[29], KEYS[30]
 
 local UNTOUCHED_SECONDS = 2592000
 local RENEWAL_SECONDS = 3600
@@ -189,6 +189,15 @@ local function enter_active(run_id)
   redis.call('SADD', ACTIVE, run_id)
   redis.call('ZADD', RUNS, seconds_text(now + UNTOUCHED_SECONDS), run_id)
   tell_change(run_id)
+end
+
+-- For how many seconds an ended run is kept: as its field says, else, where that is rubbish, as its record
+-- does, else for long.
+local function keep_of(field, record)
+  for _, text in ipairs({field or '', record and record.keep_seconds or '', UNTOUCHED_SECONDS}) do
+    local seconds = tonumber(text)
+    if seconds and seconds >= 0 and seconds < 1e11 then return seconds end
+  end
 end
 
 -- End a run, which both registries have let go of: it leaves the active runs, and its keys expire after `keep` seconds.

@@ -13,5 +13,5 @@ pass_when_full()
 local record = cjson.decode(meta[4])
 if redis.call('HGET', GRAPHS, record.key) == run_id then redis.call('HDEL', GRAPHS, record.key) end
 if redis.call('HGET', PLACES, record.place) == run_id then redis.call('HDEL', PLACES, record.place) end
-end_run(run_id, ARGV[4], tonumber(meta[3]))
+end_run(run_id, ARGV[4], keep_of(meta[3], record))
 return 'ended'
