@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import stat
@@ -29,9 +30,12 @@ from overnight.flags import (
     lineage_of_header,
 )
 from overnight.keyring import Keyring
+from overnight.naming import shown
 
 LARGEST_FLAG_BYTES = 16 * 1024**3
 _HEAD_BYTES = 4096
+_warned: set[str] = set()
+_logger = logging.getLogger(__name__)
 #: The time with which the ids of runs on a queue begin (`launch.new_run_id`).
 _BEGAN = re.compile(r"[0-9]{8}-[0-9]{6}-")
 #: A temporary file is in place within moments, or its writer is gone, or frozen and will find that it is too late.
@@ -132,6 +136,8 @@ def read_headers(
     except FileNotFoundError:
         return
     try:
+        if keyring.is_empty:
+            _see_whose(directory, descriptor)
         present = set(os.listdir(descriptor))  # noqa: PTH208 - pathlib lists no descriptor
         for task_id, name in wanted:
             if name not in present:
@@ -144,6 +150,20 @@ def read_headers(
                 continue  # removed since the listing
     finally:
         os.close(descriptor)
+
+
+def _see_whose(directory: Path | str, descriptor: int) -> None:
+    """Warn, once, of a directory of another user's whose records are believed although they carry no signature."""
+    owner = os.fstat(descriptor).st_uid
+    if owner in (0, os.geteuid()) or str(directory) in _warned:
+        return
+    _warned.add(str(directory))
+    _logger.warning(
+        "The status directory %s belongs to another user (%d), whose records are believed as they are not signed: that "
+        "user can have code run as this one. Set OVERNIGHT_SECRET_KEY, or give another -d.",
+        shown(str(directory)),
+        owner,
+    )
 
 
 def _read_regular(path: Path | str, directory: int | None, *, whole: bool) -> tuple[bytes, os.stat_result]:

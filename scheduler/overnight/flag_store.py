@@ -7,7 +7,6 @@ there and BadSeal for one that is not to be believed; writing returns its errors
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import time
@@ -21,13 +20,11 @@ from overnight.flag_publishing import later_ones
 from overnight.flag_writing import sync_flags, write_flag
 from overnight.flags import Flag, FlagHeader, FoundFlag, body_in, check_place, decode_flag, decode_head, holds_header
 from overnight.keyring import Keyring
-from overnight.naming import shown
 
 #: Between two syncs pass so many seconds, and so many that syncing takes at most this share of the time.
 SYNC_SECONDS = 0.1
 SYNC_SHARE = 0.1
 _REMOTE_HEAD_BYTES = 8192
-_logger = logging.getLogger(__name__)
 _HEADS_AT_ONCE = 256
 _WITHOUT_ATOMIC_WRITES = frozenset({"sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs"})
 
@@ -73,7 +70,6 @@ class LocalFlags:
     def __init__(self, directory: str, keyring: Keyring) -> None:
         self.directory = os.path.abspath(directory)  # noqa: PTH100 - stays text for speed
         self._keyring = keyring
-        self._was_seen = False
         self._unsynced: list[str] = []
         self._due = float("-inf")
         self._is_tidy = False
@@ -90,23 +86,7 @@ class LocalFlags:
         self, wanted: Iterable[tuple[str, str]], *, with_bodies: bool = False
     ) -> Iterator[tuple[str, FoundFlag | BadSeal]]:
         """Yield what is found in existing flags after one listing of the directory."""
-        self._see_whose()
         return flag_files.read_headers(self.directory, wanted, self._keyring, with_bodies=with_bodies)
-
-    def _see_whose(self) -> None:
-        """Warn, once, of a directory of another user's whose records are believed although they carry no signature."""
-        if self._was_seen or not self._keyring.is_empty:
-            return
-        self._was_seen = True
-        with contextlib.suppress(OSError):
-            owner = os.stat(self.directory).st_uid  # noqa: PTH116 - the directory is text for speed
-            if owner not in (0, os.geteuid()):
-                _logger.warning(
-                    "The status directory %s belongs to another user (%d), whose records are believed as they are not "
-                    "signed: that user can have code run as this one. Set OVERNIGHT_SECRET_KEY, or give another -d.",
-                    shown(self.directory),
-                    owner,
-                )
 
     def write(self, name: str, data: bytes, *, unless_later: FlagHeader | None = None) -> Exception | None:
         """Replace a flag; it is synced at once, together with those that wait, if a sync is due. The first time, what

@@ -21,7 +21,7 @@ OTHER_SCRIPTS = {
     "claim of what another holds": (
         "claim", "if holder and (holder ~= instance or held_sequence ~= sequence)", "if holder",
     ),
-    "failure of any batch": ("commit", "      is_new = is_mine\n", "      is_new = true\n"),
+    "failure of any batch": ("commit", "      is_new = is_mine and ", "      is_new = true or "),
     "failure taken for a success of the member before": (
         "commit", "= (is_new and is_success) and '+' or '-'", "= '+'",
     ),
