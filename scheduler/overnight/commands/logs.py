@@ -113,7 +113,7 @@ class _Log:
             if is_over:
                 break
             time.sleep(LOOK_SECONDS)
-        self._end(view, running)
+        self._end(running)
 
     def _added(self, running: RunningLog) -> str:
         """Return what was added to the file, without what the server had told of it before it was there."""
@@ -124,7 +124,7 @@ class _Log:
                 added = added.replace(f"{head}\n{told}", "", 1)
         return added
 
-    def _end(self, view: TaskView, running: RunningLog) -> None:
+    def _end(self, running: RunningLog) -> None:
         """Print what the server keeps of the end, or say where the rest is of what it told while the task ran."""
         from overnight.naming import shown
 
@@ -137,7 +137,7 @@ class _Log:
                 if self._file is None
                 else f"is in {shown(self._file.place)} on {shown(running.worker.host)}"
             )
-            state = view.state.name.lower()
+            state = self._view().state.name.lower()
             click.echo(f"Task {shown(self.task_id)!r} is {state}; what it wrote after these lines {place}.", err=True)
 
     def _view(self) -> TaskView:
