@@ -49,6 +49,7 @@ class Purpose(IntEnum):
     BLOB = 7
     CONTEXT = 8
     CERTIFICATE = 9
+    TAIL = 10
 
 
 class Record(NamedTuple):

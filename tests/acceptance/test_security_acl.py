@@ -37,7 +37,7 @@ FORBIDDEN = (
 )  # fmt: skip
 #: Keys of somebody else on the same server.
 FOREIGN = ("other", "overnight:runs", "{overnight2}:runs", "{overnight}", "{Overnight}:runs", "x{overnight}:runs", "*")
-SHARED = ("runs", "runs:active", "control", "leases", "scheduler", "workers", "durations")
+SHARED = ("runs", "runs:active", "control", "leases", "scheduler", "workers", "workers:tails", "durations")
 #: For each role, commands on the deployment's own keys that its part never sends.
 NOT_ITS_OWN = {
     "client": (
@@ -215,6 +215,12 @@ def test_an_operator_sees_whether_the_server_is_fit_and_changes_nothing(guarded:
     assert "eviction" in {found["what"] for found in told.facts}
     for command in (["CONFIG", "SET", "dir", "/"], ["FLUSHALL"], ["SET", f"{P}runs", "x"], ["ACL", "SETUSER", "x"]):
         assert guarded.answer(OPERATOR, *command) != "OK"
+
+
+@pytest.mark.parametrize("role", ["reader", OPERATOR])
+def test_who_reads_logs_may_read_the_last_lines_of_running_tasks(guarded: Guarded, role: str) -> None:
+    assert guarded.answer(role, "HGET", f"{P}workers:tails", "instance") == "OK"
+    assert guarded.answer(role, "HSET", f"{P}workers:tails", "instance", "x") != "OK"
 
 
 def test_the_shipped_file_starts_no_server_before_passwords_are_made(tmp_path: Path, short_directory: Path) -> None:

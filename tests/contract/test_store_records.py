@@ -6,7 +6,7 @@ from overnight.certificates import KEPT_ATTEMPTS
 from overnight.core.events import Charge
 from overnight.core.states import TaskState
 from overnight.store.records import Happening, Verdict
-from tests.support.stores import NO_TIME, Night, failure, success
+from tests.support.stores import LEASE, NO_TIME, Night, Store, failure, success, worker_record
 
 
 def test_records_of_one_kind_are_read_for_many_tasks_and_missing_ones_are_left_out(night: Night) -> None:
@@ -62,3 +62,19 @@ def test_a_verdict_on_a_lost_worker_brings_its_certificate_and_reap_names_the_wo
     assert (told.what, told.worker) == (Happening.REAPED, "w1")
     night.settle(Verdict(0, TaskState.PENDING, Charge(0, 1), certificate=b"lost"))
     assert night.store.read_certificates("r1", [0]) == {0: [b"lost"]}
+
+
+def test_last_lines_stay_until_others_are_told_and_go_with_their_worker(store: Store) -> None:
+    assert store.read_tail("w1") == b""
+    store.heartbeat(worker_record("w1"), LEASE, [], b"first")
+    store.heartbeat(worker_record("w2"), NO_TIME, [], b"of another")
+    assert [store.read_tail(name) for name in ("w1", "w2")] == [b"first", b"of another"]
+    store.heartbeat(worker_record("w1"), LEASE, [])
+    assert [store.read_tail(name) for name in ("w1", "w2")] == [b"first", b""]
+    store.heartbeat(worker_record("w1"), LEASE, [], b"second")
+    assert store.read_tail("w1") == b"second"
+    store.heartbeat(worker_record("w1"), LEASE, [], b"")
+    assert store.read_tail("w1") == b""
+    store.heartbeat(worker_record("w1"), LEASE, [], b"third")
+    store.unregister("w1")
+    assert store.read_tail("w1") == b""

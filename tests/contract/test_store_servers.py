@@ -208,7 +208,7 @@ def test_an_active_run_whose_record_is_rubbish_is_cancelled_by_whoever_finds_it_
 def test_every_key_is_declared_with_its_type(server_store: RedisStore) -> None:
     night = begin(server_store, 4, adopted=[3])
     server_store.put_blobs("r1", {"a": b"x"})
-    server_store.register(worker_record(), LEASE)
+    server_store.heartbeat(worker_record(), LEASE, (), b"last lines")
     server_store.write_durations({"f": (1.0, 1)})
     server_store.accuse("sick", "r1", 3, LEASE)
     night.start("b", [0, 1, 2])
@@ -499,7 +499,7 @@ def _met(store: RedisStore) -> list[MisusedKey]:
     met = []
     for step in (
         store.runs, store.active_runs, store.workers, store.scheduler, store.read_durations, store.quarantines,
-        lambda: store.take_epoch("h", "a test", LEASE),
+        lambda: store.take_epoch("h", "a test", LEASE), lambda: store.read_tail("w1"),
         lambda: store.open_run(run_record("r9", key="k9", place="/p9"), b"context"),
         lambda: store.heartbeat(worker_record("w9"), LEASE, ()),
         lambda: store.wait({}, 0),

@@ -18,7 +18,7 @@ from tests.support.small_scheduler import Plan, SmallScheduler, WorkerProcess, w
 def running(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, WorkerProcess]]:
     with connect(redis_server) as connection:
         connection.flushall()
-    with worker(redis_server, tmp_path_factory.mktemp("worker"), "--name", "here:1") as process:
+    with worker(redis_server, tmp_path_factory.mktemp("worker"), "--name", "here:1", PYTHONUNBUFFERED="") as process:
         yield redis_server, process
 
 
@@ -90,6 +90,20 @@ def test_a_death_tells_what_its_log_ended_with_and_nothing_of_the_attempt_before
     first, second = certificates(run)
     assert [first.attempt, second.attempt] == [1, 2]
     assert first.tail.count("about to die") == second.tail.count("about to die") == 1
+
+
+def test_a_death_tells_what_a_task_has_printed_and_not_flushed(run: SmallScheduler, tmp_path: Path) -> None:
+    assert certified(run, tmp_path, Plan(tasks.print_and_die)).tail == "not flushed"
+
+
+def test_a_death_tells_nothing_of_what_an_earlier_run_has_logged(
+    running: tuple[str, WorkerProcess], tmp_path: Path
+) -> None:
+    for call in (tasks.log_and_die, tasks.kill_itself):
+        run = SmallScheduler(running[0])
+        found = certified(run, tmp_path, Plan(call), log_dir=str(tmp_path))
+        run.close()
+    assert (found.ended_by, found.tail) == ("SIGKILL", "")
 
 
 def test_exit_and_time_limits_are_certified_as_such(run: SmallScheduler, tmp_path: Path) -> None:

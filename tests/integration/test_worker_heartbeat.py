@@ -25,8 +25,10 @@ class CountedBeats(RedisStore):
         self.beats = threading.Semaphore(0)
         self.leases: list[Sequence[tuple[str, str]]] = []
 
-    def heartbeat(self, worker: Any, seconds: float, leases: Sequence[tuple[str, str]]) -> list[LeaseReply]:
-        replies = super().heartbeat(worker, seconds, leases)
+    def heartbeat(
+        self, worker: Any, seconds: float, leases: Sequence[tuple[str, str]], tail: bytes | None = None
+    ) -> list[LeaseReply]:
+        replies = super().heartbeat(worker, seconds, leases, tail)
         self.leases.append(leases)
         self.beats.release()
         return replies

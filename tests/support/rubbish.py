@@ -121,7 +121,7 @@ def of_shared() -> Iterator[Damage]:
         b'{"until":4e9,"evidence":{"x":1}}',
     )
     yield from (Damage("quarantine", "field", b"form%d" % at, value) for at, value in enumerate(evidence))
-    for name in ("workers:records", "durations", "quarantine"):
+    for name in ("workers:records", "workers:tails", "durations", "quarantine"):
         yield from (Damage(name, "field", b"junk%d" % at, value) for at, value in enumerate(VALUES))
     yield from (Damage("workers", "member", b"junk%d" % at, 4e9) for at in range(len(VALUES)))
     for at, value in enumerate((b"1 {}", b"1 []", b"1 7", b'1 {"queues":7}', b"nan {}")):

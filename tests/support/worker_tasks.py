@@ -75,6 +75,19 @@ def log_and_die() -> None:
     kill_itself()
 
 
+def print_and_die() -> None:
+    print("not flushed")
+    kill_itself()
+
+
+def speak_until(path: str) -> None:
+    """Print, log a warning once ``<path>.more`` exists, and end once `path` does."""
+    print("has begun")
+    wait_for_file(str(Path(path).with_suffix(".more")))
+    logging.getLogger("mine").warning("a warning of the task")
+    wait_for_file(path)
+
+
 def kill_supervisor() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)

@@ -58,24 +58,27 @@ def _cause_of(member: Member, death: Death, worker: str, verdict: Verdict | None
 def note_death(member: Member, ended: Ended, death: Death, run_id: str, context: RunContext) -> None:
     """Note with the outcome what ended it and what it had written last; tell of the death in the log of the task."""
     ended.ended_by = death.ended_by() if ended.died else BY_TIME_LIMIT
-    ended.tail = tail_of_log(member, ended, context) + death.last_words
+    ended.tail = tail_of_log(member, run_id, context, ended.started, LONGEST_TAIL_BYTES) + death.last_words
     write_to_task_log(member, death, run_id, context)
 
 
-def tail_of_log(member: Member, ended: Ended, context: RunContext) -> str:
-    """Return the end of what an attempt that died had written to its log, as far as this host sees it."""
+def tail_of_log(member: Member, run_id: str, context: RunContext, started: float, most_bytes: int) -> str:
+    """Return the end of what an attempt has written to its log, as far as this host sees it.
+
+    `started` is seconds since the epoch.
+    """
     if context.log_dir is None or is_url(context.log_dir):
         return ""
     task_id = member.facts.task_id
     try:
-        text, changed_at = end_of_log(f"{context.log_dir.rstrip('/')}/{log_name(task_id)}", LONGEST_TAIL_BYTES)
+        text, changed_at = end_of_log(f"{context.log_dir.rstrip('/')}/{log_name(task_id)}", most_bytes)
     except OSError:
         return ""  # it wrote nothing, or lost the file: what its process printed last is known all the same
     _, separator, rest = text.rpartition(f"---- {shown(task_id)} run ")
     if separator:
-        line, _, written = rest.partition("\n")
-        return written if f" attempt {member.attempt} " in line else ""
-    return text if changed_at >= ended.started else ""
+        _, _, written = rest.partition("\n")
+        return written if rest.startswith(f"{run_id} attempt {member.attempt} ") else ""
+    return text if changed_at >= started else ""
 
 
 def write_to_task_log(member: Member, death: Death, run_id: str, context: RunContext) -> None:

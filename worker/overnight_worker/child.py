@@ -11,6 +11,7 @@ The process dies with its supervisor: the kernel sends SIGKILL when the supervis
 from __future__ import annotations
 
 import faulthandler
+import io
 import logging
 import os
 import resource
@@ -189,6 +190,9 @@ def main(arguments: list[str]) -> None:
         if sys.platform != "linux":
             threading.Thread(target=_watch_channel, args=(channel,), daemon=True).start()
         faulthandler.enable()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # What a task prints is seen while it runs, and is there when it dies.
+            sys.stdout.reconfigure(line_buffering=True)
         progress.be_up()
         Child(channel, progress, capture, arguments[4]).run()
 

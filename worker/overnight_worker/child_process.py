@@ -130,6 +130,10 @@ class ChildProcess:
         if size > most:
             give_back_room(self._output.fileno(), most + 1, size - most)
 
+    def output_copy(self) -> int:
+        """Return a descriptor of its own of what tasks have printed and not logged yet."""
+        return os.dup(self._output.fileno())
+
     def collect_orphans(self) -> None:
         """Collect what tasks have left behind and has ended since."""
         collect_orphans(self._known)

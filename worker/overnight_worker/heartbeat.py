@@ -17,6 +17,7 @@ from dataclasses import replace
 from overnight import failpoints
 from overnight.errors import MisusedKey, Unreachable
 from overnight.store.records import LeaseReply, WorkerRecord
+from overnight_worker.last_lines import LastLines
 from overnight_worker.post import Post
 
 _logger = logging.getLogger("overnight.worker")
@@ -29,6 +30,8 @@ class Heartbeat:
         self._post = post
         self.due_at = 0.0
         self.on_beat: Callable[[], None] | None = None
+        self.last_lines = LastLines(post)
+        self._told_tail: bytes | None = None
         self._note = ""
         self._told: set[str] = set()
         self._about_itself = WorkerRecord(
@@ -50,10 +53,12 @@ class Heartbeat:
         task: int | None = None,
         task_since: float | None = None,
         memory: int = 0,
+        tail: bytes | None = None,
     ) -> LeaseReply | None:
         """Send a sign; return what is said of the lease (run id, batch), None if the store cannot be reached.
 
-        `task_since` is seconds since the epoch.
+        `task_since` is seconds since the epoch, `tail` the sealed last lines of the task, empty for none; None leaves
+        those that were told, as long as there is a lease. What the store holds already is not sent again.
         """
         post = self._post
         self.due_at = time.monotonic() + post.settings.heartbeat_seconds
@@ -68,15 +73,23 @@ class Heartbeat:
             note=self._note,
             clock=time.time(),
         )
+        return self._send(record, lease, tail if lease else b"")
+
+    def _send(self, record: WorkerRecord, lease: tuple[str, str] | None, tail: bytes | None) -> LeaseReply | None:
+        post, news = self._post, None if tail == self._told_tail else tail
         try:
             failpoints.reach("worker.in_heartbeat")
-            replies = post.store.heartbeat(record, post.settings.lease_seconds, [lease] if lease else [])
+            replies = post.store.heartbeat(record, post.settings.lease_seconds, [lease] if lease else [], news)
         except Unreachable as error:
+            # Whether it has come to the store is unknown.
+            self._told_tail = None
             self.due_at = time.monotonic() + min(1.0, post.settings.heartbeat_seconds)
             if isinstance(error, MisusedKey):  # the server answers, so nobody else says that something is wrong
                 self.tell_outage(f"no sign of life reaches the server: {error}")
             _logger.debug("no heartbeat: %s", error)
             return None
+        if news is not None:
+            self._told_tail = news
         self._told.clear()
         if self.on_beat is not None:
             self.on_beat()

@@ -227,6 +227,7 @@ class Session:
             task=task,
             task_since=since,
             memory=child.memory() if child is not None else 0,
+            tail=self._heartbeat.last_lines.record(child, self._batch, self._context),
         )
         if reply is not None and self._batch.open_members():
             self._delivery.lease_lost = self._delivery.lease_lost or reply.lost

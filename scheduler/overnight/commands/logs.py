@@ -14,6 +14,7 @@ from overnight.commands.options import json_option, server_options, verb
 
 if TYPE_CHECKING:
     from overnight.client import Client
+    from overnight.commands.running_log import RunningLog
     from overnight.commands.task_logs import LogFile, Section
     from overnight.config import Settings
     from overnight.store.records import RunRecord, TaskView
@@ -30,7 +31,8 @@ LOOK_SECONDS = 0.25
 def command(*, run: str, task: str, follow: bool, settings: Settings, as_json: bool) -> None:
     """Print the log of a task: what it logged and printed, in all its attempts.
 
-    Of attempts whose log cannot be seen from here, the end is printed that the server keeps of those that failed.
+    Of attempts whose log cannot be seen from here, the end is printed that the server keeps of those that failed, and
+    the last lines of one that has been running for some seconds; with -f, what is new of these as its worker tells it.
     """
     from overnight.commands.facts import tell
     from overnight.hints import hint
@@ -62,22 +64,24 @@ class _Log:
         self.task_id = client.structure(run.run_id).task_id(number)
         place = None if run.log_dir is None else f"{run.log_dir.rstrip('/')}/{log_name(self.task_id)}"
         self._file: LogFile | None = None if place is None else LogFile(place)
+        self._seen: set[int] = set()
         self._told: set[int] = set()
 
     def print(self) -> None:
         """Print what there is; say on standard error, or raise Refused, where there is nothing."""
         view = self._view()
-        sections = self._sections()
-        for section in sections:
+        found = [*self._sections(), *self._kept(), *self._running(view)]
+        for section in found:
             _write(section.text)
-        if not self._print_kept(sections) and not sections:
+        if not found:
             _tell_of_no_log(self._run, view, self.task_id, self._file, look=self._look)
 
     def facts(self) -> dict[str, object]:
         """Return the attempts as plain values."""
         sections = self._sections()
         attempts = [{"attempt": one.attempt, "from": "file", "text": one.text} for one in sections]
-        attempts += [{"attempt": one.attempt, "from": "server", "text": one.text} for one in self._kept(sections)]
+        told = [*self._kept(), *self._running(self._view())]
+        attempts += [{"attempt": one.attempt, "from": "server", "text": one.text} for one in told]
         place = self._file.place if self._file is not None and sections else None
         return {"run": self._run.run_id, "task": self.task_id, "file": place, "attempts": attempts}
 
@@ -85,25 +89,56 @@ class _Log:
         """Print what there is and what is added, until the task, or the run, is over."""
         import time
 
-        from overnight.core.states import TERMINAL
+        from overnight.commands.running_log import RunningLog
+        from overnight.core.states import TERMINAL, TaskState
 
-        sections = self._sections()
-        for section in sections:
+        running = RunningLog(self._client.deployment, self._run.run_id, self.task_id)
+        found = [*self._sections(), *self._kept()]
+        for section in found:
             _write(section.text)
-        is_waiting = not sections
+        is_waiting = not found
         while True:
             view = self._view()
             is_over = view.state in TERMINAL or self._client.deployment.store.run(self._run.run_id).phase.is_over
-            added = self._file.read() if self._file is not None else None
-            _write(added or "")
+            added = self._added(running)
+            has_ended = view.attempt != running.attempt or view.state is not TaskState.RUNNING
+            if has_ended and running.attempt not in {None, *self._seen, *self._told}:
+                added += "".join(section.text for section in self._kept(running))
+            if view.attempt not in self._seen:
+                added += running.news(view, time.monotonic())
+            _write(added)
             if is_waiting and not added and not is_over:
                 click.echo(f"Nothing is logged yet; the task is {view.state.name.lower()}.", err=True)
             is_waiting = False
             if is_over:
                 break
             time.sleep(LOOK_SECONDS)
-        whole = type(self._file)(self._file.place).read() if self._file is not None else None
-        self._print_kept(self._of_this_run(whole or ""))
+        self._end(running)
+
+    def _added(self, running: RunningLog) -> str:
+        """Return what was added to the file, without what the server had told of it before it was there."""
+        added = (self._file.read() if self._file is not None else None) or ""
+        for section in self._of_this_run(added):
+            head, told = section.text.partition("\n")[0], running.told_of(section.attempt)
+            if told and section.text.startswith(f"{head}\n{told}"):
+                added = added.replace(f"{head}\n{told}", "", 1)
+        return added
+
+    def _end(self, running: RunningLog) -> None:
+        """Print what the server keeps of the end, or say where the rest is of what it told while the task ran."""
+        from overnight.naming import shown
+
+        if self._file is not None:
+            self._of_this_run(type(self._file)(self._file.place).read() or "")
+        _write("".join(section.text for section in self._kept(running)))
+        if running.worker is not None and running.attempt not in self._seen | self._told:
+            place = (
+                "is not kept"
+                if self._file is None
+                else f"is in {shown(self._file.place)} on {shown(running.worker.host)}"
+            )
+            state = self._view().state.name.lower()
+            click.echo(f"Task {shown(self.task_id)!r} is {state}; what it wrote after these lines {place}.", err=True)
 
     def _view(self) -> TaskView:
         [view] = self._client.deployment.store.tasks(self._run.run_id, [self._number])
@@ -117,27 +152,37 @@ class _Log:
     def _of_this_run(self, text: str) -> list[Section]:
         from overnight.commands.task_logs import sections_of
 
-        return sections_of(text, self._run.run_id, self.task_id)
+        sections = sections_of(text, self._run.run_id, self.task_id)
+        self._seen |= {section.attempt for section in sections}
+        return sections
 
-    def _print_kept(self, sections: list[Section]) -> bool:
-        """Print what the server keeps of attempts that the file does not hold; tell whether there was any."""
-        kept = self._kept(sections)
-        for section in kept:
-            _write(section.text)
-        return bool(kept)
-
-    def _kept(self, sections: list[Section]) -> list[Section]:
-        """Return what the server tells of failed attempts that are not among `sections`."""
+    def _kept(self, running: RunningLog | None = None) -> list[Section]:
+        """Return what the server keeps of failed attempts that the file does not hold, each once."""
         from overnight.commands.causes import certificates_of, opened_error
-        from overnight.commands.task_logs import Section, kept_of, missing_in
+        from overnight.commands.task_logs import Section, kept_of
 
         deployment, run_id = self._client.deployment, self._run.run_id
-        kept = missing_in(sections, certificates_of(deployment, run_id, self._number))
-        view, traces = self._view(), dict[int, str]()
+        held = self._seen | self._told
+        kept = [one for one in certificates_of(deployment, run_id, self._number) if one.attempt not in held]
+        self._told |= {one.attempt for one in kept}
+        view, traces, sections = self._view(), dict[int, str](), list[Section]()
         if kept and view.error is not None:
             traces[view.attempt] = opened_error(deployment, run_id, self._number, view.error).traceback
-        told = [(one.attempt, kept_of(one, self._run, self.task_id, traces.get(one.attempt, ""))) for one in kept]
-        return [Section(attempt, "".join(f"{line}\n" for line in lines)) for attempt, lines in told]
+        for one in kept:
+            told = "" if running is None else running.told_of(one.attempt)
+            lines = kept_of(one, self._run, self.task_id, traces.get(one.attempt, ""), told)
+            sections.append(Section(one.attempt, "".join(f"{line}\n" for line in lines)))
+        return sections
+
+    def _running(self, view: TaskView) -> list[Section]:
+        """Return the last lines of the attempt that runs, if the file does not hold it."""
+        from overnight.commands.running_log import RunningLog
+        from overnight.commands.task_logs import Section
+
+        if view.attempt in self._seen:
+            return []
+        news = RunningLog(self._client.deployment, self._run.run_id, self.task_id).news(view, 0.0)
+        return [Section(view.attempt, news)] if news else []
 
 
 def _write(text: str) -> None:

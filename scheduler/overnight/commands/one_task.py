@@ -11,10 +11,11 @@ from overnight.client import Client
 from overnight.commands.causes import certificates_of, short_type
 from overnight.commands.ending import failed_task, log_of
 from overnight.commands.opening import index_of
-from overnight.commands.screen import moment, span
+from overnight.commands.running_log import running_attempt
+from overnight.commands.screen import duration, moment, span
 from overnight.core.states import TaskState
 from overnight.naming import shown
-from overnight.store.records import RunRecord
+from overnight.store.records import RunRecord, TaskView
 
 #: Of the last lines that are kept of an attempt, how many `status` shows; `logs` shows all.
 _MOST_LAST_LINES = 10
@@ -41,12 +42,24 @@ def task_facts(client: Client, run: RunRecord, task_id: str) -> dict[str, Any]:
     }
     told = json.loads(view.facts) if view.facts else {}
     facts |= {name: told.get(name) for name in ("worker", "host", "started", "seconds", "peak_memory")}
+    facts["running"] = _running(client, run, view)
     certificates = certificates_of(client.deployment, run.run_id, number)
     facts["deaths"] = [{name: getattr(one, name) for name in (*one.__slots__, "started")} for one in certificates]
     if view.state is TaskState.FAILED or view.error is not None:
         failed = failed_task(client.deployment, run, view, task_id)
         facts["error"] = {"type": failed.type_name, "message": failed.message, "traceback": failed.traceback}
     return facts
+
+
+def _running(client: Client, run: RunRecord, view: TaskView) -> dict[str, Any] | None:
+    """Return who runs a task, and its last lines, as far as its worker has said."""
+    found = running_attempt(client.deployment, run.run_id, view)
+    if found is None:
+        return None
+    worker, now = found.worker, client.deployment.store.now()
+    seconds = round(worker.seconds_since(worker.task_since or now + worker.skew, now), 3)
+    facts = {"host": worker.host, "pid": worker.pid, "memory": worker.memory, "seconds": seconds}
+    return {**facts, "last_lines": found.text}
 
 
 def _record(client: Client, run: RunRecord, task_id: str) -> dict[str, Any] | None:
@@ -77,6 +90,8 @@ def task_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"  needs: {', '.join(shown(name) for name in facts['dependencies'])}")
     if facts["skipped_for"] is not None:
         lines.append(f"  skipped, because this failed: {shown(facts['skipped_for'])}")
+    if facts["running"] is not None:
+        lines += _running_lines(facts["running"])
     for death in facts["deaths"]:
         lines += _death_lines(death)
     if facts["error"]:
@@ -85,6 +100,14 @@ def task_lines(facts: dict[str, Any]) -> list[str]:
         lines += [f"    {shown(line)}" for line in more]
         lines += [f"    {shown(line)}" for line in facts["error"]["traceback"].rstrip().splitlines()]
     return lines
+
+
+def _running_lines(running: dict[str, Any]) -> list[str]:
+    """Return what people read of the attempt that runs: where, for how long, its last lines."""
+    memory = f", {running['memory'] / 1e6:.0f} MB" if running["memory"] else ""
+    where = f"on {running['host']}, process {running['pid']}{memory}"
+    last = running["last_lines"].rstrip().splitlines()[-_MOST_LAST_LINES:]
+    return [f"  running for {duration(running['seconds'])} {shown(where)}", *(f"    | {shown(line)}" for line in last)]
 
 
 def _death_lines(death: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ of somebody else: it is shown with control characters escaped.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overnight.certificates import DeathCertificate
@@ -16,6 +16,7 @@ from overnight.commands.causes import short_type
 from overnight.commands.screen import moment, span
 from overnight.files import is_url
 from overnight.log_files import open_log
+from overnight.log_tails import added_to
 from overnight.naming import shown
 from overnight.store.records import RunRecord
 
@@ -65,14 +66,24 @@ def sections_of(text: str, run_id: str, task_id: str) -> list[Section]:
     return [Section(int(match[2]), text[match.start() : end]) for match, end in stretches if match[1] == run_id]
 
 
-def kept_of(certificate: DeathCertificate, run: RunRecord, task_id: str, traceback: str) -> Iterator[str]:
+def kept_of(
+    certificate: DeathCertificate, run: RunRecord, task_id: str, traceback: str, told: str = ""
+) -> Iterator[str]:
     """Yield the lines that tell of an attempt whose log is not at hand, control characters escaped.
 
-    `traceback` is that of its error, empty if another attempt's error has taken its place.
+    `traceback` is that of its error, empty if another attempt's error has taken its place; `told` is what was told of
+    its last lines while it ran, which is left out.
     """
     when = "" if certificate.ended is None else f" {moment(certificate.ended)}"
-    yield shown(f"---- {task_id} run {run.run_id} attempt {certificate.attempt}{when} (from the server)")
-    for line in certificate.tail.rstrip("\n").split("\n") if certificate.tail else ():
+    tail, is_amid_line = certificate.tail.rstrip("\n"), not told.endswith("\n")
+    rest = added_to(told.rstrip("\n"), tail) if told else None
+    if rest is None:
+        yield shown(f"---- {task_id} run {run.run_id} attempt {certificate.attempt}{when} (from the server)")
+        rest = tail
+    elif is_amid_line:
+        first, _, rest = rest.partition("\n")
+        yield shown(first)
+    for line in rest.removeprefix("\n" if told else "").split("\n") if rest else ():
         yield shown(line)
     yield shown(f"{task_id}: {summary_of(certificate)}")
     for line in traceback.rstrip("\n").split("\n") if traceback else ():
@@ -87,12 +98,6 @@ def summary_of(certificate: DeathCertificate) -> str:
     place = f" ({certificate.place})" if certificate.place else ""
     peak = f", peak memory {certificate.peak_memory / 1e6:.0f} MB" if certificate.peak_memory else ""
     return f"ended by {certificate.ended_by}{took}{worker}{peak}: {short_type(certificate)}: {first}{place}"
-
-
-def missing_in(sections: Sequence[Section], certificates: Sequence[DeathCertificate]) -> list[DeathCertificate]:
-    """Return the certificates of attempts that the file does not hold: those that ran where it cannot be seen."""
-    held = {section.attempt for section in sections}
-    return [certificate for certificate in certificates if certificate.attempt not in held]
 
 
 def harmless(text: str) -> str:

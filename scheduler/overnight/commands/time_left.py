@@ -1,10 +1,8 @@
 """How much time a run still takes, as a range.
 
-What is left is worth the learned durations of its functions. With m workers it takes at least the larger of the whole
-work shared among them and the longest chain of tasks that must follow each other; and, as no worker idles while a task
-is ready, at most the shared work and the part of that chain that the others do not cover (Graham's bound for list
-scheduling: W/m + (1 - 1/m) L). A function of which nothing is known makes the range open at its upper end. A task
-that runs for longer than expected may end at once, or run for as long again.
+What is left is worth the learned durations of its functions, and takes as long as `overnight.forecast` tells of it. A
+function of which nothing is known makes the range open at its upper end. A task that runs for longer than expected may
+end at once, or run for as long again.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 
 from overnight.commands.screen import duration
 from overnight.core.states import TERMINAL, TaskState
+from overnight.forecast import Chains, bounds
 from overnight.store.ports import ReadingStore
 from overnight.store.records import RunRecord, WorkerRecord
 from overnight.structure import Structure
@@ -66,7 +65,7 @@ def time_left(
     waiting = [task for task, code in enumerate(codes[: len(table)]) if code not in _TERMINAL]
     if not waiting or workers < 1:
         return None
-    least, most = _Chains(), _Chains()
+    least, most = Chains(), Chains()
     for task in reversed(waiting):
         function, dependencies = table[task]
         known, age = seconds_of.get(function, 0.0), ages.get(task)
@@ -74,26 +73,7 @@ def time_left(
         least.add(task, max(HANDLING_SECONDS, rest), dependencies)
         most.add(task, rest if age is None or rest > 0 else age, dependencies)
     is_open = any(table[task][0] not in seconds_of for task in waiting)
-    latest = most.work / workers + most.longest * (1 - 1 / workers)
-    return TimeLeft(max(least.work / workers, least.longest), None if is_open else latest)
-
-
-class _Chains:
-    """The work of the tasks added so far, in seconds, and the longest chain of them; dependants are added first."""
-
-    def __init__(self) -> None:
-        self.work = 0.0
-        self.longest = 0.0
-        self._after: dict[int, float] = {}
-
-    def add(self, task: int, cost: float, dependencies: Sequence[int]) -> None:
-        """Add a task that takes `cost` seconds."""
-        chain = cost + self._after.get(task, 0.0)
-        self.work += cost
-        self.longest = max(self.longest, chain)
-        for dependency in dependencies:
-            if chain > self._after.get(dependency, 0.0):
-                self._after[dependency] = chain
+    return TimeLeft(bounds(least, workers)[0], None if is_open else bounds(most, workers)[1])
 
 
 def expected_seconds(

@@ -48,6 +48,7 @@ SHARED_KEYS: Final = (
     Key("scheduler", "hash", "the scheduler lease: number, holder, description, deadline; and the schema number"),
     Key("workers", "zset", "worker instance -> second at which its registration ends"),
     Key("workers:records", "hash", "worker instance -> 'seen_at JSON'"),
+    Key("workers:tails", "hash", "worker instance -> sealed last lines of the task that it has been running for long"),
     Key("durations", "hash", "function name -> JSON [seconds, observations]"),
     Key(
         "quarantine",

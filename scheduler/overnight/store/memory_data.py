@@ -206,6 +206,7 @@ class MemoryData:
     leases: dict[tuple[str, str], float] = field(default_factory=dict)
     scheduler: SchedulerLease = field(default_factory=SchedulerLease)
     workers: dict[str, tuple[float, WorkerRecord]] = field(default_factory=dict)
+    tails: dict[str, bytes] = field(default_factory=dict)
     durations: dict[str, tuple[float, int]] = field(default_factory=dict)
     quarantine: dict[str, Held] = field(default_factory=dict)
 

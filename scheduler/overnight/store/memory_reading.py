@@ -176,5 +176,6 @@ class MemoryReading:
         gone = [instance for instance, (deadline, _) in self.data.workers.items() if deadline <= now]
         for instance in gone:
             del self.data.workers[instance]
+            self.data.tails.pop(instance, None)
         seen = replace(worker, queues=tuple(worker.queues), seen_at=now)
         self.data.workers[worker.instance] = (now + seconds, seen)

@@ -10,6 +10,11 @@ from overnight.store.memory_reading import MemoryReading
 class MemoryRecords(MemoryReading):
     """The part of the `ReadingStore` that reads one kind of record of many tasks, in memory."""
 
+    def read_tail(self, instance: str) -> bytes:
+        """Return the sealed last lines of the task that a worker runs; empty for none."""
+        with self._step():
+            return self.data.tails.get(instance, b"")
+
     def read_facts(self, run_id: str, tasks: Sequence[int]) -> dict[int, bytes]:
         """Return the facts of the tasks' last accepted reports, as JSON; missing ones are left out."""
         with self._step():

@@ -31,10 +31,14 @@ class MemoryWorking(MemoryQuarantine):
         with self._step() as now:
             self._register(worker, now, seconds)
 
-    def heartbeat(self, worker: WorkerRecord, seconds: float, leases: Sequence[tuple[str, str]]) -> list[LeaseReply]:
+    def heartbeat(
+        self, worker: WorkerRecord, seconds: float, leases: Sequence[tuple[str, str]], tail: bytes | None = None
+    ) -> list[LeaseReply]:
         """HEARTBEAT: renew registration and leases (run id, batch); one reply per lease."""
         with self._step() as now:
             self._register(worker, now, seconds)
+            if tail is not None:
+                self.data.tails[worker.instance] = tail
             return [self._renew(run_id, batch, worker, now, seconds) for run_id, batch in leases]
 
     def _renew(self, run_id: str, name: str, worker: WorkerRecord, now: float, seconds: float) -> LeaseReply:
@@ -54,6 +58,7 @@ class MemoryWorking(MemoryQuarantine):
         """Forget the worker."""
         with self._step():
             self.data.workers.pop(instance, None)
+            self.data.tails.pop(instance, None)
 
     def claim(self, run_id: str, batch: str, instance: str, sequence: int, seconds: float) -> Claim | ClaimRefused:
         """CLAIM: take the batch under a lease of `seconds`."""

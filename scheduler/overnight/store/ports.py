@@ -180,8 +180,13 @@ class WorkingStore(Protocol):
     def register(self, worker: WorkerRecord, seconds: float) -> None:
         """Announce the worker for `seconds`."""
 
-    def heartbeat(self, worker: WorkerRecord, seconds: float, leases: Sequence[tuple[str, str]]) -> list[LeaseReply]:
-        """HEARTBEAT: renew registration and leases (run id, batch); one reply per lease."""
+    def heartbeat(
+        self, worker: WorkerRecord, seconds: float, leases: Sequence[tuple[str, str]], tail: bytes | None = None
+    ) -> list[LeaseReply]:
+        """HEARTBEAT: renew registration and leases (run id, batch); one reply per lease.
+
+        `tail` holds the sealed last lines of the task that the worker runs, empty for none; None leaves them as they
+        are. They go with the registration."""
 
     def unregister(self, instance: str) -> None:
         """Forget the worker."""
@@ -257,6 +262,9 @@ class ReadingStore(Protocol):
 
     def workers(self) -> list[WorkerRecord]:
         """Return the workers whose registration is alive."""
+
+    def read_tail(self, instance: str) -> bytes:
+        """Return the sealed last lines of the task that a worker runs, as far as it has told them; empty for none."""
 
     def read_facts(self, run_id: str, tasks: Sequence[int]) -> dict[int, bytes]:
         """Return the facts of the tasks' last accepted reports, as JSON; missing ones are left out."""

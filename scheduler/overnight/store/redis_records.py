@@ -12,6 +12,11 @@ from overnight.store.redis_reading import RedisReading
 class RedisRecords(RedisReading):
     """The part of the `ReadingStore` that reads one kind of record of many tasks, on a server."""
 
+    def read_tail(self, instance: str) -> bytes:
+        """Return the sealed last lines of the task that a worker runs; empty for none."""
+        tail: bytes | None = self.server.send(("HGET", self.server.keys.shared("workers:tails"), instance))
+        return tail or b""
+
     def read_facts(self, run_id: str, tasks: Sequence[int]) -> dict[int, bytes]:
         """Return the facts of the tasks' last accepted reports, as JSON; missing ones are left out."""
         found = self._read_hash(run_id, "facts", tasks)

@@ -22,10 +22,13 @@ class RedisWorking(RedisQuarantine):
         """Announce the worker for `seconds`."""
         self.heartbeat(worker, seconds, ())
 
-    def heartbeat(self, worker: WorkerRecord, seconds: float, leases: Sequence[tuple[str, str]]) -> list[LeaseReply]:
+    def heartbeat(
+        self, worker: WorkerRecord, seconds: float, leases: Sequence[tuple[str, str]], tail: bytes | None = None
+    ) -> list[LeaseReply]:
         """HEARTBEAT: renew registration and leases (run id, batch); one reply per lease."""
         server = self.server
-        announcement = server.on_shared(scripts.REGISTER, worker.instance, packed_worker(worker), repr(seconds))
+        news = () if tail is None else (tail,)
+        announcement = server.on_shared(scripts.REGISTER, worker.instance, packed_worker(worker), repr(seconds), *news)
         renewals = [
             server.on_run(
                 scripts.HEARTBEAT, run_id, batch, worker.instance, repr(seconds), worker.begun_in(run_id, batch)

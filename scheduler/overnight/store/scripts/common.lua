@@ -1,19 +1,19 @@
 -- What every script shares. The loader puts this file before each of them.
 --
--- KEYS[1..11]  what all runs share, in the order of keys.SHARED_KEYS
--- KEYS[12..29] the keys of one run, in the order of keys.RUN_KEYS; absent where a script touches no run
+-- KEYS[1..12]  what all runs share, in the order of keys.SHARED_KEYS
+-- KEYS[13..30] the keys of one run, in the order of keys.RUN_KEYS; absent where a script touches no run
 -- ARGV[1]      the run's id, where a script touches a run
 --
 -- A script reads and checks everything first and writes then, so that an error leaves nothing half done. Each may be
 -- repeated with the same effect. The server tests its memory limit at a script's first write only: a script that must
 -- go through when memory is full begins with `pass_when_full`, one that must be refused begins with a write that grows.
 local RUNS, ACTIVE, GRAPHS, PLACES, CONTROL = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local LEASES, SCHEDULER, WORKERS, WORKER_RECORDS, DURATIONS = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local QUARANTINE = KEYS[11]
-local META, CONTEXT, SPECS, MESSAGES, BLOBS = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
-local STATES, DIGESTS, RESULTS, ERRORS, FACTS = KEYS[17], KEYS[18], KEYS[19], KEYS[20], KEYS[21]
-local CHARGES, CAUSES, INFLIGHT, BATCHES, HOLDS, EVENTS = KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26], KEYS[27]
-local DEATHS, REPAIRS = KEYS[28], KEYS[29]
+local LEASES, SCHEDULER, WORKERS, WORKER_RECORDS, WORKER_TAILS = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local DURATIONS, QUARANTINE = KEYS[11], KEYS[12]
+local META, CONTEXT, SPECS, MESSAGES, BLOBS = KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17]
+local STATES, DIGESTS, RESULTS, ERRORS, FACTS = KEYS[18], KEYS[19], KEYS[20], KEYS[21], KEYS[22]
+local CHARGES, CAUSES, INFLIGHT, BATCHES, HOLDS, EVENTS = KEYS[23], KEYS[24], KEYS[25], KEYS[26], KEYS[27], KEYS[28]
+local DEATHS, REPAIRS = KEYS[29], KEYS[30]
 
 local UNTOUCHED_SECONDS = 2592000
 local RENEWAL_SECONDS = 3600
@@ -21,7 +21,7 @@ local IS_OPEN = {p = true, q = true, x = true, t = true}
 local IS_OVER = {succeeded = true, failed = true, cancelled = true}
 local NO_DIGEST = string.rep('\0', 32)
 local IS_SHARED = {}
-for i = 1, 11 do IS_SHARED[KEYS[i]] = true end
+for i = 1, 12 do IS_SHARED[KEYS[i]] = true end
 
 -- The server's clock in seconds.
 local time = redis.call('TIME')
@@ -207,7 +207,7 @@ local function end_run(run_id, phase, keep)
   redis.call('HSET', META, 'phase', phase, 'paused', '0', 'ended_at', seconds_text(now))
   tell('ended', 'p', phase)
   keep = math.max(math.ceil(keep), 1)
-  for i = 12, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
+  for i = 13, #KEYS do redis.call('EXPIRE', KEYS[i], keep) end
   redis.call('ZADD', RUNS, seconds_text(now + keep), run_id)
   if redis.call('TTL', RUNS) < keep then redis.call('EXPIRE', RUNS, math.max(keep, UNTOUCHED_SECONDS)) end
   redis.call('SREM', ACTIVE, run_id)
