@@ -82,10 +82,10 @@ def _see_directory(state_dir: Path) -> None:
     try:
         if not state_dir.exists() or state_dir.is_dir():
             return
-        reason = "it is not a directory"
+        why = "is not a directory"
     except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-    raise UsageError(f"The state directory {shown(str(state_dir))[:300]} cannot be used: {reason}.")
+        why = f"cannot be used: {getattr(error, 'strerror', None) or error}"
+    raise UsageError(f"The state directory {shown(str(state_dir))[:300]} {why}.")
 
 
 def _holds_password(url: str) -> bool:
