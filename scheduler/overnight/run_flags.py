@@ -16,10 +16,10 @@ from overnight.flag_writing import Keep, Written, write_flags
 from overnight.flags import DONE, FAILED, AttemptFacts, FlagHeader, encode_flag
 from overnight.keyring import Keyring
 from overnight.lineage import DependencyRecord
-from overnight.messages import StoredError, StoredResult
+from overnight.messages import StoredError
 from overnight.naming import flag_name, shown
 from overnight.recording import TaskIdentity, record_header
-from overnight.results import Results
+from overnight.store.codec import NO_DIGEST
 from overnight.store.ports import ReadingStore
 from overnight.store.records import TaskView
 from overnight.structure import Structure
@@ -42,8 +42,11 @@ class RunFlags:
 
     def write_result(self, task: int, body: bytes) -> bool:
         """Write the flag of a finished task from its serialised result, but for one that is superseded; False if it
-        could not be written."""
-        header = record_header(self._identity(task), DONE, self._facts(task))
+        could not be written, or if what it was computed from is on record no more."""
+        facts = self._facts(task)
+        if facts is None:
+            return False
+        header = record_header(self._identity(task), DONE, facts)
 
         def keep(_descriptor: int, _name: str) -> Written | None:
             return Written(kept=True) if self.is_superseded(task) else None
@@ -86,14 +89,15 @@ class RunFlags:
             _logger.warning("flags could not be written to %s: %s", self._directory, failed[0])
         return not failed
 
-    def _facts(self, task: int) -> AttemptFacts:
+    def _facts(self, task: int) -> AttemptFacts | None:
+        """Return what the flag says of the attempt. Without the digests of its dependencies nobody could tell that one
+        of them has another result since."""
         dependencies = self._structure.dependencies(task)
-        records = Results(self._store, self._run_id, self._keyring).stored(dependencies)
-        known = [record for dependency in dependencies if isinstance(record := records.get(dependency), StoredResult)]
-        if len(known) < len(dependencies):
-            return AttemptFacts(run_id=self._run_id)
-        names = tuple([DependencyRecord(None, None, record.digest.hex()) for record in known])
-        return AttemptFacts(run_id=self._run_id, dependency_records=names)
+        digests = self._store.read_digests(self._run_id, dependencies) if dependencies else []
+        if NO_DIGEST in digests:
+            return None
+        records = tuple([DependencyRecord(None, None, digest.hex()) for digest in digests])
+        return AttemptFacts(run_id=self._run_id, dependency_records=records)
 
     def _identity(self, task: int) -> TaskIdentity:
         structure = self._structure

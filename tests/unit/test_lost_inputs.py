@@ -10,14 +10,19 @@ import pytest
 from overnight.audit import Audit
 from overnight.core.states import TaskState
 from overnight.errors import UnknownRun
+from overnight.flag_files import read_header
+from overnight.flags import lineage_of_header
 from overnight.keyring import Keyring
 from overnight.lineage import lineage_digest
 from overnight.mending import Mending
 from overnight.messages import SpecChunk, StoredError, StoredResult
+from overnight.naming import flag_name
 from overnight.queue_outcomes import QueueOutcomes
 from overnight.results import FLAG
+from overnight.run_flags import RunFlags
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Acceptance, Addition, Adopted, Batch, Report, Verdict
+from overnight.structure import Structure
 from tests.support.one_scheduler import OneScheduler
 from tests.support.stores import Night, digest_of, epoch_of, lacking, run_record, success
 
@@ -58,6 +63,21 @@ def test_no_success_is_accepted_that_was_computed_from_a_lost_result(
     reply = night.commit("b1", success(1, used=lineage_digest([digest_of("t0")])))
     assert reply.acceptances == (Acceptance.SUPERSEDED,)
     assert night.states() == "pp"
+
+
+def test_a_flag_that_is_written_again_names_what_it_was_computed_from_though_that_is_lost(tmp_path: Path) -> None:
+    """P4: without it, a later run would take the result beside another one of its dependency."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    night.commit("b1", success(1, used=lineage_digest([digest_of("t0")])))
+    structure = Structure("r1", night.store.specs("r1"), KEYRING)
+    flags = RunFlags(night.store, "r1", structure, KEYRING, tmp_path)
+    assert flags.write_result(1, b"body")
+    header = read_header(tmp_path / flag_name("t1"), "t1", KEYRING).header
+    assert lineage_of_header(header) == lineage_digest([digest_of("t0")])
+    (tmp_path / flag_name("t1")).unlink()
+    night.store.invalidate("r1", [0])
+    assert not flags.write_result(1, b"body")
+    assert not (tmp_path / flag_name("t1")).exists()
 
 
 def test_a_failure_that_was_taken_back_since_it_was_told_is_none(tmp_path: Path) -> None:
