@@ -53,13 +53,16 @@ def later_ones(headers: Sequence[FlagHeader], keyring: Keyring, names: Sequence[
     return keep
 
 
-def is_superseded(directory: Path, task_id: str, dependencies: Sequence[str], run_id: str, keyring: Keyring) -> bool:
-    """Tell whether the success of a later run stands for a task, computed from what stands of its `dependencies`."""
+def superseding_run(
+    directory: Path, task_id: str, dependencies: Sequence[str], run_id: str, keyring: Keyring
+) -> str | None:
+    """Return the later run of which the success stands for a task, computed from what stands of its `dependencies`."""
     try:
         headers = [read_header(directory / flag_name(name), name, keyring).header for name in (task_id, *dependencies)]
     except (OSError, BadSeal):
-        return False
+        return None
     own, *others = headers
     if any(header.state != DONE for header in headers) or not began_later(own.run_id, run_id):
-        return False
-    return lineage_of_header(own) == lineage_digest([bytes.fromhex(header.body_sha256) for header in others])
+        return None
+    is_whole = lineage_of_header(own) == lineage_digest([bytes.fromhex(header.body_sha256) for header in others])
+    return own.run_id if is_whole else None

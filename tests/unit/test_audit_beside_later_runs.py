@@ -60,6 +60,7 @@ def put(directory: Path, task_id: str, body: bytes, used: bytes | None = None) -
 def test_a_later_success_stays_if_it_was_computed_from_what_stands(tmp_path: Path, used: bytes, left: bytes) -> None:
     """P3, P4: an audit that came late put the earlier result in its place, and what was computed from it ran again."""
     night = night_of_the_earlier_run()
+    night.store.open_run(run_record(LATER, total=2), b"context")
     put(tmp_path, "t0", b"first anew")
     put(tmp_path, "t1", b"second anew", used)
     findings = Audit(night.store, EARLIER, KEYRING, str(tmp_path)).run()
@@ -67,3 +68,12 @@ def test_a_later_success_stays_if_it_was_computed_from_what_stands(tmp_path: Pat
     assert not findings.lost
     assert open_flag(tmp_path / flag_name("t0"), "t0", KEYRING).body == b"first anew"
     assert open_flag(tmp_path / flag_name("t1"), "t1", KEYRING).body == left
+
+
+def test_a_success_of_a_run_that_the_server_has_lost_gives_way(tmp_path: Path) -> None:
+    """P4, P5: what needs it is the earlier run's, and the later one, which would have run it too, goes on no more."""
+    night = night_of_the_earlier_run()
+    put(tmp_path, "t0", b"first anew")
+    Audit(night.store, EARLIER, KEYRING, str(tmp_path)).run()
+    assert open_flag(tmp_path / flag_name("t0"), "t0", KEYRING).body == b"first"
+    assert open_flag(tmp_path / flag_name("t1"), "t1", KEYRING).body == b"second"
