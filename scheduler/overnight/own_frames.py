@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sysconfig
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -65,7 +65,6 @@ def _is_around_tasks(file: str) -> bool:
     return file.startswith("<") or _is_own(Path(file))
 
 
-@lru_cache(maxsize=1024)
 def _is_users(file: str) -> bool:
     path = Path(file)
     if file.startswith("<") or not _NOT_USERS.isdisjoint(path.parts):

@@ -8,10 +8,10 @@
 -- A success is accepted while its task is open, from whatever batch, if its lineage is the one that the latest
 -- DISPATCH expects. Where that is empty, the task depends on members of its own batch: then only that batch may commit
 -- it, and only if it was the source of all members before it. A failure is accepted from the batch that holds the task
--- under the instance's lease; one that lacked inputs which were invalidated since its dispatch is none, and the task goes
--- back. What it lacked stands in the in-flight entry until the next dispatch. The accepted report repeated is accepted; all else is superseded. A report that can only
--- come from a dispatch that the server has forgotten makes `known` 0. A task whose holder reports what cannot be
--- accepted goes back to PENDING.
+-- under the instance's lease; one that lacked inputs which were invalidated since its dispatch is none, and the task
+-- goes back. What it lacked stands in the in-flight entry until the next dispatch. The accepted report repeated is
+-- accepted; all else is superseded. A report that can only come from a dispatch that the server has forgotten makes
+-- `known` 0. A task whose holder reports what cannot be accepted goes back to PENDING.
 local run_id, batch, instance = ARGV[1], ARGV[2], ARGV[3]
 local phase = redis.call('HGET', META, 'phase')
 if not phase then return {0, 1, 1} end
