@@ -261,7 +261,7 @@ class Scheduler:
     def _read_again(self, performer: Performer, run_id: str) -> None:
         """Read the run's stored truth and carry out what is due; also the way a run is met first."""
         try:
-            snapshot = self._lost_digests.mended(self._store.load_run(run_id))
+            snapshot = self._lost_digests.mended(performer.epoch, self._store.load_run(run_id))
             failpoints.reach("scheduler.after_state_read")
             run = self._runs.get(run_id)
             if run is not None and not run.was_made_from(snapshot.specs):

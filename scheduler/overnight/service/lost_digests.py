@@ -18,14 +18,14 @@ from overnight.messages import StoredResult
 from overnight.service.active_run import DIGEST_BYTES, ActiveRun
 from overnight.store.codec import NO_DIGEST
 from overnight.store.ports import SchedulingStore
-from overnight.store.records import RunSnapshot
+from overnight.store.records import Epoch, RunSnapshot
 from overnight.structure import Structure
 
 _logger = logging.getLogger("overnight.scheduler")
 
 
 class LostDigests:
-    """Looks for them in one store. Methods raise UnknownRun, Unreachable and what a damaged run raises."""
+    """Looks for them in one store. Methods raise UnknownRun, Unreachable, Fenced and what a damaged run raises."""
 
     def __init__(self, store: SchedulingStore, keyring: Keyring) -> None:
         self._store = store
@@ -36,7 +36,7 @@ class LostDigests:
         inputs = [task for task in run.inputs(tasks) if run.digest(task) != NO_DIGEST]
         return bool(inputs) and NO_DIGEST in self._store.read_digests(run.run_id, inputs)
 
-    def mended(self, snapshot: RunSnapshot) -> RunSnapshot:
+    def mended(self, epoch: Epoch, snapshot: RunSnapshot) -> RunSnapshot:
         """Return the snapshot of a run, read again if digests of its results were lost: they have been found, or are to
         be computed, by then."""
         run_id, lost = snapshot.run.run_id, _lost(snapshot)
@@ -46,8 +46,8 @@ class LostDigests:
         self._store.restore_digests(run_id, found)
         gone = [task for task in lost if task not in found]
         if gone:
-            again = Structure(run_id, snapshot.specs, self._keyring).with_descendants(gone)
-            self._store.invalidate(run_id, again)
+            below = Structure(run_id, snapshot.specs, self._keyring).with_descendants(gone)
+            self._store.repair(epoch, run_id, gone, below[::-1], snapshot.invalidations)
         _logger.warning(
             "run %s: the server had lost the digests of %d results; %d are restored, %d are computed again",
             run_id, len(lost), len(found), len(gone),

@@ -148,9 +148,6 @@ class SchedulingStore(Protocol):
         """RESTORE: put digests back that the server has lost of finished tasks; of others, and known ones, nothing
         changes."""
 
-    def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
-        """INVALIDATE: as clients do."""
-
     def states(self, run_id: str) -> bytes:
         """Return the state string: two bytes a task."""
 
