@@ -10,7 +10,7 @@ from pathlib import Path
 
 from overnight.core.states import TaskState
 from overnight.error_text import bounded_error_text
-from overnight.errors import BadSeal, UnknownRun
+from overnight.errors import BadSeal, DamagedRun, UnknownRun
 from overnight.flag_publishing import later_ones, superseding_run
 from overnight.flag_writing import Keep, Written, write_flags
 from overnight.flags import DONE, FAILED, AttemptFacts, FlagHeader, encode_flag
@@ -54,8 +54,8 @@ class RunFlags:
         return self._write([(header, encode_flag(header, body, self._keyring))], keep)
 
     def is_superseded(self, task: int) -> bool:
-        """Tell whether a later run has recorded the task since (`flag_publishing`). One that the server has lost does
-        not count: what depends on the task is this run's, and would stand beside a result that it was not made from."""
+        """Tell whether a later run has recorded the task since (`flag_publishing`). One that the server has lost, or
+        holds damaged, does not count: what depends on the task is this run's, and was made from another result."""
         task_id, _, dependencies = self._identity(task)
         later = superseding_run(self._directory, task_id, dependencies or (), self._run_id, self._keyring)
         return later is not None and self._is_known(later)
@@ -63,7 +63,7 @@ class RunFlags:
     def _is_known(self, run_id: str) -> bool:
         try:
             self._store.run(run_id)
-        except UnknownRun:
+        except (UnknownRun, DamagedRun):
             return False
         return True
 

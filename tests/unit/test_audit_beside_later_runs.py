@@ -9,6 +9,7 @@ import pytest
 
 from overnight.audit import Audit
 from overnight.core.states import RunPhase
+from overnight.errors import DamagedRun
 from overnight.flag_files import open_flag
 from overnight.flag_writing import write_flags
 from overnight.flags import FlagHeader, encode_flag
@@ -17,7 +18,7 @@ from overnight.lineage import DependencyRecord, lineage_digest
 from overnight.messages import SpecChunk, StoredResult
 from overnight.naming import flag_name
 from overnight.store.memory import MemoryStore
-from overnight.store.records import Addition, Batch, Report
+from overnight.store.records import Addition, Batch, Report, RunRecord
 from tests.support.stores import Night, epoch_of, run_record
 
 KEYRING = Keyring()
@@ -28,9 +29,18 @@ def digest(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-def night_of_the_earlier_run() -> Night:
+class WithADamagedRun(MemoryStore):
+    """A store on which the later run cannot be read."""
+
+    def run(self, run_id: str) -> RunRecord:
+        if run_id == LATER:
+            raise DamagedRun("its record is none")
+        return super().run(run_id)
+
+
+def night_of_the_earlier_run(store: MemoryStore | None = None) -> Night:
     """A run of t0 and t1, which needs it; their results lie in the store."""
-    store = MemoryStore()
+    store = MemoryStore() if store is None else store
     store.open_run(run_record(EARLIER, total=2), b"context")
     chunk = SpecChunk(0, ["t0", "t1"], ["f"], [0, 0], [[], [0]], {})
     messages = dict.fromkeys(range(2), b"message")
@@ -77,3 +87,11 @@ def test_a_success_of_a_run_that_the_server_has_lost_gives_way(tmp_path: Path) -
     Audit(night.store, EARLIER, KEYRING, str(tmp_path)).run()
     assert open_flag(tmp_path / flag_name("t0"), "t0", KEYRING).body == b"first"
     assert open_flag(tmp_path / flag_name("t1"), "t1", KEYRING).body == b"second"
+
+
+def test_a_success_of_a_run_that_is_damaged_gives_way(tmp_path: Path) -> None:
+    """P11: another run's damage keeps nobody from the end of this one."""
+    night = night_of_the_earlier_run(WithADamagedRun())
+    put(tmp_path, "t0", b"first anew")
+    Audit(night.store, EARLIER, KEYRING, str(tmp_path)).run()
+    assert open_flag(tmp_path / flag_name("t0"), "t0", KEYRING).body == b"first"
