@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from overnight.certificates import DeathCertificate
-from overnight.commands.task_logs import kept_of
+from overnight.commands.task_logs import harmless, kept_of
 from overnight.errors import BadSeal
 from overnight.keyring import Keyring
 from overnight.log_tails import LONGEST_RECORD_BYTES, LONGEST_TAIL_BYTES, added_to, opened_tail, sealed_tail
@@ -75,3 +75,11 @@ def test_the_end_of_an_attempt_goes_on_where_its_last_lines_had_ended(told: str,
     tail = "two\nthree" if told == "zero\n" else "one\ntwo\nthree"
     certificate = DeathCertificate(1, "SIGKILL", "TaskDied", "died", tail=tail)
     assert list(kept_of(certificate, RUN, "t", "", told)) == [*lines, "t: ended by SIGKILL: TaskDied: died"]
+
+
+def test_what_was_made_harmless_once_is_shown_as_it_is_the_second_time() -> None:
+    """M2: what the server tells is escaped where it comes in, and again before a terminal."""
+    text = "C:\\new\tred \x1b[31m\nnext\u202e"
+    once = harmless(text)
+    assert once == "C:\\new\tred \\x1b[31m\nnext\\u202e"
+    assert harmless(once) == once

@@ -17,7 +17,7 @@ from overnight.commands.screen import moment, span
 from overnight.files import is_url
 from overnight.log_files import open_log
 from overnight.log_tails import added_to
-from overnight.naming import shown
+from overnight.naming import shown, without_controls
 from overnight.store.records import RunRecord
 
 
@@ -101,5 +101,6 @@ def summary_of(certificate: DeathCertificate) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return the text with what could steer a terminal escaped; lines and tabs stay."""
-    return "\n".join("\t".join(shown(cell) for cell in line.split("\t")) for line in text.split("\n"))
+    """Return the text with what could steer a terminal escaped; lines, tabs and backslashes stay, so that what was made
+    harmless already stays as it is."""
+    return "\t".join(map(without_controls, text.split("\t")))
