@@ -11,11 +11,12 @@ from pathlib import Path
 from overnight.core.states import TaskState
 from overnight.error_text import bounded_error_text
 from overnight.errors import BadSeal, DamagedRun, UnknownRun
+from overnight.flag_files import existing_valid
 from overnight.flag_publishing import later_ones, superseding_run
 from overnight.flag_writing import Keep, Written, write_flags
 from overnight.flags import DONE, FAILED, AttemptFacts, FlagHeader, encode_flag
 from overnight.keyring import Keyring
-from overnight.lineage import DependencyRecord
+from overnight.lineage import DependencyRecord, lineage_digest
 from overnight.messages import StoredError
 from overnight.naming import flag_name, shown
 from overnight.recording import TaskIdentity, record_header
@@ -42,14 +43,21 @@ class RunFlags:
 
     def write_result(self, task: int, body: bytes) -> bool:
         """Write the flag of a finished task from its serialised result, but for one that is superseded; False if it
-        could not be written, or if what it was computed from is on record no more."""
-        facts = self._facts(task)
-        if facts is None:
+        could not be written, or if what it was computed from is on record no more: nobody could tell that a dependency
+        has another result since. A flag of the same result that another client has put there meanwhile stays: what
+        that client has told of is never out of place."""
+        dependencies = self._structure.dependencies(task)
+        digests = self._store.read_digests(self._run_id, dependencies) if dependencies else []
+        if NO_DIGEST in digests:
             return False
-        header = record_header(self._identity(task), DONE, facts)
+        records = tuple([DependencyRecord(None, None, digest.hex()) for digest in digests])
+        facts = AttemptFacts(run_id=self._run_id, dependency_records=records)
+        header, lineage = record_header(self._identity(task), DONE, facts), lineage_digest(digests)
 
-        def keep(_descriptor: int, _name: str) -> Written | None:
-            return Written(kept=True) if self.is_superseded(task) else None
+        def keep(descriptor: int, name: str) -> Written | None:
+            standing = existing_valid(name, header.task_id, self._run_id, lineage, self._keyring, directory=descriptor)
+            is_same = standing is not None and standing.body == body
+            return Written(kept=True) if is_same or self.is_superseded(task) else None
 
         return self._write([(header, encode_flag(header, body, self._keyring))], keep)
 
@@ -97,16 +105,6 @@ class RunFlags:
             self._warned.add(str(failed[0]))
             _logger.warning("flags could not be written to %s: %s", self._directory, failed[0])
         return not failed
-
-    def _facts(self, task: int) -> AttemptFacts | None:
-        """Return what the flag says of the attempt. Without the digests of its dependencies nobody could tell that one
-        of them has another result since."""
-        dependencies = self._structure.dependencies(task)
-        digests = self._store.read_digests(self._run_id, dependencies) if dependencies else []
-        if NO_DIGEST in digests:
-            return None
-        records = tuple([DependencyRecord(None, None, digest.hex()) for digest in digests])
-        return AttemptFacts(run_id=self._run_id, dependency_records=records)
 
     def _identity(self, task: int) -> TaskIdentity:
         structure = self._structure

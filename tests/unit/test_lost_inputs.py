@@ -80,6 +80,21 @@ def test_a_flag_that_is_written_again_names_what_it_was_computed_from_though_tha
     assert not (tmp_path / flag_name("t1")).exists()
 
 
+def test_a_flag_that_another_client_has_written_again_stays(tmp_path: Path) -> None:
+    """P3: that client has told of its end; a second one which takes the flag away for a moment makes it a liar."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    night.commit("b1", success(1, used=lineage_digest([digest_of("t0")])))
+    flags = RunFlags(night.store, "r1", Structure("r1", night.store.specs("r1"), KEYRING), KEYRING, tmp_path)
+    path = tmp_path / flag_name("t1")
+    path.write_bytes(b"damaged")
+    assert flags.write_result(1, b"body")
+    written = path.stat().st_ino
+    assert flags.write_result(1, b"body")
+    assert path.stat().st_ino == written
+    assert flags.write_result(1, b"another body")
+    assert path.stat().st_ino != written
+
+
 def test_a_failure_that_was_taken_back_since_it_was_told_is_none(tmp_path: Path) -> None:
     """P4: its client would record an error with the number of the attempt that has succeeded since."""
     night = night_with_a_task_in_flight(tmp_path / "t0.flag")
