@@ -26,8 +26,9 @@ TICK_SECONDS, LOOK_SECONDS, COPY_SECONDS, OLD_SECONDS = 0.05, 5.0, 10.0, 30.0
 RESTART_SECONDS = 0.2
 #: A fault that finds no victim looks again so often, at such intervals.
 TRIES, RETRY_SECONDS = 4, 0.5
-#: A graph is so many times what its share of an hour is, so that workers seldom idle.
-LOAD = 2.0
+#: How many hours of load (`load.plans`) a graph is, for each hour of the run. What is damaged takes with it what was
+#: computed from it, so a longer graph does not come to its end before the faults do.
+LOAD = 1.0
 #: How long the last graph may take once all faults are over, at least.
 CALM_SECONDS = 120.0
 
