@@ -32,7 +32,8 @@ _logger = logging.getLogger(__name__)
 class Findings:
     """What an audit found: how many results are proven; flags written again, flags that could not be; tasks lost.
 
-    `over`: nobody has reopened the run, neither this audit nor another client's.
+    `over`: nothing is lost, and nobody has reopened the run. Where something is, the run goes on, unless the server has
+    lost that it was invalidated: then the next audit finds it lost again.
     """
 
     proven: int = 0
@@ -108,7 +109,7 @@ class Audit:
             findings.invalidated = sorted(set(finished).intersection(again))
             number = len(findings.invalidated)
             _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, number)
-        findings.over = self._store.run(self._run_id).phase.is_over
+        findings.over = not findings.lost and self._store.run(self._run_id).phase.is_over
         return findings
 
     def _look_at(self, task: int, stored: StoredResult | ResultLost | None, findings: Findings) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from overnight.audit import Audit
-from overnight.core.states import TaskState
+from overnight.core.states import RunPhase, TaskState
 from overnight.errors import UnknownRun
 from overnight.flag_files import read_header
 from overnight.flags import lineage_of_header
@@ -29,9 +30,19 @@ from tests.support.stores import Night, digest_of, epoch_of, lacking, run_record
 KEYRING = Keyring()
 
 
-def night_with_a_task_in_flight(flag: Path) -> Night:
+class RolledBackStore(MemoryStore):
+    """It is restarted after each invalidation, with what it held before."""
+
+    def invalidate(self, run_id: str, tasks: Sequence[int]) -> list[int]:
+        before = copy.deepcopy(self.data)
+        reopened = super().invalidate(run_id, tasks)
+        self.data = before
+        return reopened
+
+
+def night_with_a_task_in_flight(flag: Path, store: MemoryStore | None = None) -> Night:
     """A run of t0, adopted from a flag that is gone, and t1, which a worker computes from it."""
-    store = MemoryStore()
+    store = store or MemoryStore()
     store.open_run(run_record(total=2), b"context")
     chunk = SpecChunk(0, ["t0", "t1"], ["f"], [0, 0], [[], [0]], {})
     located = StoredResult(digest_of("t0"), 7, locator=f"{FLAG}{flag}").sealed("r1", 0, KEYRING)
@@ -78,6 +89,17 @@ def test_a_flag_that_is_written_again_names_what_it_was_computed_from_though_tha
     night.store.invalidate("r1", [0])
     assert not flags.write_result(1, b"body")
     assert not (tmp_path / flag_name("t1")).exists()
+
+
+def test_a_run_is_not_over_for_an_audit_whose_invalidation_the_server_has_lost(tmp_path: Path) -> None:
+    """P9: the client would tell of a success while a result lies nowhere."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag", RolledBackStore())
+    night.commit("b1", success(1, used=lineage_digest([digest_of("t0")])))
+    assert night.end(RunPhase.SUCCEEDED)
+    findings = Audit(night.store, "r1", KEYRING, str(tmp_path)).run()
+    assert night.store.run("r1").phase.is_over
+    assert findings.lost
+    assert not findings.over
 
 
 def test_a_flag_that_another_client_has_written_again_stays(tmp_path: Path) -> None:
