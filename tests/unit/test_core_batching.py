@@ -30,6 +30,14 @@ def test_short_tasks_share_a_batch_up_to_the_number_offered() -> None:
     assert play.sent(most=4, seconds=0.1) == [[0, 1, 2, 3]]
 
 
+def test_a_batch_holds_the_number_of_tasks_that_comes_nearest_to_the_seconds_offered() -> None:
+    """Tasks of 50 ms take a little longer than that; a fifth of all batches would be for nothing."""
+    for seconds, number in ((0.0502, 5), (0.06, 4), (0.1, 2), (0.101, 2), (0.16, 2), (0.17, 1), (0.26, 1)):
+        play = Play(*[()] * 30)
+        play.run.durations.load({0: (seconds, 5)})
+        assert play.sent(most=100, seconds=0.25) == [list(range(number))]
+
+
 def test_a_long_task_goes_alone() -> None:
     play = Play((), ())
     play.run.durations.load({0: (5.0, 1)})
