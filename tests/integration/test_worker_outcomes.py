@@ -13,6 +13,7 @@ import pytest
 
 from overnight.core.states import TaskState
 from overnight.errors import ResultNotPicklable, TaskDied, TaskTimedOut
+from overnight.store.records import Happening
 from overnight.task import Task
 from overnight_worker.tail import TAIL_SECONDS
 from tests.support import worker_tasks as tasks
@@ -87,6 +88,22 @@ def test_what_needs_a_slow_task_of_its_batch_stays_with_it(run: SmallScheduler, 
     run.wait_ended()
     assert run.result(2) == "waited!?"
     assert [run.view(task).attempt for task in range(3)] == [1, 1, 1]
+
+
+def test_the_next_batch_begins_before_the_last_commit_of_the_one_before(run: SmallScheduler, tmp_path: Path) -> None:
+    """The child does not wait for the store between two batches, if the second is at hand."""
+    gate = tmp_path / "gate"
+    run.submit([Plan(tasks.wait_for_file, (str(gate),)), Plan(tasks.answer)], tmp_path)
+    run.dispatch(0)
+    run.wait_for(Path(f"{gate}.begun").exists)
+    run.dispatch(1)
+    gate.touch()
+    run.wait_ended()
+    told = [event.what for event in run.store.follow(run.run_id, "0", 0)]
+    assert [what for what in told if what in (Happening.CLAIMED, Happening.COMMITTED)] == [
+        Happening.CLAIMED, Happening.CLAIMED, Happening.COMMITTED, Happening.COMMITTED,
+    ]  # fmt: skip
+    assert (run.result(0), run.result(1)) == ("waited", 42)
 
 
 def test_lambdas_and_closures_run(run: SmallScheduler, tmp_path: Path) -> None:

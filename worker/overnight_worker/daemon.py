@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -97,6 +98,7 @@ class Supervisor(ShownWorker):
 
     def teardown(self) -> None:
         """Leave: end the child, tell RQ and the store."""
+        self._foreman.finish()
         self._foreman.nursery.close()
         self._spool.close()
         for leave in (self.register_death, lambda: self._post.store.unregister(self._post.instance)):
@@ -142,10 +144,14 @@ class Supervisor(ShownWorker):
         pause = 0.1
         while not self._post.stopping.level:
             try:
-                job = self._taken(timeout)
+                job = self._taken_at_once()
+                if job is None:
+                    self._foreman.finish()
+                    job = self._taken(timeout)
             except DequeueTimeout:
                 continue
             except (RedisError, OSError) as error:
+                self._foreman.finish()
                 self._wait_out(error, pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
                 continue
@@ -154,35 +160,51 @@ class Supervisor(ShownWorker):
                 return job
         raise StopRequested
 
+    def _taken_at_once(self) -> tuple[Job, Queue] | None:
+        """Take a job if one is there, after another one, and unless something else is due between jobs.
+
+        Nobody needs to hear that a worker is idle between two batches.
+        """
+        queues = self._open_queues()
+        is_due = (
+            time.monotonic() >= min(self._heartbeat.due_at, self._leftovers_at) or self.should_run_maintenance_tasks
+        )
+        if self._state != WorkerStatus.BUSY or len(queues) != 1 or is_due:
+            return None
+        with self._taking():
+            return self._taken_from(queues, None)
+
     def _taken(self, timeout: int | None) -> tuple[Job, Queue] | None:
-        self._is_taking = True
-        try:
+        with self._taking():
             self.heartbeat()
             self._deliver_leftovers()
             if self.should_run_maintenance_tasks:
                 self.run_maintenance_tasks()
             if self._post.stopping.level:
                 raise StopRequested
-            queues = [queue for queue in self._ordered_queues if not self._quarantine.bars(queue_name_of(queue.name))]
+            queues = self._open_queues()
             if not queues:
                 time.sleep(self.dequeue_timeout)
                 return None
-            taken = None
-            if self._state == WorkerStatus.BUSY and len(queues) == 1:
-                # Between batches nobody needs to hear that this worker is idle: more often than not it is not.
-                taken = self._taken_from(queues, None)
-            if taken is None:
-                if self._state != WorkerStatus.IDLE:
-                    self.set_state(WorkerStatus.IDLE)
-                taken = self._taken_from(queues, timeout)
-            failpoints.reach("worker.after_pop")
-            return taken
+            if self._state != WorkerStatus.IDLE:
+                self.set_state(WorkerStatus.IDLE)
+            return self._taken_from(queues, timeout)
+
+    @contextmanager
+    def _taking(self) -> Iterator[None]:
+        """Let a signal end what may wait for a job."""
+        self._is_taking = True
+        try:
+            yield
         finally:
             self._is_taking = False
 
+    def _open_queues(self) -> list[Queue]:
+        return [queue for queue in self._ordered_queues if not self._quarantine.bars(queue_name_of(queue.name))]
+
     def _taken_from(self, queues: list[Queue], timeout: int | None) -> tuple[Job, Queue] | None:
         """Take a job, waiting `timeout` seconds for one; None: not at all. Raises DequeueTimeout after a wait."""
-        return self.queue_class.dequeue_any(
+        taken = self.queue_class.dequeue_any(
             queues,
             timeout,
             connection=self.connection,
@@ -190,6 +212,9 @@ class Supervisor(ShownWorker):
             serializer=self.serializer,
             death_penalty_class=self.death_penalty_class,
         )
+        if taken is not None:
+            failpoints.reach("worker.after_pop")
+        return taken
 
     def _deliver_leftovers(self) -> None:
         moment = time.monotonic()

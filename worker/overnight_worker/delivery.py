@@ -47,6 +47,17 @@ class Delivery:
         self._pause = 0.0
 
     @property
+    def lease(self) -> tuple[str, str]:
+        """The lease that it goes under: run id and batch."""
+        return self._batch.run_id, self._batch.claim.batch
+
+    @property
+    def is_short(self) -> bool:
+        """Tell whether one commit of what waits ends it, as far as is known."""
+        untold = self._made or self._pause or self.lease_lost or self.stop
+        return bool(self._waiting) and not untold and len(self._waiting) <= MOST_IN_GROUP and not self.is_large
+
+    @property
     def is_empty(self) -> bool:
         """Tell whether nothing is left to deliver."""
         return not self._waiting and not self._made

@@ -1,4 +1,4 @@
-"""The supervisor's sign of life: it renews the worker's registration and the lease of the batch at hand.
+"""The supervisor's sign of life: it renews the worker's registration and the leases that it holds.
 
 It comes from the supervisor's own loop, or from a thread while that loop writes a large result; never from a thread
 beside user code, which may hold the GIL for hours.
@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -48,14 +48,14 @@ class Heartbeat:
 
     def beat(
         self,
-        lease: tuple[str, str] | None = None,
-        *,
+        *leases: tuple[str, str],
         task: int | None = None,
         task_since: float | None = None,
         memory: int = 0,
         tail: bytes | None = None,
     ) -> LeaseReply | None:
-        """Send a sign; return what is said of the lease (run id, batch), None if the store cannot be reached.
+        """Send a sign, for leases (run id, batch), that of the batch at hand first; return what is said of it, None
+        if the store cannot be reached.
 
         `task_since` is seconds since the epoch, `tail` the sealed last lines of the task, empty for none; None leaves
         those that were told, as long as there is a lease. What the store holds already is not sent again.
@@ -64,8 +64,8 @@ class Heartbeat:
         self.due_at = time.monotonic() + post.settings.heartbeat_seconds
         record = replace(
             self._about_itself,
-            run_id=lease[0] if lease else None,
-            batch=lease[1] if lease else None,
+            run_id=leases[0][0] if leases else None,
+            batch=leases[0][1] if leases else None,
             task=task,
             task_since=task_since,
             memory=memory,
@@ -73,13 +73,13 @@ class Heartbeat:
             note=self._note,
             clock=time.time(),
         )
-        return self._send(record, lease, tail if lease else b"")
+        return self._send(record, leases, tail if leases else b"")
 
-    def _send(self, record: WorkerRecord, lease: tuple[str, str] | None, tail: bytes | None) -> LeaseReply | None:
+    def _send(self, record: WorkerRecord, leases: Sequence[tuple[str, str]], tail: bytes | None) -> LeaseReply | None:
         post, news = self._post, None if tail == self._told_tail else tail
         try:
             failpoints.reach("worker.in_heartbeat")
-            replies = post.store.heartbeat(record, post.settings.lease_seconds, [lease] if lease else [], news)
+            replies = post.store.heartbeat(record, post.settings.lease_seconds, leases, news)
         except Unreachable as error:
             # Whether it has come to the store is unknown.
             self._told_tail = None
@@ -96,13 +96,13 @@ class Heartbeat:
         return replies[0] if replies else None
 
     @contextmanager
-    def beside(self, lease: tuple[str, str]) -> Iterator[None]:
+    def beside(self, *leases: tuple[str, str]) -> Iterator[None]:
         """Send signs from a thread of their own while this one writes what may take longer than a lease."""
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(self._post.settings.heartbeat_seconds):
-                self.beat(lease)
+                self.beat(*leases)
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         thread.start()

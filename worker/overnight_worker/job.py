@@ -77,12 +77,13 @@ class Foreman:
         self._inputs = Inputs(post)
         self._runs: OrderedDict[str, _KnownRun] = OrderedDict()
         self._sequence = 0
+        self._unfinished: Session | None = None
 
     def run(self, entry: Entry, meanwhile: Callable[[], None] = _nothing) -> None:
         """Run what the entry names, if there is still something to run. Errors of the store are waited out.
 
         `meanwhile` is for what need not keep the child waiting: it is called when that has something to do, and before
-        the entry is put back.
+        the entry is put back. The last outcomes may be left for the next call, or for `finish`.
         """
         try:
             known = self._known(entry.run_id)
@@ -94,6 +95,7 @@ class Foreman:
             _logger.warning("batch %s is left: %s", entry.batch, error)
             return
         if known.context is None or known.reporter is None:
+            self.finish()
             meanwhile()
             self._put_back(entry)
             time.sleep(UNFIT_PAUSE_SECONDS)
@@ -102,6 +104,17 @@ class Foreman:
         if claim is not None:
             say_it_works()
             self._work_on(claim, known.context, known.reporter, meanwhile)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Tell whether outcomes of the last batch are left to deliver."""
+        return self._unfinished is not None
+
+    def finish(self) -> None:
+        """Deliver what the last batch has left. It is due before anything that may take long."""
+        session, self._unfinished = self._unfinished, None
+        if session is not None:
+            session.finish()
 
     def _claim(self, entry: Entry, before_put_back: Callable[[], None]) -> Claim | None:
         self._sequence += 1
@@ -118,6 +131,7 @@ class Foreman:
             except Unreachable as error:
                 # The same sequence number gets the same answer, should the claim have been carried out.
                 self._heartbeat.tell_outage(f"claim of batch {entry.batch} waits: {error}")
+                self.finish()
                 time.sleep(0.5)
                 continue
             if isinstance(claim, ClaimRefused) and claim.reason == QUARANTINED:
@@ -143,6 +157,7 @@ class Foreman:
                 return
             except Unreachable as error:
                 self._heartbeat.tell_outage(f"batch {claim.batch} waits: {error}")
+                self.finish()
                 self._heartbeat.beat((batch.run_id, claim.batch))
                 if self._post.stopping.level >= 2:
                     return
@@ -152,7 +167,13 @@ class Foreman:
         for member in self._inputs.look_first(batch, reporter.local_flags):
             delivery.add(member)
         orders = Orders(self._post, context, self._inputs)
-        Session(self._post, batch, context, self.nursery, orders, delivery, self._heartbeat, meanwhile).run()
+        last, self._unfinished = self._unfinished, None
+        earlier = last.delivery if last is not None else None
+        session = Session(
+            self._post, batch, context, self.nursery, orders, delivery, self._heartbeat, meanwhile, earlier
+        )
+        if not session.run():
+            self._unfinished = session
 
     def _opened(self, claim: Claim, reporter: Reporter) -> tuple[ClaimedBatch, Delivery]:
         """Open the messages of a claim; a task whose message is not to be believed fails."""

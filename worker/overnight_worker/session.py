@@ -31,6 +31,7 @@ from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.limits import Limits, Verdict
 from overnight_worker.nursery import Nursery
 from overnight_worker.orders import Orders
+from overnight_worker.outgoing import Outgoing
 from overnight_worker.post import Post
 from overnight_worker.tail import STOP_SEEN_SECONDS, Tail
 
@@ -52,13 +53,15 @@ class Session:
         delivery: Delivery,
         heartbeat: Heartbeat,
         meanwhile: Callable[[], None],
+        earlier: Delivery | None = None,
     ) -> None:
         self._post = post
         self._batch = batch
         self._context = context
         self._nursery = nursery
         self._orders = orders
-        self._delivery = delivery
+        self.delivery = delivery
+        self._outgoing = Outgoing(delivery, earlier, heartbeat)
         self._heartbeat = heartbeat
         self._meanwhile = meanwhile
         self._child: ChildProcess | None = None
@@ -68,25 +71,31 @@ class Session:
         self._tail = Tail(batch)
         self._drained_at: float | None = None
 
-    def run(self) -> None:
-        """Run until every member has an outcome that the store has answered, or has gone back."""
-        while self._is_unfinished():
-            if self._in_child or not self._batch.open_members():
+    def run(self) -> bool:
+        """Run until every member has an outcome or goes back, and see to the rest. False: one commit is left, for which
+        `finish` must be called, or which the session of the next batch must be given, if that is at hand."""
+        while self._in_child or self._batch.open_members():
+            if self._in_child:
                 self._turn()
             elif self._post.stopping.level:
                 self._return_open()
             else:
                 self._send_rest()
-        self._end()
+        goes_back = any(member.stage is Stage.RETURNED for member in self._batch.members)
+        if self._outgoing.may_wait and not goes_back and not self._post.stopping.level:
+            return False
+        self.finish()
+        return True
 
-    def _is_unfinished(self) -> bool:
-        if self._in_child or self._batch.open_members():
-            return True
-        return not self._delivery.is_empty and (not self._post.stopping.level or self._post.drain_seconds_left > 0)
+    def finish(self) -> None:
+        """See to it that the store answers all outcomes, and gets back what has none."""
+        while not self._outgoing.is_empty and (not self._post.stopping.level or self._post.drain_seconds_left > 0):
+            self._turn()
+        self._end()
 
     def _turn(self) -> None:
         if not self._in_child:
-            self._delivery.hurry()
+            self._outgoing.hurry()
         self._wait()
         if self._child is not None and self._in_child:
             self._child.write()
@@ -103,9 +112,7 @@ class Session:
         self._post.stopping.clear_wakeup()
 
     def _timers(self, now: float) -> list[float]:
-        timers = [self._heartbeat.due_at]
-        if self._delivery.due_at is not None:
-            timers.append(self._delivery.due_at)
+        timers = [self._heartbeat.due_at, self._outgoing.due_at]
         if self._in_child and self._child is not None:
             timers += (self._limits.due_at(self._child), self._tail.due_at(self._child))
         if self._in_child and self._post.stopping.level:
@@ -125,7 +132,7 @@ class Session:
         self._child.progress.go_on()
         self._in_child = True
         try:
-            frames = self._orders.frames(self._batch, self._child, self._delivery.add)
+            frames = self._orders.frames(self._batch, self._child, self.delivery.add)
         except (UnknownRun, DamagedRun):
             self._in_child = False
             self._return_open()
@@ -168,7 +175,7 @@ class Session:
         if member.stage is not Stage.OPEN:
             return
         member.stage, member.ended = Stage.ENDED, ended
-        self._delivery.add(member)
+        self.delivery.add(member)
         if not ended.ok:
             self._batch.drop_dependants(member.position)
 
@@ -179,7 +186,7 @@ class Session:
         death = self._nursery.bury(child)
         verdict = self._limits.take_verdict()
         self._in_child = False
-        if self._delivery.lease_lost or self._delivery.stop or self._post.stopping.level >= 2:
+        if self.delivery.lease_lost or self.delivery.stop or self._post.stopping.level >= 2:
             return
         self._fruitless_deaths += 1
         was_running = None if running is None else self._batch.members[running[0]]
@@ -206,16 +213,8 @@ class Session:
         now = time.monotonic()
         if now >= self._heartbeat.due_at:
             self._beat()
-        if self._delivery.due_at is not None and now >= self._delivery.due_at:
-            self._deliver()
+        self._outgoing.flush_due(now)
         self._obey(now)
-
-    def _deliver(self) -> None:
-        if not self._delivery.is_large:
-            self._delivery.flush()
-            return
-        with self._heartbeat.beside((self._batch.run_id, self._batch.claim.batch)):
-            self._delivery.flush()
 
     def _beat(self) -> None:
         child = self._child if self._in_child else None
@@ -223,19 +222,19 @@ class Session:
         task = self._batch.members[running[0]].task if running is not None else None
         since = time.time() - (time.monotonic() - running[1]) if running is not None else None
         reply = self._heartbeat.beat(
-            (self._batch.run_id, self._batch.claim.batch),
+            *self._outgoing.leases,
             task=task,
             task_since=since,
             memory=child.memory() if child is not None else 0,
             tail=self._heartbeat.last_lines.record(child, self._batch, self._context),
         )
         if reply is not None and self._batch.open_members():
-            self._delivery.lease_lost = self._delivery.lease_lost or reply.lost
-            self._delivery.stop = self._delivery.stop or reply.stop
+            self.delivery.lease_lost = self.delivery.lease_lost or reply.lost
+            self.delivery.stop = self.delivery.stop or reply.stop
 
     def _obey(self, now: float) -> None:
         """Stop what must not go on: after a lost lease, a cancelled run, a signal, a time limit."""
-        if self._delivery.lease_lost or self._delivery.stop or self._post.stopping.level >= 2:
+        if self.delivery.lease_lost or self.delivery.stop or self._post.stopping.level >= 2:
             if self._in_child:
                 _logger.info("batch %s is not to go on: what runs is killed", self._batch.claim.batch)
             self._return_open()
@@ -281,9 +280,8 @@ class Session:
     # The end.
 
     def _end(self) -> None:
-        if not self._delivery.is_empty and not self._delivery.leave_in_spool():
-            _logger.warning("results of batch %s are lost with this worker", self._batch.claim.batch)
-        if self._delivery.lease_lost:
+        self._outgoing.leave_in_spool()
+        if self.delivery.lease_lost:
             return
         self._give_back([member.task for member in self._batch.members if member.stage is Stage.RETURNED])
 

@@ -118,13 +118,17 @@ class WorkerActor:
         leftovers_at = 0.0
         while True:
             try:
-                if world.now >= heartbeat.due_at:
-                    heartbeat.beat()
-                if world.now >= leftovers_at:
-                    leftovers_at = world.now + LEFTOVERS_SECONDS
-                    foreman.deliver_leftovers()
-                entry = belt.take(QUEUE, max(0.01, heartbeat.due_at - world.now))
+                entry = belt.pop(QUEUE) if foreman.is_unfinished and world.now < heartbeat.due_at else None
+                if entry is None:
+                    foreman.finish()
+                    if world.now >= heartbeat.due_at:
+                        heartbeat.beat()
+                    if world.now >= leftovers_at:
+                        leftovers_at = world.now + LEFTOVERS_SECONDS
+                        foreman.deliver_leftovers()
+                    entry = belt.take(QUEUE, max(0.01, heartbeat.due_at - world.now))
             except Unreachable:
+                foreman.finish()
                 leftovers_at = 0.0
                 world.sleep(0.3)
                 continue
