@@ -41,7 +41,7 @@ _logger = logging.getLogger("overnight.worker")
 
 
 class Session:
-    """Runs the open members of a batch."""
+    """Runs the open members of a batch; what `run` leaves of its `delivery`, the next session takes as `earlier`."""
 
     def __init__(
         self,
