@@ -160,6 +160,7 @@ class Arena:
 
     def _strike(self, fault: Fault, tries: int = TRIES) -> None:
         at = f"{self.clock() - self._began:7.1f} s  {fault.kind}"
+        earlier = len(self._disturbed)
         try:
             mend = STRIKES[fault.kind](self, fault, fault.chance())
         except Missed as reason:
@@ -172,7 +173,13 @@ class Arena:
         self.struck[fault.kind] += 1
         self._say(f"{at}" + (f" for {fault.length:.1f} s" if fault.length else ""))
         if mend is not None:
-            self.later(fault.length, mend)
+            disturbed = self._disturbed[earlier:]
+            self.later(fault.length, lambda: self._mend(mend, disturbed))
+
+    def _mend(self, mend: Callable[[], object], disturbed: Sequence[tuple[float, float, str | None]]) -> None:
+        """Mend a fault; on a busy machine it may have lasted longer than it was to."""
+        mend()
+        self._disturbed += [(start, self.clock(), who) for start, _, who in disturbed]
 
     def _every(self, seconds: float, act: Callable[[], object]) -> None:
         def again() -> None:
