@@ -74,7 +74,7 @@ class Room:
         return self.tasks > self._few_below and self.seconds > self._little_below
 
     def seat(self, cost: float | None) -> bool:
-        """Give a task of this expected duration a place if half of it fits: so many tasks are nearest to the time offered.
+        """Give a task of this expected duration a place if half of it fits: as many come nearest to the time offered.
         None, a task that goes alone, has none."""
         if cost is None or self.tasks < 1 or cost > 2 * self.seconds:
             return False
