@@ -7,7 +7,8 @@ sent as one that raises just that, so that it alone fails, where and when it wou
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from types import FunctionType
 from typing import Any
 
@@ -76,13 +77,17 @@ class Submission:
         reasons: Mapping[Task, str],
     ) -> None:
         self._shared.observe(descs)
-        messages = {first + offset: self._message(first + offset, desc) for offset, desc in enumerate(descs)}
+        dependencies = [self._numbers(desc.deps) for desc in descs]
+        messages = {
+            number: self._message(number, desc, needed)
+            for number, desc, needed in zip(count(first), descs, dependencies, strict=False)
+        }
         blobs = self._send_blobs()
         found = {self.index[desc.task]: adopted[desc.task] for desc in descs if desc.task in adopted}
         addition = Addition(
             first,
             len(descs),
-            self._structure(first, descs, reasons).sealed(self._run_id, self._keyring),
+            self._structure(first, descs, dependencies, reasons).sealed(self._run_id, self._keyring),
             messages,
             {
                 task: Adopted(result.digest, result.sealed(self._run_id, task, self._keyring))
@@ -93,7 +98,9 @@ class Submission:
         failpoints.reach("client.mid_submit")
         self._store.add_tasks(self._run_id, addition)
 
-    def _structure(self, first: int, descs: Sequence[TaskDesc], reasons: Mapping[Task, str]) -> SpecChunk:
+    def _structure(
+        self, first: int, descs: Sequence[TaskDesc], dependencies: list[list[int]], reasons: Mapping[Task, str]
+    ) -> SpecChunk:
         names: dict[str, int] = {}
         function_of = [names.setdefault(self._functions.name(desc.func), len(names)) for desc in descs]
         return SpecChunk(
@@ -101,15 +108,17 @@ class Submission:
             [desc.task.task_id for desc in descs],
             list(names),
             function_of,
-            [self._dependencies(desc) for desc in descs],
+            dependencies,
             {offset: _rules(desc) for offset, desc in enumerate(descs) if _rules(desc) is not DEFAULT_RULES},
             {offset: reason for offset, desc in enumerate(descs) if (reason := reasons.get(desc.task))},
         )
 
-    def _dependencies(self, desc: TaskDesc) -> list[int]:
-        return [self.index[dependency] for dependency in desc.deps if dependency in self.index]
+    def _numbers(self, tasks: Iterable[Task]) -> list[int]:
+        """Return the indices of those that are in the run."""
+        index = self.index
+        return [number for task in tasks if (number := index.get(task)) is not None]
 
-    def _message(self, number: int, desc: TaskDesc) -> bytes:
+    def _message(self, number: int, desc: TaskDesc, dependencies: list[int]) -> bytes:
         where = f"task {shown(desc.task.task_id)!r}"
         taken = value_dependencies(desc.args, desc.kwargs)
         try:
@@ -120,20 +129,17 @@ class Submission:
         except (TaskNotPicklable, UnresolvedTask) as error:
             function = self._functions.digest(raise_unsendable, "The stand-in")
             payload, blobs, taken = dump_input(([error], {}), "The message"), [], []
-        facts = self._facts(desc, function, blobs, taken)
-        return TaskMessage(facts, payload).sealed(self._run_id, number, self._keyring)
-
-    def _facts(self, desc: TaskDesc, function: str, blobs: Sequence[str], taken: Sequence[Task]) -> TaskFacts:
-        return TaskFacts(
+        facts = TaskFacts(
             desc.task.task_id,
             self._functions.name(desc.func),
             function,
-            self._dependencies(desc),
-            [dependency.task_id for dependency in desc.deps if dependency in self.index],
-            [self.index[dependency] for dependency in taken if dependency in self.index],
+            dependencies,
+            [self.tasks[dependency].task_id for dependency in dependencies],
+            self._numbers(taken),
             blobs,
             desc.options.timeout,
         )
+        return TaskMessage(facts, payload).sealed(self._run_id, number, self._keyring)
 
     def _send_blobs(self) -> list[str]:
         """Store what the chunk refers to and the run does not hold yet; return the digests."""
