@@ -19,7 +19,7 @@ from overnight.flags import DONE
 from overnight.naming import flag_name
 from overnight.pickling import loads
 from overnight.store.memory_data import MemoryRun
-from overnight.store.records import Claim, Epoch, Reaped
+from overnight.store.records import Acceptance, Claim, Epoch, Reaped
 from tests.support.simulation.client_oracle import ClientOracle
 from tests.support.simulation.faults import LEASE
 from tests.support.simulation.tasks import Attempt
@@ -60,6 +60,9 @@ class Oracle(ClientOracle):
         if name == "commit" and arguments[0] in before:
             is_holder = holders.get(arguments[:2], ("", 0.0))[0] == arguments[2]
             self._committed(arguments[0], before[arguments[0]][1], inner, is_holder=is_holder)
+            answers = zip(arguments[3], told.reply.acceptances, strict=True)
+            accepted = {report.task for report, answer in answers if answer is Acceptance.ACCEPTED}
+            self._accepted_of[arguments[1]] |= accepted
         if name == "reap":
             for reaped in told.reply:
                 self._reaped(reaped, *holders.get((reaped.run_id, reaped.batch), ("", 0.0)))
@@ -107,6 +110,8 @@ class Oracle(ClientOracle):
         self.losses[self._name(self._runs()[reaped.run_id], reaped.tasks[0])] += 1
         if holder in self._dead:
             return
+        if self._accepted_of[reaped.batch].issuperset(reaped.tasks):
+            return  # the server has lost these outcomes: their worker is through with the batch
         hindered = max(self.world.costs.get(name, 0.0) for name in ("", self._owners.get(holder, "")))
         if ran_out - hindered > 4 * LEASE:
             self._fail("I7", f"batch {reaped.batch[:6]} lost its lease for no reason")
