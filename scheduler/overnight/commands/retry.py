@@ -39,7 +39,8 @@ def command(
 ) -> None:
     """Run failed and cancelled tasks of a run again, with what was skipped for them.
 
-    'overnight status' groups failures by cause and prints, for each cause, the command that retries it alone.
+    'overnight status' groups failures by cause and prints, for each cause, the command that retries it alone. Workers
+    load changed modules anew, so mended functions run as they are now; arguments stay those of the run.
     """
     from overnight.client import Client
     from overnight.commands.facts import tell
