@@ -95,6 +95,10 @@ def test_failures_are_told_by_cause_and_one_cause_is_retried_alone(place: Desk) 
     assert place.run("follow").status == 1
     after = place.run("status", "--json").facts
     assert after["counts"] == {"done": 4, "failed": 3}
+    assert place.run("retry", "last", "-t", "key 0").status == 0
+    assert place.run("follow").status == 1
+    [history] = place.run("why", "last", "key 0", "--json").facts["more"]
+    assert history.startswith("it was handed out 2 times: 1 attempt failed and 1 does not count any more: ")
     # The other causes are still known by the names that they had.
     assert {cause["cause"] for cause in after["causes"]} == {causes[one]["cause"] for one in ("KeyError", "TaskDied")}
 

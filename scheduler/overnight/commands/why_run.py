@@ -21,6 +21,8 @@ from overnight.own_frames import place_of
 from overnight.run_key import is_forced
 from overnight.store.records import RunRecord, TaskView
 
+_HANDED_OUT = frozenset({TaskState.QUEUED, TaskState.RUNNING, TaskState.TRIED, TaskState.DONE})
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -203,8 +205,10 @@ class Asked:
             parts.append(f"{failures} attempt{'' if failures == 1 else 's'} failed")
         if charge.losses:
             parts.append(f"its worker was lost {charge.losses} time{'' if charge.losses == 1 else 's'} in a row")
-        if not parts:
-            parts.append("a worker gave it back or was lost, or a person had it run again")
+        others = attempt - failures - charge.losses - (self.view.state in _HANDED_OUT)
+        if others > 0:
+            uncounted = f"{others} do{'es' if others == 1 else ''} not count any more: " if parts else ""
+            parts.append(f"{uncounted}a worker gave it back or was lost, or a person had it run again")
         return [f"it was handed out {attempt} times: {' and '.join(parts)}"]
 
     def _where(self) -> str:
