@@ -3,11 +3,15 @@
 With a status directory each finished task's flag is opened: seal, id, digest, length. A flag that is missing or damaged
 is written again from Redis, if Redis still has the result with that digest; otherwise the task and everything that was
 computed from it are invalidated, and the run goes on. Without a status directory the result must be where Redis says.
+
+Nobody calls lost what he may not look at: a result that this process may not read is believed as recorded. So are all
+of a run that somebody only watches, perhaps on another machine or as another user, who has no access to its directory.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +24,7 @@ from overnight.keyring import Keyring
 from overnight.mending import Mending, MendingStore
 from overnight.messages import StoredResult
 from overnight.naming import flag_name, shown
-from overnight.results import ResultLost, Results
+from overnight.results import ResultLost, ResultOutOfReach, Results
 from overnight.run_flags import RunFlags
 from overnight.store.codec import NO_DIGEST
 from overnight.structure import Structure
@@ -30,7 +34,8 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Findings:
-    """What an audit found: how many results are proven; flags written again, flags that could not be; tasks lost.
+    """What an audit found: how many results are proven; flags written again, flags that could not be; tasks lost; those
+    whose results are out of reach from here.
 
     `over`: nothing is lost, and nobody has reopened the run. Where something is, the run goes on, unless the server has
     lost that it was invalidated: then the next audit finds it lost again.
@@ -39,6 +44,7 @@ class Findings:
     proven: int = 0
     rewritten: list[int] = field(default_factory=list)
     unwritten: list[int] = field(default_factory=list)
+    unseen: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     invalidated: list[int] = field(default_factory=list)
     over: bool = True
@@ -47,7 +53,8 @@ class Findings:
 class Audit:
     """Audits one run. It may be called while the run goes on: what is proven is not looked at again.
 
-    `retries`: what failed for want of a lost result runs again too. Who has given failures out does without. `seen`
+    `retries`: what failed for want of a lost result runs again too. Who has given failures out does without. `owns`:
+    the run is this process's own, whose status directory it has made: if that is gone, so are the records. `seen`
     are the digests of results that this process has taken out of the store, whole: without a status directory they are
     proven while the store names the same.
     """
@@ -60,11 +67,13 @@ class Audit:
         status_dir: str | None,
         *,
         retries: bool = False,
+        owns: bool = True,
         seen: Mapping[int, bytes] | None = None,
     ) -> None:
         self._store = store
         self._seen = {} if seen is None else seen
         self._retries = retries
+        self._owns = owns
         self._run_id = run_id
         self._keyring = keyring
         self._directory = Path(status_dir) if status_dir and "://" not in status_dir else None
@@ -96,6 +105,10 @@ class Audit:
         codes = self._store.states(self._run_id)[::2]
         finished = [task for task, code in enumerate(codes) if code in SUCCEEDED]
         findings = Findings()
+        if self._is_blind():
+            findings.unseen = finished
+            findings.over = self._store.run(self._run_id).phase.is_over
+            return findings
         pending = self._unproven([task for task in finished if task not in self._proven], self._structure.task_id)
         stored = self._results.stored(pending)
         for task in pending:
@@ -126,6 +139,10 @@ class Audit:
             return
         try:
             body = self._results.body(stored, self._structure.task_id(task))
+        except ResultOutOfReach:
+            findings.unseen.append(task)
+            self._proven.add(task)
+            return
         except ResultLost as error:
             _logger.warning("run %s: %s", self._run_id, error)
             findings.lost.append(task)
@@ -133,6 +150,12 @@ class Audit:
         if self._flags is not None:
             (findings.rewritten if self._flags.write_result(task, body) else findings.unwritten).append(task)
         self._proven.add(task)
+
+    def _is_blind(self) -> bool:
+        """Tell whether this process only watches, and cannot see and mend what is in the status directory."""
+        if self._owns or self._directory is None:
+            return False
+        return not os.access(self._directory, os.R_OK | os.W_OK | os.X_OK)
 
     def _unproven(self, finished: list[int], id_of: Callable[[int], str]) -> list[int]:
         """Note those as proven of which the recorded digest is also that of the flag, or was seen; return the rest."""

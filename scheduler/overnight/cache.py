@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from overnight.chain import function_name
+from overnight.error_text import short_type_name
 from overnight.errors import FAULTS_OF_OBJECTS, BadSeal, OvernightError, RecordMismatch
 from overnight.files import is_url, look_up
 from overnight.flag_store import flag_store
@@ -266,7 +267,7 @@ def record_reason(task: TaskIdentity, header: FlagHeader) -> str | None:
     if different is not None:
         return different
     if header.state == FAILED:
-        return f"failed with {header.error.type_name}" if header.error else "failed"
+        return f"failed with {short_type_name(header.error.type_name)}" if header.error else "failed"
     if header.state == UNSTORED:
         return f"its result{f' of type {header.error.type_name}' if header.error else ''} could not be stored"
     return None

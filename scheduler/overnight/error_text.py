@@ -38,6 +38,11 @@ def error_text(error: BaseException) -> ErrorText:
     return bounded_error_text(type_name(type(error)), _message(error), _formatted(error))
 
 
+def short_type_name(name: str) -> str:
+    """Return the name of an error's type as people know it: of Python's own and overnight's, without a module."""
+    return name.removeprefix("builtins.").removeprefix("overnight.errors.")
+
+
 def bounded_error_text(kind: str, message: str, formatted: str) -> ErrorText:
     """Return the three texts of a failure, cut to their bounds."""
     return ErrorText(kind[:LONGEST_TYPE_NAME], bounded(message), bounded(formatted))

@@ -8,6 +8,9 @@ without a sync (`write_flag`), and made to survive a power cut together with oth
 A rule says what may not be replaced (`keep`; `flag_publishing` has those in use). Against a rival that acts between
 look and rename, the new flag is put in place by a hard link, which never replaces, and a stale flag is first taken away
 under a private name and looked at again; so a writer that was frozen there cannot change a result that counts.
+
+A flag can be read by its owner alone. Where root writes it into somebody's directory, it becomes that somebody's: a
+client must be able to read what a worker with more rights has written for it.
 """
 
 from __future__ import annotations
@@ -162,10 +165,18 @@ class _Group:
     def _write_new(self, path: str, data: bytes) -> None:
         descriptor = os.open(path, _WRITE_NEW, FILE_MODE, dir_fd=self.directory)
         try:
+            if os.geteuid() == 0:
+                self._hand_over(descriptor)
             failpoints.reach("flags.mid_temp_write")
             _write_all(descriptor, data)
         finally:
             os.close(descriptor)
+
+    def _hand_over(self, descriptor: int) -> None:
+        facts = os.fstat(self.directory)
+        if facts.st_uid != 0:
+            with contextlib.suppress(OSError):  # a file server that does not know this host's root
+                os.fchown(descriptor, facts.st_uid, facts.st_gid)
 
     def _sync_content(self, temporary: dict[int, str], outcomes: list[Written | None]) -> None:
         if len(temporary) >= FEW_FLAGS and _syncfs(self.directory):

@@ -37,6 +37,10 @@ class ResultLost(OvernightError):
     """A recorded result is not where its record says, or not what it says: it must be computed again."""
 
 
+class ResultOutOfReach(ResultLost):
+    """A recorded result lies where this process may not read: whether it is whole is for others to say."""
+
+
 class Results:
     """Reads the results of one run."""
 
@@ -56,14 +60,17 @@ class Results:
         return opened
 
     def body(self, stored: StoredResult, task_id: str) -> bytes:
-        """Return the serialised result of a task. Raise ResultLost if it is not there or not whole."""
+        """Return the serialised result of a task. Raise ResultLost if it is not there or not whole, or
+        ResultOutOfReach."""
         if stored.body is not None:
             body = stored.body
         else:
             try:
                 body = self._located(stored.locator or "", stored.digest.hex(), task_id)
             except (OSError, BadSeal) as error:
-                raise ResultLost(f"The result of task {task_id!r} is not at {stored.locator}: {error}") from error
+                is_forbidden = isinstance(error if isinstance(error, OSError) else error.__cause__, PermissionError)
+                kind = ResultOutOfReach if is_forbidden else ResultLost
+                raise kind(f"The result of task {task_id!r} is not at {stored.locator}: {error}") from error
         if hashlib.sha256(body).digest() != stored.digest:
             raise ResultLost(f"The result of task {task_id!r} at {stored.locator} has other bytes than were recorded.")
         return body

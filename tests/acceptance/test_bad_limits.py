@@ -46,11 +46,11 @@ class Beyond:
 BEYOND = {
     "row 28: more memory than the worker's limit": Beyond(
         (f"{GRAPHS}:holds", "-p", "megabytes=450"),
-        r"was killed by its worker, out of memory, peak \d{3} MB above the worker's limit of 300 MB\. "
+        r"was killed by its worker, out of memory, seen with \d{3} MB, above the worker's limit of 300 MB\. "
         r"Let the task hold less at once, or raise --memory-limit\.",
     ),
     "row 28: the memory of what it started counts": Beyond(
-        (f"{GRAPHS}:holds", "-p", "megabytes=180", "-p", "copies=3"), r"out of memory, peak \d{3} MB above"
+        (f"{GRAPHS}:holds", "-p", "megabytes=180", "-p", "copies=3"), r"out of memory, seen with \d{3} MB, above"
     ),
     "row 29: more processes than the worker's limit": Beyond(
         (f"{GRAPHS}:forks", "-p", "copies=60"),

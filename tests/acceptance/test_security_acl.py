@@ -15,11 +15,22 @@ from overnight.client import Client
 from overnight.core.states import RunPhase
 from overnight.errors import Unreachable
 from overnight.redis_cache import RedisTaskCache
+from overnight.state_dir import wait_until
+from overnight.store.redis import RedisStore
 from overnight.task import Task
 from tests.support import graphs
-from tests.support.acl import OPERATOR, ROLES, Guarded, command_of_the_readme, guarded_server, make_passwords
+from tests.support.acl import (
+    OPERATOR,
+    ROLES,
+    Guarded,
+    command_of_the_readme,
+    guarded_server,
+    make_passwords,
+    urls_at,
+)
 from tests.support.command import Desk, desk, finished
-from tests.support.servers import KINDS, connect, server_binary, server_process
+from tests.support.servers import KINDS, answers, connect, server_binary, server_process
+from tests.support.stores import run_record
 
 #: What overnight asks and does without.
 DISPENSABLE = {"info", "config|get", "client|setinfo"}
@@ -221,6 +232,29 @@ def test_an_operator_sees_whether_the_server_is_fit_and_changes_nothing(guarded:
 def test_who_reads_logs_may_read_the_last_lines_of_running_tasks(guarded: Guarded, role: str) -> None:
     assert guarded.answer(role, "HGET", f"{P}workers:tails", "instance") == "OK"
     assert guarded.answer(role, "HSET", f"{P}workers:tails", "instance", "x") != "OK"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_under_the_shipped_rules_has_all_when_it_is_started_again(
+    kind: str, tmp_path: Path, short_directory: Path
+) -> None:
+    """P9: Redis 7.0 carries out its own append-only file as `default`, as whom nobody may come in."""
+    given = make_passwords(tmp_path)
+    rules = str(tmp_path / "users.acl")
+    directory = short_directory / f"again-{kind}"
+    with server_process(server_binary(kind), directory, aclfile=rules, appendonly="yes") as server:
+        with connect(urls_at(server.url, given)["client"]) as client:
+            RedisStore(client, "overnight").open_run(run_record("r1", total=1), b"context")
+        server.process.terminate()
+        server.process.wait(30)
+    with server_process(server_binary(kind), directory, aclfile=rules, appendonly="yes") as server:
+        url = urls_at(server.url, given)["client"]
+        assert wait_until(lambda: answers(url), 30)
+        with connect(url) as client:
+            assert RedisStore(client, "overnight").run("r1").run_id == "r1"
+        for command in (["PING"], ["GET", f"{P}runs"], ["AUTH", "default", ""], ["AUTH", "default", "x"]):
+            with connect(server.url) as nobody, pytest.raises(RedisError):
+                nobody.execute_command(*command)
 
 
 def test_the_shipped_file_starts_no_server_before_passwords_are_made(tmp_path: Path, short_directory: Path) -> None:

@@ -296,6 +296,8 @@ def test_a_retry_takes_the_failed_with_what_was_skipped_for_them(night: Night) -
     assert night.store.tasks("r1", [0])[0].charge == Charge()
     night.store.request("r1", Request.RETRY)
     assert night.states() == "pppp"
+    night.store.request("r1", Request.RETRY)
+    assert night.store.run("r1").retried == 2, "nothing was left to be retried by the third"
 
 
 def test_a_run_that_is_being_cancelled_is_not_retried(night: Night) -> None:

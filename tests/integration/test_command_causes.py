@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -94,6 +95,10 @@ def test_failures_are_told_by_cause_and_one_cause_is_retried_alone(place: Desk) 
     assert place.run("follow").status == 1
     after = place.run("status", "--json").facts
     assert after["counts"] == {"done": 4, "failed": 3}
+    assert place.run("retry", "last", "-t", "key 0").status == 0
+    assert place.run("follow").status == 1
+    [history] = place.run("why", "last", "key 0", "--json").facts["more"]
+    assert history.startswith("it was handed out 2 times: 1 attempt failed and 1 does not count any more: ")
     # The other causes are still known by the names that they had.
     assert {cause["cause"] for cause in after["causes"]} == {causes[one]["cause"] for one in ("KeyError", "TaskDied")}
 
@@ -142,6 +147,33 @@ def test_a_log_out_of_reach_is_told_from_what_the_server_keeps(place: Desk) -> N
     assert [attempt["from"] for attempt in facts["attempts"]] == ["server"]
     assert "KeyError: 0 (flow.py:" in facts["attempts"][0]["text"]
     assert "return {}[number]" in facts["attempts"][0]["text"]
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv of util-linux is not installed")
+def test_a_user_who_may_not_read_the_logs_reads_all_that_the_server_keeps(place: Desk) -> None:
+    logs = place.directory / "logs-of-others"
+    (place.directory / "mended").touch()
+    assert place.run("run", "flow.py:build", "-k", "-f", "--task-log-dir", str(logs)).status == 1
+    as_anyone = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    logs.chmod(0)
+    try:
+        status, why, report, kept, unknown = (
+            finished(place.start(*words, inside=as_anyone))
+            for words in (
+                ("status", "last"),
+                ("why", "last", "key 0"),
+                ("report", "last", "-o", "others.html"),
+                ("logs", "last", "dies 0"),
+                ("logs", "last", "value 1"),
+            )
+        )
+    finally:
+        logs.chmod(0o700)
+    assert [one.status for one in (status, why, report, kept)] == [0, 0, 0, 0], (status, why, report, kept)
+    assert "log: " not in status.out
+    assert re.search(r"^---- dies 0 run \S+ attempt 1 .* \(from the server\)\nabout to die\n", kept.out)
+    assert unknown.sentence.startswith("overnight: Task 'value 1' may have a log, which this user may not read: ")
+    assert str(logs) in unknown.sentence
 
 
 def test_a_log_holds_the_attempts_of_the_run_that_was_named(place: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,23 @@ from overnight.local_fleet import ensure_fleet
 from tests.support.command import Desk, desk
 
 GRAPHS = "tests.support.graphs"
+SEVERAL = """
+from pathlib import Path
+from overnight import TaskGraph
+
+
+def part(number):
+    if not Path("mended").exists():
+        raise ValueError(number)
+    return number
+
+
+def build():
+    graph = TaskGraph()
+    parts = [graph.create_task(f"part {number}", part, args=[number]) for number in range(7)]
+    graph.create_task("sum", sum, args=[parts])
+    return graph
+"""
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +114,21 @@ def test_what_failed_and_what_was_skipped_for_it_say_why_and_what_to_type(place:
     assert skipped["reason"].startswith("it needs culprit, which failed: ValueError: on purpose (")
     assert any("overnight retry" in line and "-t culprit" in line for line in failed["advice"])
     assert place.run("why", "dependant").out.startswith(f"Task dependant of run {failed['run']} was skipped: it needs")
+
+
+def test_what_was_skipped_names_all_that_failed_and_what_runs_all_of_it_again(place: Desk) -> None:
+    (place.directory / "several.py").write_text(SEVERAL)
+    assert place.run("run", "several.py:build", "-k").status == 1
+    told = why(place, "sum")
+    assert {waited["task"] for waited in told["waits_for"]} == {f"part {number}" for number in range(7)}
+    assert {waited["state"] for waited in told["waits_for"]} == {"failed"}
+    assert "it also needs 6 more that failed: part " in told["more"][-1]
+    [advice] = told["advice"]
+    assert advice.startswith("run all of them again when the causes are mended: overnight retry ")
+    (place.directory / "mended").touch()
+    retry = shlex.split(advice.partition(": overnight ")[2])
+    assert place.run(*retry).status == 0
+    assert place.run("follow").status == 0, "the advice does what it says"
 
 
 def test_a_second_run_says_what_was_up_to_date_and_why_the_rest_ran(place: Desk) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from overnight.embedded import EmbeddedServer
+from overnight.fleet_files import fleet_files
 from overnight.local_fleet import IDLE_VARIABLE
 from overnight.state_dir import wait_until
+from tests.support.command import Desk, desk
 from tests.support.servers import connect
 
 SECONDS = 30.0
@@ -48,6 +50,24 @@ def test_its_server_comes_back_after_a_kill_and_ends_after_the_last_user(program
         assert process.poll() is None
     assert process.returncode == 0
     assert wait_until(lambda: not server.is_present(), SECONDS)
+
+
+def test_workers_that_were_started_by_hand_are_given_none_beside_them(short_directory: Path) -> None:
+    """Who follows or retries a run that they serve wants no others, which would lack their limits."""
+    with desk(short_directory / "hand") as given, started("worker", given.state_dir):
+        assert wait_until(lambda: len(workers_of(given)) == 2, SECONDS)
+        by_hand = workers_of(given)
+        assert given.run("submit", "tests.support.graphs:raises", "-k", "-j", "0").status == 0
+        assert given.run("follow").status == 1
+        assert given.run("retry").status == 0
+        assert given.run("follow").status == 1
+        assert workers_of(given) == by_hand
+        assert not [slot for slot in fleet_files(given.state_dir, None).known_slots() if slot.startswith("worker")]
+
+
+def workers_of(given: Desk) -> set[int]:
+    found = given.run("workers", "--json")
+    return {worker["pid"] for worker in found.facts} if found.status == 0 else set()
 
 
 def server_pid(server: EmbeddedServer) -> int:

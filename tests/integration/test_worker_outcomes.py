@@ -13,7 +13,7 @@ import pytest
 
 from overnight.core.states import TaskState
 from overnight.errors import ResultNotPicklable, TaskDied, TaskTimedOut
-from overnight.store.records import Happening
+from overnight.store.records import Happening, Request
 from overnight.task import Task
 from overnight_worker.tail import TAIL_SECONDS
 from tests.support import worker_tasks as tasks
@@ -337,6 +337,27 @@ def test_a_module_that_changed_between_two_runs_is_loaded_anew(
         found.append(one.result(0))
         one.close()
     assert found == [1, 22]
+
+
+def test_a_module_that_was_mended_before_a_retry_is_loaded_anew(run: SmallScheduler, tmp_path: Path) -> None:
+    """So that who mends the code of a run that has failed need not know which worker had loaded it."""
+    source = tmp_path / "mended_module.py"
+    source.write_text("def value(): raise ValueError")
+
+    def call_it() -> Any:
+        import mended_module  # type: ignore[import-not-found]  # the test writes it
+
+        return mended_module.value()
+
+    run.submit([Plan(call_it)], tmp_path, context={"import_paths": [str(tmp_path)]})
+    run.dispatch(0)
+    run.wait_ended(0)
+    run.settle_failed(0)
+    source.write_text("def value(): return 'mended'")
+    run.store.request(run.run_id, Request.RETRY, [0])
+    run.dispatch(0)
+    run.wait_for(lambda: run.state(0) is TaskState.DONE)
+    assert run.result(0) == "mended"
 
 
 def test_fork_tasks_gives_each_task_a_process_of_its_own(run: SmallScheduler, tmp_path: Path) -> None:

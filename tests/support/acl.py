@@ -57,10 +57,15 @@ def guarded_server(kind: str, directory: Path) -> Iterator[Guarded]:
     directory.mkdir()
     given = make_passwords(directory)
     rules = directory / "users.acl"
-    rules.write_text(rules.read_text().replace("user default off", "user default on nopass ~* &* +@all"))
+    rules.write_text(rules.read_text().replace("user default off resetpass", "user default on nopass"))
     with running_server(server_binary(kind), directory / "s", aclfile=str(rules)) as url, connect(url) as admin:
-        secrets = {
-            role: re.sub(r"rediss://(.*)@the-server:1/0\?ssl_ca_certs=/etc/overnight/ca\.crt", r"\1", address)
-            for role, address in given.items()
-        }
-        yield Guarded({role: url.replace("unix://", f"unix://{secret}@") for role, secret in secrets.items()}, admin)
+        yield Guarded(urls_at(url, given), admin)
+
+
+def urls_at(url: str, given: dict[str, str]) -> dict[str, str]:
+    """Return the URL of each role on the server at a socket, by what `make_passwords` has given."""
+    secrets = {
+        role: re.sub(r"rediss://(.*)@the-server:1/0\?ssl_ca_certs=/etc/overnight/ca\.crt", r"\1", address)
+        for role, address in given.items()
+    }
+    return {role: url.replace("unix://", f"unix://{secret}@") for role, secret in secrets.items()}

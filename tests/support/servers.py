@@ -97,16 +97,19 @@ def _await_answer(process: subprocess.Popen[bytes], url: str, log: Path) -> None
     def is_settled() -> bool:
         if process.poll() is not None:
             raise RuntimeError(f"The server ended with status {process.returncode}:\n{log.read_text()[-2000:]}")
-        return _answers(url)
+        return answers(url)
 
     if not wait_until(is_settled, 30):
         raise TimeoutError(f"The server at {url} did not answer:\n{log.read_text()[-2000:]}")
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Tell whether a server answers, if only that it wants a password."""
     with connect(url) as connection:
         try:
             return bool(connection.ping())
+        except redis.AuthenticationError:  # nobody may do anything without a password
+            return True
         except redis.ConnectionError:  # not listening yet, or loading its data
             return False
 

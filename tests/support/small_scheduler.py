@@ -172,6 +172,10 @@ class SmallScheduler:
         """Judge that a task which has failed is to run again."""
         self.store.settle(self.epoch(), self.run_id, [Verdict(task, TaskState.PENDING, Charge(1))])
 
+    def settle_failed(self, task: int) -> None:
+        """Judge that a task which has failed is not to run again."""
+        self.store.settle(self.epoch(), self.run_id, [Verdict(task, TaskState.FAILED, Charge(1))])
+
     def state(self, task: int) -> TaskState:
         """Return a task's state."""
         return TaskState(self.store.states(self.run_id)[2 * task])

@@ -13,7 +13,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from overnight.cache import CacheRecord, CacheRecordType, FileTaskCache, TaskCache
+from overnight.errors import TaskDied
 from overnight.files import _warn_of_missing_times
+from overnight.graph import TaskGraph
+from overnight.inspection import decide
 from overnight.making import make_task
 from overnight.naming import file_name
 from overnight.task import Task, TaskDesc
@@ -28,6 +31,14 @@ def test_without_a_directory_the_current_one_holds_the_flags(tmp_path: Path, mon
         "a.flag",
         "deep/er/a.flag",
     ]
+
+
+@pytest.mark.parametrize("error", [TaskDied("gone"), ValueError("bad")])
+def test_why_a_failed_task_runs_again_names_its_error_as_status_does(tmp_path: Path, error: Exception) -> None:
+    graph, cache = TaskGraph(), FileTaskCache(str(tmp_path))
+    task = graph.create_task("a", int, args=[])
+    cache.store(graph.get_task_desc(task), is_error=True, result=error)
+    assert decide(graph, cache).must_run[task] == f"failed with {type(error).__name__}"
 
 
 def test_an_invalidated_record_keeps_payload_and_is_another_object() -> None:

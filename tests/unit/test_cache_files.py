@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -317,6 +318,15 @@ def test_a_store_that_cannot_be_opened_is_one_warning_each_way(caplog: pytest.Lo
     cache.cache(Task("a"), is_error=False, result=1)
     assert cache.get_record(desc()).type is NEEDS_COMPUTE
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")
+def test_what_root_records_in_the_directory_of_another_user_is_that_users(tmp_path: Path) -> None:
+    """A client with fewer rights than its workers could not read the results that they wrote for it."""
+    os.chown(tmp_path, 65534, 65534)
+    FileTaskCache(str(tmp_path)).cache(Task("a"), is_error=False, result=1)
+    facts = (tmp_path / "a.flag").stat()
+    assert (facts.st_uid, facts.st_gid, stat.S_IMODE(facts.st_mode)) == (65534, 65534, 0o600)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")

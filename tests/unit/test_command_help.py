@@ -31,6 +31,11 @@ def test_the_line_of_each_verb_is_whole_on_80_columns() -> None:
     assert [verb for verb, line in VERBS.items() if f"  {verb:<9}  {line}\n" not in shown] == []
 
 
+def test_the_help_of_worker_says_how_to_list_the_options_that_it_passes_on() -> None:
+    shown = CliRunner().invoke(overnight, ["worker", "--help"], terminal_width=80).output
+    assert "overnight worker -- --help" in shown
+
+
 def test_help_imports_nothing_heavy() -> None:
     """It is quick because it loads click alone."""
     code = "import sys; from overnight.commands import main; main(['--help']); print(*sys.modules)"

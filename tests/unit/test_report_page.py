@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from math import nan
 
@@ -104,6 +105,16 @@ def test_the_outcome_is_told_in_numbers_and_the_next_run_in_commands() -> None:
     assert "overnight retry r1 --cause abc123" in text
     assert "would run 1 failed, 1 skipped and keep 3 results" in text
     assert "overnight retry r1 " in text
+
+
+def test_the_command_of_a_run_is_told_with_its_keeping_on_and_an_unknown_duration_as_unknown() -> None:
+    facts = facts_of([DONE, SKIPPED])
+    facts.run = replace(facts.run, command="overnight run flow.py:build", fail_fast=False)
+    page = re.sub(r"\s+", " ", render(facts, Settings()))
+    assert "Started by <code>overnight run flow.py:build -k</code>" in page
+    assert "if no input has changed; how long that takes is not known." in page
+    facts.run = replace(facts.run, fail_fast=True)
+    assert "Started by <code>overnight run flow.py:build</code>" in render(facts, Settings())
 
 
 def test_a_run_without_any_executed_task_has_a_page() -> None:

@@ -89,6 +89,11 @@ class ClaimedBatch:
         """The run's id."""
         return self.claim.run.run_id
 
+    @property
+    def serves(self) -> tuple[str, int]:
+        """The run, and how often it had been retried: a child that served another looks whether its code is old."""
+        return self.claim.run.run_id, self.claim.run.retried
+
     def open_members(self) -> list[Member]:
         """Return the members without an outcome that have not gone back."""
         return [member for member in self.members if member.stage is Stage.OPEN]

@@ -37,11 +37,13 @@ LONGEST_START_SECONDS = 10.0
 
 
 class ChildProcess:
-    """A running child. `blobs` are the digests that it holds, with their sizes, `run_id` the run that it is in."""
+    """A running child. `blobs` are the digests that it holds, with their sizes, `served` the run that it is in and how
+    often that had been retried when it entered.
+    """
 
     def __init__(self, worker: str) -> None:
         self.blobs: dict[str, int] = {}
-        self.run_id: str | None = None
+        self.served: tuple[str, int] | None = None
         self.tasks_run = 0
         self._awaited_until = time.monotonic() + LONGEST_START_SECONDS
         self.progress, page = Progress.create()

@@ -103,5 +103,7 @@ class Limits:
         held = proportional_memory(processes)
         if held <= self._memory:
             return None
-        beyond = f"out of memory, peak {held / 1e6:.0f} MB above the worker's limit of {self._memory / 1e6:.0f} MB"
+        beyond = (
+            f"out of memory, seen with {held / 1e6:.0f} MB, above the worker's limit of {self._memory / 1e6:.0f} MB"
+        )
         return Verdict(running[0], beyond, "hold less at once, or raise --memory-limit", held)

@@ -1,7 +1,8 @@
 """Whether the modules that tasks imported are still what lies on disk.
 
-A warm child keeps modules loaded from run to run. Before it serves another run it looks whether the source of any of
-them has changed; a child with old code is replaced. Modules of the installation are not looked at.
+A warm child keeps modules loaded from run to run. Before it serves another run, or one that was retried meanwhile, it
+looks whether the source of any of them has changed; a child with old code is replaced. Modules of the installation are
+not looked at.
 """
 
 from __future__ import annotations

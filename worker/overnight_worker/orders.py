@@ -41,9 +41,9 @@ class Orders:
         if not members:
             return []
         frames = []
-        if child.run_id != batch.run_id:
+        if child.served != batch.serves:
             frames.append(self._entry(batch.run_id))
-            child.run_id = batch.run_id
+            child.served = batch.serves
             child.blobs.clear()
         shared = _large_results(batch, members, results)
         needed = {digest: blobs[digest] for digest in _digests(members)}

@@ -15,6 +15,7 @@ from typing import Any
 
 from overnight.certificates import BY_EXCEPTION, DeathCertificate
 from overnight.deployment import Deployment
+from overnight.error_text import short_type_name
 from overnight.errors import BadSeal, UsageError
 from overnight.messages import StoredError
 from overnight.naming import shown
@@ -115,7 +116,7 @@ def certificates_of(deployment: Deployment, run_id: str, task: int) -> list[Deat
 
 def short_type(error: StoredError | DeathCertificate) -> str:
     """Return the name of an error's type as people know it."""
-    return error.type_name.removeprefix("builtins.").removeprefix("overnight.errors.")
+    return short_type_name(error.type_name)
 
 
 def chosen_cause(causes: Sequence[Cause], text: str, run_id: str) -> Cause:

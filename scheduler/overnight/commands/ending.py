@@ -189,7 +189,15 @@ def log_of(run: RunRecord, task_id: str) -> str | None:
     if run.log_dir is None:
         return None
     place = f"{run.log_dir.rstrip('/')}/{log_name(task_id)}"
-    return place if is_url(place) or Path(place).exists() else None
+    return place if is_url(place) or _is_seen(Path(place)) else None
+
+
+def _is_seen(place: Path) -> bool:
+    """Tell whether there is a file, as far as this user may look."""
+    try:
+        return place.exists()
+    except PermissionError:
+        return False
 
 
 def exit_status(phase: RunPhase) -> int:

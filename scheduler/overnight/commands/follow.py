@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from overnight.commands.notice_options import notice_options, start_notifier
-from overnight.commands.opening import found_run, open_to_read
+from overnight.commands.opening import found_run, local_workers, open_to_read
 from overnight.commands.options import json_option, run_argument, server_options, verb, verbose_option
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def command(
 def _opened(settings: Settings, name: str) -> Deployment:
     """Open the deployment as a client of its local processes, so that they stay until this has seen the end.
 
-    As many local workers are wanted as serve the run's queue now, or as many as there are CPUs if none does.
+    As many local workers are wanted as serve the run's queue now, or as many as there are CPUs if nobody does.
     """
     from overnight.client import Client
     from overnight.deployment import Deployment
@@ -62,9 +62,9 @@ def _opened(settings: Settings, name: str) -> Deployment:
     run = found_run(Client.of(reading), name)
     if settings.redis_url is not None or run.phase.is_over:
         return reading
-    workers = [worker for worker in reading.store.workers() if run.queue in worker.queues]
+    workers = local_workers(reading, run.queue)
     reading.close(stop=False)
-    return Deployment(settings, workers=len(workers) or None, queue=run.queue)
+    return Deployment(settings, workers=workers, queue=run.queue)
 
 
 def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json: bool, verbose: bool) -> int:

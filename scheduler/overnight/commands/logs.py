@@ -208,6 +208,8 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, file: LogFile 
     facts = json.loads(view.facts) if view.facts else {}
     host = facts.get("host")
     about = f"Task {shown(task_id)!r}"
+    if file.is_forbidden:
+        raise Refused(f"{about} may have a log, which this user may not read: {shown(file.place)}")
     if host == socket.gethostname():
         _see_that_it_could_log(run, about)
         click.echo(f"{about} wrote nothing to its log.", err=True)

@@ -49,6 +49,23 @@ def open_to_steer(settings: Settings) -> Deployment:
     return (_of_present_server(settings) if is_kept else None) or Deployment(settings, workers=0)
 
 
+def local_workers(reading: Deployment, queue: str) -> int | None:
+    """Return how many local workers of a queue a client of the embedded server wants: those that are there.
+
+    None, which means one per CPU, if nobody serves the queue. Where workers serve it that were started by hand, it is
+    theirs alone: they may have limits that local ones do not have.
+    """
+    from overnight.fleet_files import fleet_files
+    from overnight.naming import file_name
+    from overnight.state_dir import is_locked
+
+    files = fleet_files(_absolute(reading.settings.state_dir), None)
+    slots = (slot.removeprefix(f"worker-{file_name(queue)}-") for slot in files.known_slots())
+    local = sum(slot.isdecimal() and is_locked(files.slot_lock(f"worker-{file_name(queue)}-{slot}")) for slot in slots)
+    is_served = any(queue in worker.queues for worker in reading.store.workers())
+    return local if local or is_served else None
+
+
 def _of_present_server(settings: Settings) -> Deployment | None:
     from overnight.deployment import Deployment
     from overnight.embedded import EmbeddedServer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from overnight.commands.completion import complete_task
-from overnight.commands.opening import index_of, reading_run
+from overnight.commands.opening import index_of, local_workers, reading_run
 from overnight.commands.options import json_option, run_argument, server_options, verb
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def command(
 ) -> None:
     """Run failed and cancelled tasks of a run again, with what was skipped for them.
 
-    'overnight status' groups failures by cause and prints, for each cause, the command that retries it alone.
+    'overnight status' groups failures by cause and prints, for each cause, the command that retries it alone. Workers
+    load changed modules anew, so mended functions run as they are now; arguments stay those of the run.
     """
     from overnight.client import Client
     from overnight.commands.facts import tell
@@ -51,8 +52,9 @@ def command(
         raise click.UsageError("Give either --cause or -t: both say which tasks are to run again.")
     with reading_run(settings, run) as (client, record):
         task_ids = _chosen(client, record.run_id, task_ids, cause)
+        workers = local_workers(client.deployment, record.queue) if settings.redis_url is None else None
     # On an embedded server the local workers have ended with the run: this brings them back.
-    deployment = Deployment(settings, queue=record.queue)
+    deployment = Deployment(settings, workers=workers, queue=record.queue)
     try:
         Client.of(deployment).retry(record.run_id, tuple(task_ids))
     finally:

@@ -23,16 +23,24 @@ from overnight.store.records import RunRecord
 
 @dataclass(slots=True)
 class LogFile:
-    """A task's log in the log directory; `place` is a path or URL. Reads go on from where the last one ended."""
+    """A task's log in the log directory; `place` is a path or URL. Reads go on from where the last one ended.
+
+    `is_forbidden` says that the last read found a file, or a directory, that this user may not look into.
+    """
 
     place: str
     position: int = 0
+    is_forbidden: bool = False
 
     def read(self) -> str | None:
-        """Return what was added since the last read; None if there is no such file. Raises OSError."""
+        """Return what was added since the last read; None if no such file can be seen from here. Raises OSError."""
+        self.is_forbidden = False
         try:
             data = self._bytes()
         except FileNotFoundError:
+            return None
+        except PermissionError:
+            self.is_forbidden = True
             return None
         self.position += len(data)
         return data.decode("utf-8", "backslashreplace")

@@ -75,7 +75,7 @@ class Watch:
     def until_proven(self) -> RunPhase | Left:
         """Follow until the run is over and its results are there. Raises UnknownRun if Redis forgets it."""
         keyring, status_dir = self._deployment.keyring, self.run.status_dir
-        audit = Audit(self._store, self.run.run_id, keyring, status_dir, retries=self._steers)
+        audit = Audit(self._store, self.run.run_id, keyring, status_dir, retries=self._steers, owns=self._steers)
         while True:
             ended = self._until_over()
             if not isinstance(ended, RunPhase) or ended is RunPhase.CANCELLED:
@@ -98,6 +98,11 @@ class Watch:
             self._display.line(
                 f"{len(findings.unwritten)} records could not be written to {shown(self.run.status_dir or '')}; these "
                 f"tasks run again next time: {ids}{', ...' if len(findings.unwritten) > 5 else ''}"
+            )
+        if findings.unseen:
+            self._display.line(
+                f"{len(findings.unseen)} results are told as they are recorded: what lies in "
+                f"{shown(self.run.status_dir or '')} cannot be looked at from here by this user."
             )
         if findings.invalidated:
             self._display.line(f"{len(findings.invalidated)} results were lost; they are computed again.")

@@ -21,6 +21,8 @@ from overnight.own_frames import place_of
 from overnight.run_key import is_forced
 from overnight.store.records import RunRecord, TaskView
 
+_HANDED_OUT = frozenset({TaskState.QUEUED, TaskState.RUNNING, TaskState.TRIED, TaskState.DONE})
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -89,13 +91,33 @@ class Asked:
             return Answer("skipped", "a task that it needs failed, was skipped or was cancelled")
         [view] = self._store.tasks(self.run.run_id, [cause])
         name = shown(self.structure.task_id(cause))
-        way = self._way_from(cause)
+        way, others = self._way_from(cause), [task for task in self._failed_above() if task != cause]
         more = [f"the way from there: {' -> '.join(way)}"] if len(way) > 2 else []
-        again = hint(self._settings, "retry", self.run.run_id, "-t", self.structure.task_id(cause))
-        waits = [{"task": self.structure.task_id(cause), "state": view.state.name.lower(), "reason": "failed"}]
+        again, what = self.structure.task_id(cause), "both again when the cause is"
+        if others:
+            more.append(f"it also needs {len(others)} more that failed: {self._named(others)}")
+            again, what = self.task_id, "all of them again when the causes are"
+        waits = [self._failed_one(task) for task in (cause, *others)]
         reason = f"it needs {name}, which failed: {self._error(cause, view)}"
-        advice = [f"run both again when the cause is mended: {again}"]
+        advice = [f"run {what} mended: {hint(self._settings, 'retry', self.run.run_id, '-t', again)}"]
         return Answer("skipped", reason, more, waits, self._had_to_run(), advice)
+
+    def _failed_above(self) -> list[int]:
+        """Return the failed tasks that this one needs, directly or not, in the order of their indices."""
+        above, seen = [self.task], {self.task}
+        for task in above:  # grows while it is walked
+            new = [dependency for dependency in self.structure.dependencies(task) if dependency not in seen]
+            seen.update(new)
+            above += new
+        return sorted(task for task in above if self.codes[task] == TaskState.FAILED)
+
+    def _failed_one(self, task: int) -> Mapping[str, Any]:
+        state = TaskState(self.codes[task]).name.lower()
+        return {"task": self.structure.task_id(task), "state": state, "reason": "failed"}
+
+    def _named(self, tasks: Sequence[int]) -> str:
+        names = ", ".join(shown(self.structure.task_id(task)) for task in tasks[:MOST_NAMED])
+        return f"{names}, ..." if len(tasks) > MOST_NAMED else names
 
     def _cancelled(self) -> Answer:
         run = self.run
@@ -103,7 +125,7 @@ class Asked:
         again = hint(self._settings, "retry", run.run_id)
         advice = [f"run what was cancelled: {again}"]
         if run.fail_fast and failed:
-            names = ", ".join(shown(self.structure.task_id(task)) for task in failed[:MOST_NAMED])
+            names = self._named(failed)
             reason = f"the run ends at its first failure (it was started without --keep-going), and {names} failed"
             return Answer("cancelled", reason, self._history(), (), self._had_to_run(), advice)
         return Answer("cancelled", "the run was cancelled", self._history(), (), self._had_to_run(), advice)
@@ -183,8 +205,10 @@ class Asked:
             parts.append(f"{failures} attempt{'' if failures == 1 else 's'} failed")
         if charge.losses:
             parts.append(f"its worker was lost {charge.losses} time{'' if charge.losses == 1 else 's'} in a row")
-        if not parts:
-            parts.append("a worker gave it back or was lost, or a person had it run again")
+        others = attempt - failures - charge.losses - (self.view.state in _HANDED_OUT)
+        if others > 0:
+            uncounted = f"{others} do{'es' if others == 1 else ''} not count any more: " if parts else ""
+            parts.append(f"{uncounted}a worker gave it back or was lost, or a person had it run again")
         return [f"it was handed out {attempt} times: {' and '.join(parts)}"]
 
     def _where(self) -> str:

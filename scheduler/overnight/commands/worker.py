@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def command(*, jobs: int, queues: Sequence[str], settings: Settings, more: Sequence[str]) -> None:
     """Run tasks from queues until SIGTERM: then finish or give back what was taken, and stop.
 
-    MORE are options of the worker alone, such as --isolation task or --memory-limit 2000.
+    MORE are options of the worker alone, such as --isolation task or --memory-limit 2000. This lists them:
+    overnight worker -- --help
     """
     environment = {**os.environ, "OVERNIGHT_STATE_DIR": str(settings.state_dir)}
     if settings.redis_url is not None:

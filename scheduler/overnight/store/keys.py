@@ -61,7 +61,7 @@ RUN_KEYS: Final = (
     Key(
         "meta",
         "hash",
-        "record (JSON), keep, phase, paused, added, open, sequence, dispatched, invalidations, note, times",
+        "record (JSON), keep, phase, paused, added, open, sequence, dispatched, invalidations, retried, note, times",
     ),
     Key("context", "string", "the sealed RunContext"),
     Key("specs", "hash", "first task -> sealed SpecChunk"),

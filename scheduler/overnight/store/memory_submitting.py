@@ -154,6 +154,7 @@ class MemorySubmitting(MemoryReading):
             run.charges.pop(task, None)
             run.causes.pop(task, None)
         run.repairs.clear()
+        run.change(retried=run.record.retried + 1)
         self._reopen(run, now)
         if told:
             run.tell(Happening.REQUESTED, request=Request.RETRY, tasks=told)

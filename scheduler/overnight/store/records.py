@@ -17,7 +17,7 @@ class RunRecord:
 
     `key` identifies the graph (the same command makes the same key), `place` the status directory or other resource
     that only one active run may use (empty: none). Of runs that share workers, one of twice the `weight` is given twice
-    the time.
+    the time. `retried` differs after each RETRY: what runs again finds the code as it is then.
     """
 
     run_id: str
@@ -42,6 +42,7 @@ class RunRecord:
     added: int = 0
     created_at: float = 0.0
     ended_at: float | None = None
+    retried: int = 0
     note: str = ""
     """What a scheduler has to say of the run to people: why it leaves it alone."""
 

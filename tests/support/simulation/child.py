@@ -35,7 +35,7 @@ class SimChild:
 
     def __init__(self, play: Play, owner: WorkerActor) -> None:
         self.blobs: dict[str, int] = {}
-        self.run_id: str | None = None
+        self.served: tuple[str, int] | None = None
         self.tasks_run = 0
         self.is_up = True
         self.pid = 0

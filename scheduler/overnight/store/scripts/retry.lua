@@ -1,5 +1,5 @@
 -- RETRY: failed, skipped and cancelled tasks become PENDING with nothing charged, and what was lost too often may be
--- computed again. A run that had ended becomes active.
+-- computed again. A run that had ended becomes active. Workers see by `retried` that code may have been mended.
 -- One that was cancelled does so by a person's wish, and not to mend results that are lost.
 -- ARGV  run id, 'mend' or empty, then the tasks
 -- Reply {'unknown'} | {'cancelled'} | {'busy', run in the way} | {'ok'}
@@ -29,6 +29,7 @@ write_cells(STATES, 2, tasks, cells)
 for _, key in ipairs({CHARGES, CAUSES, INFLIGHT}) do redis.call('HDEL', key, unpack(tasks)) end
 for _, task in ipairs(redis.call('HKEYS', REPAIRS)) do redis.call('HDEL', REPAIRS, task) end
 redis.call('HINCRBY', META, 'open', #tasks)
+redis.call('HINCRBY', META, 'retried', 1)
 if IS_OVER[phase] then reopen(run_id) end
 if #told > 0 then tell('requested', 'q', 'retry', 't', table.concat(told, ',')) end
 keep_lifetimes({EVENTS, ACTIVE, GRAPHS, PLACES, CONTROL})
