@@ -100,8 +100,8 @@ class ClientOracle(Evidence):
 
     def _is_poison(self, task_id: str) -> bool:
         """P10: it lost its worker three times, and had begun before at least two of them; or nine times."""
-        losses = self.losses[task_id]
-        return losses >= MOST_LOSSES_UNBEGUN or (losses >= MOST_LOSSES and self.executions[task_id] >= LEAST_BEGUN)
+        losses, begun = self.losses[task_id], max(self.executions[task_id], self.begun_losses[task_id])
+        return losses >= MOST_LOSSES_UNBEGUN or (losses >= MOST_LOSSES and begun >= LEAST_BEGUN)
 
     def _may_skip(self, task_id: str) -> bool:
         return any(self._may_fail(name) or self._may_skip(name) for name in self.dependencies[task_id])

@@ -36,6 +36,9 @@ class Evidence:
     failures: Counter[str] = field(default_factory=Counter)
     child_kills: Counter[str] = field(default_factory=Counter)
     losses: Counter[str] = field(default_factory=Counter)
+    #: Of these, those before which the task was known to have begun: a worker that freezes between its sign and the
+    #: function's first line has begun it too (decision 0033).
+    begun_losses: Counter[str] = field(default_factory=Counter)
     #: Nonces that were ever accepted, or adopted from flags.
     accepted: set[str] = field(default_factory=set)
     damaged: dict[str, float] = field(default_factory=dict)

@@ -29,6 +29,8 @@ ADDED = "add_tasks"
 _MAY_REOPEN = frozenset({"invalidate", "repair", "mend", "request"})
 #: What a scheduler reopens by itself for a task that shall run again, or whose failed ancestor does (decision 0010).
 _MAY_BE_SETTLED = frozenset({TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
+#: Of a batch without a lease.
+_NOBODY = ("", 0.0, None)
 
 
 @dataclass(slots=True)
@@ -58,14 +60,14 @@ class Oracle(ClientOracle):
             elif former is None or (former[0] is run and len(former[1]) != len(run.states)):
                 self._added(run)
         if name == "commit" and arguments[0] in before:
-            is_holder = holders.get(arguments[:2], ("", 0.0))[0] == arguments[2]
+            is_holder = holders.get(arguments[:2], _NOBODY)[0] == arguments[2]
             self._committed(arguments[0], before[arguments[0]][1], inner, is_holder=is_holder)
             answers = zip(arguments[3], told.reply.acceptances, strict=True)
             accepted = {report.task for report, answer in answers if answer is Acceptance.ACCEPTED}
             self._accepted_of[arguments[1]] |= accepted
         if name == "reap":
             for reaped in told.reply:
-                self._reaped(reaped, *holders.get((reaped.run_id, reaped.batch), ("", 0.0)))
+                self._reaped(reaped, *holders.get((reaped.run_id, reaped.batch), _NOBODY))
             if max(self.server.data.leases.values(), default=0.0) > self.world.server_clock() + LONGEST_TERMS * LEASE:
                 self._fail("I7", "a lease lasts for longer than whoever lives would let it")
         if name == "claim" and isinstance(told.reply, Claim):
@@ -88,13 +90,13 @@ class Oracle(ClientOracle):
             if now != states[2 * task] and is_fenced and not is_holder:
                 self._fail("I2", f"commit of {self._name(run, task)} by a worker that does not hold the batch")
 
-    def _holders(self) -> dict[tuple[str, str], tuple[str, float]]:
-        """Return who holds each batch, and until when."""
+    def _holders(self) -> dict[tuple[str, str], tuple[str, float, int | None]]:
+        """Return who holds each batch, until when, and which of its tasks is known to have begun."""
         ahead = self.world.server_clock() - self.world.now
         batches = [(run_id, name, one) for run_id, run in self._runs().items() for name, one in run.batches.items()]
         leases = self.server.data.leases
         return {
-            (run_id, name): (one.hold.instance, leases.get((run_id, name), 0.0) - ahead)
+            (run_id, name): (one.hold.instance, leases.get((run_id, name), 0.0) - ahead, one.hold.begun)
             for run_id, name, one in batches
             if one.hold is not None
         }
@@ -103,11 +105,13 @@ class Oracle(ClientOracle):
         """Take note that a supervisor is gone; it comes back as another instance."""
         self._dead.update(instance for instance, owner in self._owners.items() if owner == name)
 
-    def _reaped(self, reaped: Reaped, holder: str, ran_out: float) -> None:
+    def _reaped(self, reaped: Reaped, holder: str, ran_out: float, begun: int | None) -> None:
         """I7: a lease runs out only for who is dead or kept from renewing it; its first task is charged for that."""
         if not reaped.tasks:
             return
-        self.losses[self._name(self._runs()[reaped.run_id], reaped.tasks[0])] += 1
+        first = self._name(self._runs()[reaped.run_id], reaped.tasks[0])
+        self.losses[first] += 1
+        self.begun_losses[first] += begun == reaped.tasks[0]
         if holder in self._dead:
             return
         if self._accepted_of[reaped.batch].issuperset(reaped.tasks):
