@@ -27,6 +27,10 @@ INLINE_BYTES = 64 * 1024
 DRAIN_SECONDS = 30.0
 TASK_LOG_BYTES = 1 << 30
 QUARANTINE_SECONDS = 3600.0
+#: For so long a local fleet stays that nobody uses.
+IDLE_SECONDS = 60.0
+#: A server elsewhere that is silent for so long, longer than a long weekend, is gone for good.
+GONE_SECONDS = 4 * 24 * 3600.0
 #: More worker processes than this on one machine are a slip of the finger.
 MOST_JOBS = 1024
 
@@ -44,6 +48,8 @@ VARIABLES = {
     "task_log_bytes": "OVERNIGHT_TASK_LOG_BYTES",
     "host_name": "OVERNIGHT_HOST_NAME",
     "quarantine_seconds": "OVERNIGHT_QUARANTINE_SECONDS",
+    "idle_seconds": "OVERNIGHT_IDLE_SECONDS",
+    "gone_seconds": "OVERNIGHT_GONE_SECONDS",
     "metrics": "OVERNIGHT_METRICS",
     "resource_limits": "OVERNIGHT_RESOURCE_LIMITS",
 }
@@ -91,6 +97,8 @@ class Settings:
     task_log_bytes: int = TASK_LOG_BYTES
     host_name: str = field(default_factory=socket.gethostname)
     quarantine_seconds: float = QUARANTINE_SECONDS
+    idle_seconds: float = IDLE_SECONDS
+    gone_seconds: float = GONE_SECONDS
     metrics: Endpoint | None = None
     resource_limits: Mapping[str, float] = field(default_factory=dict)
     typed: tuple[str, ...] = ()
@@ -181,12 +189,24 @@ def _host_name(text: str) -> str:
     return text
 
 
-#: How a field that is no number is read.
+def _patience(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("expected a number of seconds, 0 or more")
+    return seconds
+
+
+#: How a field is read that is no positive number.
 _PARSERS: Mapping[str, Callable[[str], object]] = {
     "redis_url": str,
     "state_dir": Path,
     "prefix": _prefix,
     "host_name": _host_name,
+    "idle_seconds": _patience,
+    "gone_seconds": _patience,
     "metrics": Endpoint.parse,
     "resource_limits": lambda text: parsed_limits(text.split(",")),
 }

@@ -1,0 +1,24 @@
+"""The settings of a process: whatever the environment holds of them is read, and refused, when it begins."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from overnight.config import read_settings
+from overnight.errors import UsageError
+
+
+@pytest.mark.parametrize("variable", ["OVERNIGHT_IDLE_SECONDS", "OVERNIGHT_GONE_SECONDS"])
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
+def test_how_long_a_fleet_stays_is_refused_like_every_other_setting(variable: str, text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_settings({variable: text, "OVERNIGHT_LEASE_SECONDS": "x"})
+    assert f"{variable}: expected a number of seconds, 0 or more, found {text!r}" in str(refused.value)
+    assert "OVERNIGHT_LEASE_SECONDS: expected a number" in str(refused.value)
+
+
+def test_a_fleet_may_be_told_to_end_at_once() -> None:
+    settings = read_settings({"OVERNIGHT_IDLE_SECONDS": "0", "OVERNIGHT_GONE_SECONDS": "3.6"})
+    assert (settings.idle_seconds, settings.gone_seconds) == (0.0, 3.6)
