@@ -54,6 +54,7 @@ VARIABLES = {
     "resource_limits": "OVERNIGHT_RESOURCE_LIMITS",
 }
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PORT = re.compile(r"[0-9]{1,5}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 
 
@@ -68,7 +69,7 @@ class Endpoint:
     def parse(cls, text: str) -> Endpoint:
         """Return the endpoint that a text names; ValueError says what was expected."""
         host, _, port = text.rpartition(":")
-        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        if not _PORT.fullmatch(port) or int(port) > 65535:
             raise ValueError("expected a port, as 9464, or host and port, as 0.0.0.0:9464")
         return cls(host.strip("[]") or "127.0.0.1", int(port))
 
@@ -164,10 +165,12 @@ def _parse(name: str, text: str) -> object:
 
 
 def parsed_limits(texts: Iterable[str]) -> dict[str, float]:
-    """Return the limits that texts NAME=AMOUNT give; ValueError says what was expected."""
-    limits = {}
+    """Return the limits that texts NAME=AMOUNT give, each name once; ValueError says what was expected."""
+    limits: dict[str, float] = {}
     for text in texts:
         name, sign, amount = text.strip().rpartition("=")
+        if name in limits:
+            raise ValueError(f"expected one amount for each name, not two for {name!r}")
         try:
             limits[name] = float(amount)
         except ValueError:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
-from overnight.config import read_settings
+from overnight.config import Endpoint, parsed_limits, read_settings
 from overnight.errors import UsageError
 
 
@@ -22,3 +20,14 @@ def test_how_long_a_fleet_stays_is_refused_like_every_other_setting(variable: st
 def test_a_fleet_may_be_told_to_end_at_once() -> None:
     settings = read_settings({"OVERNIGHT_IDLE_SECONDS": "0", "OVERNIGHT_GONE_SECONDS": "3.6"})
     assert (settings.idle_seconds, settings.gone_seconds) == (0.0, 3.6)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "65536", "1" * 5000, "\u0663"])
+def test_what_is_no_port_is_refused_by_what_was_expected(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a port, as 9464, or host and port"):
+        Endpoint.parse(text)
+
+
+def test_two_limits_of_one_resource_contradict_each_other() -> None:
+    with pytest.raises(ValueError, match="expected one amount for each name, not two for 'db'"):
+        parsed_limits(["db=1", "db=2"])
