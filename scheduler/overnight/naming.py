@@ -35,12 +35,20 @@ def check_task_id(task_id: object) -> str:
         raise InvalidTaskId("A task id must not be empty.")
     if "\0" in task_id:
         raise InvalidTaskId(f"A task id must not hold NUL: {task_id!r}.")
-    if not task_id.isascii():
-        try:
-            task_id.encode("utf-8")
-        except UnicodeEncodeError:
-            raise InvalidTaskId(f"A task id must not hold a lone surrogate: {task_id!a}.") from None
+    if not is_text(task_id):
+        raise InvalidTaskId(f"A task id must not hold a lone surrogate: {task_id!a}.")
     return task_id
+
+
+def is_text(text: str) -> bool:
+    """Tell whether a text can be written in UTF-8: one with a lone surrogate cannot, as Python makes of other bytes."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def bounded_task_id(task_id: str) -> str:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from overnight.errors import InvalidTask
-from overnight.naming import LONGEST_ID, check_task_id, cut_task_id
+from overnight.naming import LONGEST_ID, check_task_id, cut_task_id, is_text
 
 
 @dataclass(frozen=True, order=True, init=False)
@@ -74,7 +74,8 @@ class TaskOptions:
             _check_number("timeout", self.timeout)
             _check("timeout", self.timeout, 0 < self.timeout < math.inf, "more than 0 seconds, or None")
         if self.queue is not None:
-            _check("queue", self.queue, isinstance(self.queue, str) and self.queue != "", "a name, or None")
+            good = isinstance(self.queue, str) and self.queue != "" and is_text(self.queue)
+            _check("queue", self.queue, good, "a name, or None")
         object.__setattr__(self, "resources", _resource_pairs(self.resources))
 
     def __reduce__(self) -> str | tuple[object, ...]:

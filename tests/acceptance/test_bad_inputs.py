@@ -57,6 +57,12 @@ REFUSED = {
     "a status directory in memory": Typed(
         (f"{GRAPHS}:diamond", "-d", "memory://status"), 2, "memory://status does not outlive this process"
     ),
+    "a status directory whose name is no text": Typed(
+        (f"{GRAPHS}:diamond", "-d", "st\udcff"), 2, r"st\udcff of a run is no text in UTF-8: give it another name."
+    ),
+    "a log directory whose name is no text": Typed(
+        (f"{GRAPHS}:diamond", "--task-log-dir", "lg\udcff"), 2, r"log directory lg\udcff of a run is no text in UTF-8"
+    ),
     "a state directory that is a file": Typed(
         (f"{GRAPHS}:diamond", "--state-dir", "a_file"), 2, "The state directory a_file is not a directory"
     ),
