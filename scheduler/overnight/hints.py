@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Iterable
 
 from overnight.config import Settings
+from overnight.naming import shell_word
 from overnight.store.connection import hidden
 
 
 def hint(settings: Settings, *words: str) -> str:
     """Return the command line of a verb, with the server options that were typed for this one; passwords hidden."""
-    return shlex.join(["overnight", *words, *(hidden(word) for word in settings.typed)])
+    return command_line([*words, *(hidden(word) for word in settings.typed)])
+
+
+def command_line(words: Iterable[str]) -> str:
+    """Return words as they are typed after ``overnight``, on one line that steers no terminal."""
+    return " ".join(["overnight", *map(shell_word, words)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shlex
 
 from overnight.errors import InvalidTaskId
 
@@ -22,6 +23,8 @@ _NOT_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _SAFE_ID_PREFIX = 150
 _SAFE_ID_REPLACED = str.maketrans(dict.fromkeys("./,()-:; ", "_"))
 _TO_ESCAPE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_TO_ESCAPE_QUOTED = re.compile(rf"['\\]|{_STEERING.pattern}")
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _logger = logging.getLogger(__name__)
@@ -107,6 +110,21 @@ def without_controls(text: str) -> str:
     """Return text of several parts, some of which are `shown` already, with what could steer a terminal escaped; lines
     and backslashes stay."""
     return _CONTROLS.sub(_escape, text)
+
+
+def shell_word(text: str) -> str:
+    """Return `text` as one word that can be typed: quoted as any shell reads it, or, where it could steer a terminal,
+    with that escaped between ``$'`` and ``'`` as bash, zsh and ksh read it."""
+    if not _STEERING.search(text):
+        return shlex.quote(text)
+    return f"$'{_TO_ESCAPE_QUOTED.sub(_escape_quoted, text)}'"
+
+
+def _escape_quoted(match: re.Match[str]) -> str:
+    character = match.group()
+    if character in "'\\":
+        return f"\\{character}"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def _escape(match: re.Match[str]) -> str:
