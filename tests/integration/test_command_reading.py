@@ -308,6 +308,13 @@ def test_a_current_directory_that_is_gone_is_told(place: Desk, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("words", [("-q", "default"), ("--release", "here", "--wanted")])
+def test_options_of_workers_that_do_not_go_together_are_refused(place: Desk, words: tuple[str, ...]) -> None:
+    found = place.run("workers", *words)
+    assert (found.status, found.out) == (2, "")
+    assert "--wanted" in found.sentence
+
+
 def test_what_was_typed_steers_no_terminal_in_a_sentence_about_it(place: Desk) -> None:
     found = place.run("status", "-u", "redis://\x01\x1b[2J\u009b/")
     assert found.status in (2, 4)
