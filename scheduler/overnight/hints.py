@@ -9,9 +9,13 @@ from overnight.naming import shell_word
 from overnight.store.connection import hidden
 
 
-def hint(settings: Settings, *words: str) -> str:
-    """Return the command line of a verb, with the server options that were typed for this one; passwords hidden."""
-    return command_line([*words, *(hidden(word) for word in settings.typed)])
+def hint(settings: Settings, *words: str, task_id: str | None = None) -> str:
+    """Return the command line of a verb, with the server options that were typed for this one; passwords hidden.
+    `task_id` is its last argument, and none of its options whatever it begins with."""
+    typed = [hidden(word) for word in settings.typed]
+    if task_id is None:
+        return command_line([*words, *typed])
+    return command_line([*words, *typed, "--", task_id] if task_id.startswith("-") else [*words, task_id, *typed])
 
 
 def command_line(words: Iterable[str]) -> str:
