@@ -21,6 +21,8 @@ LEASE_SECONDS = 15.0
 #: Whoever lives renews three times a term: no lease, of a batch or of the scheduler, lasts for longer than so many.
 LONGEST_TERMS = 4
 HEARTBEAT_SECONDS = 5.0
+#: Who gives signs of life more often does nothing else.
+SHORTEST_HEARTBEAT_SECONDS = 0.01
 KEEP_SECONDS = 7 * 24 * 3600.0
 CONNECT_SECONDS = 12.0
 INLINE_BYTES = 64 * 1024
@@ -135,6 +137,11 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if faults:
         raise UsageError("The environment cannot be used: " + "; ".join(faults) + ".")
     settings = Settings(**values)  # type: ignore[arg-type]  # each value was parsed for its field
+    if settings.heartbeat_seconds < SHORTEST_HEARTBEAT_SECONDS:
+        raise UsageError(
+            f"A heartbeat every {settings.heartbeat_seconds} s leaves a worker no time for its tasks: make "
+            f"OVERNIGHT_HEARTBEAT_SECONDS {SHORTEST_HEARTBEAT_SECONDS} or more."
+        )
     if settings.heartbeat_seconds * 2 > settings.lease_seconds:
         raise UsageError(
             f"A heartbeat every {settings.heartbeat_seconds} s cannot keep a lease of {settings.lease_seconds} s: "

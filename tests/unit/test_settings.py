@@ -31,3 +31,8 @@ def test_what_is_no_port_is_refused_by_what_was_expected(text: str) -> None:
 def test_two_limits_of_one_resource_contradict_each_other() -> None:
     with pytest.raises(ValueError, match="expected one amount for each name, not two for 'db'"):
         parsed_limits(["db=1", "db=2"])
+
+
+def test_a_heartbeat_that_leaves_no_time_for_tasks_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"A heartbeat every 1e-09 s leaves a worker no time .* 0\.01 or more"):
+        read_settings({"OVERNIGHT_HEARTBEAT_SECONDS": "1e-9"})
