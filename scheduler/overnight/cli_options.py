@@ -110,9 +110,9 @@ def refuse_conflicts(options: Mapping[str, Any]) -> None:
 
 def _jobs_fault(options: Mapping[str, Any]) -> str | None:
     jobs = options.get("jobs")
-    if jobs is not None and jobs < 1:
-        return f"--jobs must be 1 or more, not {jobs}."
-    return None
+    if jobs is not None and not isinstance(jobs, int):
+        return f"--jobs must be an integer, not {jobs!r}."
+    return f"--jobs must be 1 or more, not {jobs}." if jobs is not None and jobs < 1 else None
 
 
 def _dask_fault(options: Mapping[str, Any]) -> str | None:

@@ -94,7 +94,10 @@ class Client:
         return self._store.runs()
 
     def resolve(self, name: str) -> str:
-        """Return the full id of a run named by id, unique beginning, or ``last``."""
+        """Return the full id of a run named by id, unique beginning, or ``last``. An empty name names none: it is what
+        is left of a variable that is not set. Raises UnknownRunName."""
+        if not name.strip():
+            raise UnknownRunName(f"A run is named by its id, a beginning of it, or {LAST!r}; an empty name was given.")
         known = [run.run_id for run in self._store.runs()]
         settings, where = self.deployment.settings, f"the server {hidden(self.deployment.url)}"
         if name == LAST:

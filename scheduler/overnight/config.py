@@ -21,12 +21,18 @@ LEASE_SECONDS = 15.0
 #: Whoever lives renews three times a term: no lease, of a batch or of the scheduler, lasts for longer than so many.
 LONGEST_TERMS = 4
 HEARTBEAT_SECONDS = 5.0
+#: Who gives signs of life more often does nothing else.
+SHORTEST_HEARTBEAT_SECONDS = 0.01
 KEEP_SECONDS = 7 * 24 * 3600.0
 CONNECT_SECONDS = 12.0
 INLINE_BYTES = 64 * 1024
 DRAIN_SECONDS = 30.0
 TASK_LOG_BYTES = 1 << 30
 QUARANTINE_SECONDS = 3600.0
+#: For so long a local fleet stays that nobody uses.
+IDLE_SECONDS = 60.0
+#: A server elsewhere that is silent for so long, longer than a long weekend, is gone for good.
+GONE_SECONDS = 4 * 24 * 3600.0
 #: More worker processes than this on one machine are a slip of the finger.
 MOST_JOBS = 1024
 
@@ -44,10 +50,13 @@ VARIABLES = {
     "task_log_bytes": "OVERNIGHT_TASK_LOG_BYTES",
     "host_name": "OVERNIGHT_HOST_NAME",
     "quarantine_seconds": "OVERNIGHT_QUARANTINE_SECONDS",
+    "idle_seconds": "OVERNIGHT_IDLE_SECONDS",
+    "gone_seconds": "OVERNIGHT_GONE_SECONDS",
     "metrics": "OVERNIGHT_METRICS",
     "resource_limits": "OVERNIGHT_RESOURCE_LIMITS",
 }
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PORT = re.compile(r"[0-9]{1,5}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 
 
@@ -62,7 +71,7 @@ class Endpoint:
     def parse(cls, text: str) -> Endpoint:
         """Return the endpoint that a text names; ValueError says what was expected."""
         host, _, port = text.rpartition(":")
-        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        if not _PORT.fullmatch(port) or int(port) > 65535:
             raise ValueError("expected a port, as 9464, or host and port, as 0.0.0.0:9464")
         return cls(host.strip("[]") or "127.0.0.1", int(port))
 
@@ -91,6 +100,8 @@ class Settings:
     task_log_bytes: int = TASK_LOG_BYTES
     host_name: str = field(default_factory=socket.gethostname)
     quarantine_seconds: float = QUARANTINE_SECONDS
+    idle_seconds: float = IDLE_SECONDS
+    gone_seconds: float = GONE_SECONDS
     metrics: Endpoint | None = None
     resource_limits: Mapping[str, float] = field(default_factory=dict)
     typed: tuple[str, ...] = ()
@@ -126,6 +137,11 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if faults:
         raise UsageError("The environment cannot be used: " + "; ".join(faults) + ".")
     settings = Settings(**values)  # type: ignore[arg-type]  # each value was parsed for its field
+    if settings.heartbeat_seconds < SHORTEST_HEARTBEAT_SECONDS:
+        raise UsageError(
+            f"A heartbeat every {settings.heartbeat_seconds} s leaves a worker no time for its tasks: make "
+            f"OVERNIGHT_HEARTBEAT_SECONDS {SHORTEST_HEARTBEAT_SECONDS} or more."
+        )
     if settings.heartbeat_seconds * 2 > settings.lease_seconds:
         raise UsageError(
             f"A heartbeat every {settings.heartbeat_seconds} s cannot keep a lease of {settings.lease_seconds} s: "
@@ -156,10 +172,12 @@ def _parse(name: str, text: str) -> object:
 
 
 def parsed_limits(texts: Iterable[str]) -> dict[str, float]:
-    """Return the limits that texts NAME=AMOUNT give; ValueError says what was expected."""
-    limits = {}
+    """Return the limits that texts NAME=AMOUNT give, each name once; ValueError says what was expected."""
+    limits: dict[str, float] = {}
     for text in texts:
         name, sign, amount = text.strip().rpartition("=")
+        if name in limits:
+            raise ValueError(f"expected one amount for each name, not two for {name!r}")
         try:
             limits[name] = float(amount)
         except ValueError:
@@ -181,12 +199,24 @@ def _host_name(text: str) -> str:
     return text
 
 
-#: How a field that is no number is read.
+def _patience(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("expected a number of seconds, 0 or more")
+    return seconds
+
+
+#: How a field is read that is no positive number.
 _PARSERS: Mapping[str, Callable[[str], object]] = {
     "redis_url": str,
     "state_dir": Path,
     "prefix": _prefix,
     "host_name": _host_name,
+    "idle_seconds": _patience,
+    "gone_seconds": _patience,
     "metrics": Endpoint.parse,
     "resource_limits": lambda text: parsed_limits(text.split(",")),
 }

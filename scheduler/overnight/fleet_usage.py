@@ -13,10 +13,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from overnight.config import GONE_SECONDS
 from overnight.errors import Unreachable
 
-#: A server elsewhere that is silent for so long, longer than a long weekend, is gone for good.
-GONE_SECONDS = 4 * 24 * 3600.0
 #: How often a server that has not answered yet is asked while clients are there.
 _ASK_SECONDS = 1.0
 _logger = logging.getLogger(__name__)

@@ -23,18 +23,18 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from overnight.config import GONE_SECONDS, IDLE_SECONDS
 from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError, Unreachable
 from overnight.fleet_files import STOP, FleetFiles
 from overnight.fleet_plan import SCHEDULER, Demand, FleetPlan, largest
-from overnight.fleet_usage import GONE_SECONDS, FleetUsage
+from overnight.fleet_usage import FleetUsage
 from overnight.kept_server import KeptServer
 from overnight.slots import Slot
 from overnight.state_dir import is_locked, try_lock, unlock
 
 #: Clients send a word and the system tells of the end of children: this is for what neither tells of.
 POLL_SECONDS = 1.0
-IDLE_SECONDS = 60.0
 DRAIN_SECONDS = 30.0
 _STOP_POLL_SECONDS = 0.02
 _KILL_AGAIN_SECONDS = 1.0

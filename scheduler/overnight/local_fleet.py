@@ -16,20 +16,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from overnight.concealment import conceal_secrets
-from overnight.config import Settings
+from overnight.config import VARIABLES, Settings, read_settings
 from overnight.embedded import EmbeddedServer
 from overnight.errors import OvernightError, Refused, Unreachable, UsageError
 from overnight.fleet_files import WAKE, FleetFiles, fleet_files
 from overnight.fleet_lease import FleetLease
 from overnight.fleet_plan import Demand, FleetPlan, plan_from_json
-from overnight.fleet_usage import GONE_SECONDS
-from overnight.keeper import DRAIN_SECONDS, IDLE_SECONDS, Keeper, fleet_environment
+from overnight.keeper import DRAIN_SECONDS, Keeper, fleet_environment
 from overnight.slots import hold_slot
 from overnight.state_dir import POLL_SECONDS, prepare_state_dir, try_lock, unlock
 
 START_SECONDS = 30.0
-IDLE_VARIABLE = "OVERNIGHT_IDLE_SECONDS"
-GONE_VARIABLE = "OVERNIGHT_GONE_SECONDS"
+IDLE_VARIABLE = VARIABLES["idle_seconds"]
+GONE_VARIABLE = VARIABLES["gone_seconds"]
 PREFIX_VARIABLE = "OVERNIGHT_PREFIX"
 _URL_VARIABLE = "OVERNIGHT_REDIS_URL"
 _ANSWER_SECONDS = 2.0
@@ -171,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _keeper(options: argparse.Namespace, inherited_lock: int | None) -> Keeper:
+    settings = read_settings()
     directory = prepare_state_dir(options.state_dir)
     files = fleet_files(directory, options.redis_url)
     files.prepare()
@@ -187,8 +187,8 @@ def _keeper(options: argparse.Namespace, inherited_lock: int | None) -> Keeper:
         server=server,
         environment=lambda: fleet_environment(url(), directory),
         active_runs=lambda: count_active_runs(url()),
-        idle_seconds=_seconds(IDLE_VARIABLE, IDLE_SECONDS),
-        gone_seconds=_seconds(GONE_VARIABLE, GONE_SECONDS),
+        idle_seconds=settings.idle_seconds,
+        gone_seconds=settings.gone_seconds,
         drain_seconds=options.drain_seconds,
     )
 
@@ -200,14 +200,6 @@ def _own_lock(files: FleetFiles) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
-
-
-def _seconds(variable: str, default: float) -> float:
-    text = os.environ.get(variable, "")
-    try:
-        return float(text) if text else default
-    except ValueError:
-        raise UsageError(f"{variable} must be a number of seconds, not {text!r}.") from None
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shlex
 
 from overnight.errors import InvalidTaskId
 
@@ -22,6 +23,8 @@ _NOT_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _SAFE_ID_PREFIX = 150
 _SAFE_ID_REPLACED = str.maketrans(dict.fromkeys("./,()-:; ", "_"))
 _TO_ESCAPE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_TO_ESCAPE_QUOTED = re.compile(rf"['\\]|{_STEERING.pattern}")
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _logger = logging.getLogger(__name__)
@@ -35,12 +38,20 @@ def check_task_id(task_id: object) -> str:
         raise InvalidTaskId("A task id must not be empty.")
     if "\0" in task_id:
         raise InvalidTaskId(f"A task id must not hold NUL: {task_id!r}.")
-    if not task_id.isascii():
-        try:
-            task_id.encode("utf-8")
-        except UnicodeEncodeError:
-            raise InvalidTaskId(f"A task id must not hold a lone surrogate: {task_id!a}.") from None
+    if not is_text(task_id):
+        raise InvalidTaskId(f"A task id must not hold a lone surrogate: {task_id!a}.")
     return task_id
+
+
+def is_text(text: str) -> bool:
+    """Tell whether a text can be written in UTF-8: one with a lone surrogate cannot, as Python makes of other bytes."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def bounded_task_id(task_id: str) -> str:
@@ -99,6 +110,21 @@ def without_controls(text: str) -> str:
     """Return text of several parts, some of which are `shown` already, with what could steer a terminal escaped; lines
     and backslashes stay."""
     return _CONTROLS.sub(_escape, text)
+
+
+def shell_word(text: str) -> str:
+    """Return `text` as one word that can be typed: quoted as any shell reads it, or, where it could steer a terminal,
+    with that escaped between ``$'`` and ``'`` as bash, zsh and ksh read it."""
+    if not _STEERING.search(text):
+        return shlex.quote(text)
+    return f"$'{_TO_ESCAPE_QUOTED.sub(_escape_quoted, text)}'"
+
+
+def _escape_quoted(match: re.Match[str]) -> str:
+    character = match.group()
+    if character in "'\\":
+        return f"\\{character}"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -63,7 +63,7 @@ def asked(on_finish: str | None, on_failure: str | None, addresses: Sequence[str
             words_of(typed, option)
     chosen = tuple(addresses) or tuple(os.environ.get(NOTIFY_VARIABLE, "").split())
     for address in chosen:
-        _opened(address)
+        _opened(address, "--notify" if addresses else NOTIFY_VARIABLE)
     return Notices(on_finish, on_failure, chosen)
 
 
@@ -129,20 +129,20 @@ def variables(occasion: Occasion, facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _send(address: str, title: str, text: str) -> None:
-    if not _opened(address).notify(title=title, body=text):
+    if not _opened(address, "--notify").notify(title=title, body=text):
         raise RuntimeError("the service did not take it")
 
 
-def _opened(address: str) -> Any:
-    """Return apprise with one address. Raises UsageError if it knows none like it, or is not installed."""
+def _opened(address: str, source: str) -> Any:
+    """Return apprise with one address from `source`. Raises UsageError if it knows none like it, or is not there."""
     try:
         import apprise
     except ModuleNotFoundError as error:
-        raise UsageError("--notify needs apprise: pip install 'overnight[notify]'") from error
+        raise UsageError(f"{source} needs apprise: pip install 'overnight[notify]'") from error
     found = apprise.Apprise()
     if not found.add(address):
         raise UsageError(
-            f"--notify: apprise knows no address like {_kind(address)}; expected one such as "
+            f"{source}: apprise knows no address like {_kind(address)}; expected one such as "
             "mailtos://user:password@example.org or ntfys://topic."
         )
     return found

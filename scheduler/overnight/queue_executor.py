@@ -19,10 +19,10 @@ from overnight.cache import NO_TASK_CACHE, TaskCache
 from overnight.client import status_dir_of
 from overnight.config import read_settings
 from overnight.deployment import Deployment
-from overnight.errors import UsageError
 from overnight.graph import Task, TaskGraph
 from overnight.journal import Journal
 from overnight.launch import check_resources
+from overnight.parameters import whole_number
 from overnight.preparation import Preparation
 from overnight.queue_journal import QueueJournal
 from overnight.queue_run import QueueRun
@@ -52,13 +52,11 @@ class QueueExecutor(TaskGraphExecutorBase):
         **kwargs: Any,
     ) -> None:
         super().__init__(task_cache, **kwargs)
-        if workers is not None and workers < 0:
-            raise UsageError(f"workers must be 0 or more, not {workers}.")
         self._settings = read_settings().with_values(redis_url=redis_url, state_dir=state_dir)
         if redis_url is None:
             self._settings = self._settings.embedded()
         self._queue = queue
-        self._workers = workers
+        self._workers = whole_number("workers", workers, least=0)
         self._deployment: Deployment | None = None
 
     def close(self) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from overnight.chain import function_name
 from overnight.config import KEEP_SECONDS
-from overnight.errors import FAULTS_OF_OBJECTS
+from overnight.errors import FAULTS_OF_OBJECTS, UsageError
 from overnight.json_text import encoded
+from overnight.naming import is_text, shown
 from overnight.pickling import dumps
 from overnight.shared_arguments import SharedArguments
 from overnight.task import Task, TaskDesc
@@ -28,6 +29,8 @@ class RunOptions:
 
     Beside other runs one of twice the `weight` is given twice the time of workers.
     `force`: nothing that was finished before counts, so such a run is another one than that of the same command.
+    Raises UsageError for a name that is no text, such as one of a directory in another encoding than UTF-8: servers
+    and records hold nothing else.
     """
 
     name: str = ""
@@ -44,6 +47,18 @@ class RunOptions:
     keep_seconds: float = KEEP_SECONDS
     pass_environment: Sequence[str] = ()
     drop_environment: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        named = {
+            "name": self.name,
+            "queue": self.queue,
+            "status directory": self.status_dir,
+            "log directory": self.log_dir,
+            "command": self.command,
+        }
+        for what, name in named.items():
+            if name is not None and not is_text(name):
+                raise UsageError(f"The {what} {shown(name)} of a run is no text in UTF-8: give it another name.")
 
 
 def graph_key(descs: Sequence[TaskDesc], options: RunOptions) -> str:

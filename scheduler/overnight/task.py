@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from overnight.errors import InvalidTask
-from overnight.naming import LONGEST_ID, check_task_id, cut_task_id
+from overnight.naming import LONGEST_ID, check_task_id, cut_task_id, is_text
 
 
 @dataclass(frozen=True, order=True, init=False)
@@ -68,11 +68,14 @@ class TaskOptions:
         _check_integer("retries", self.retries)
         _check_integer("priority", self.priority)
         _check("retries", self.retries, self.retries >= 0, "0 or more")
+        _check_number("retry_delay", self.retry_delay)
         _check("retry_delay", self.retry_delay, 0 <= self.retry_delay < math.inf, "0 or more seconds")
         if self.timeout is not None:
+            _check_number("timeout", self.timeout)
             _check("timeout", self.timeout, 0 < self.timeout < math.inf, "more than 0 seconds, or None")
         if self.queue is not None:
-            _check("queue", self.queue, isinstance(self.queue, str) and self.queue != "", "a name, or None")
+            good = isinstance(self.queue, str) and self.queue != "" and is_text(self.queue)
+            _check("queue", self.queue, good, "a name, or None")
         object.__setattr__(self, "resources", _resource_pairs(self.resources))
 
     def __reduce__(self) -> str | tuple[object, ...]:
@@ -99,9 +102,17 @@ def _check_integer(field: str, value: object) -> None:
         raise TypeError(f"{field} must be an integer, not {value!r}.") from None
 
 
+def _check_number(field: str, value: object) -> None:
+    try:
+        value < 0  # type: ignore[operator]  # noqa: B015  # whether it can be compared is the question
+    except TypeError:
+        raise TypeError(f"{field} must be a number, not {value!r}.") from None
+
+
 def _resource_pairs(resources: Mapping[str, float] | Iterable[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
     pairs = tuple(sorted(dict(resources).items()))
     for name, amount in pairs:
+        _check_number(f"resources[{name!r}]", amount)
         _check(f"resources[{name!r}]", amount, 0 < amount < math.inf, "more than 0")
     return pairs
 
@@ -120,6 +131,8 @@ def make_options(
     """Return the options with these values; the shared DEFAULT_OPTIONS where nothing differs from it."""
     if timeout is None and queue is None and not resources and retries == 0 and priority == 0 and retry_delay == 0.0:
         return DEFAULT_OPTIONS
+    if resources and not isinstance(resources, Mapping):
+        raise TypeError(f"resources must map names to amounts, such as {{'db': 1}}, not {resources!r}.")
     return TaskOptions(retries, retry_delay, timeout, priority, queue, tuple((resources or {}).items()))
 
 

@@ -57,9 +57,25 @@ REFUSED = {
     "a status directory in memory": Typed(
         (f"{GRAPHS}:diamond", "-d", "memory://status"), 2, "memory://status does not outlive this process"
     ),
+    "a status directory whose name is no text": Typed(
+        (f"{GRAPHS}:diamond", "-d", "st\udcff"), 2, r"st\udcff of a run is no text in UTF-8: give it another name."
+    ),
+    "a log directory whose name is no text": Typed(
+        (f"{GRAPHS}:diamond", "--task-log-dir", "lg\udcff"), 2, r"log directory lg\udcff of a run is no text in UTF-8"
+    ),
     "a state directory that is a file": Typed(
         (f"{GRAPHS}:diamond", "--state-dir", "a_file"), 2, "The state directory a_file is not a directory"
     ),
+    "a database that is no number": Typed(
+        (f"{GRAPHS}:diamond", "-u", "redis://127.0.0.1:1/prod"), 2, "its database is not a number"
+    ),
+    "a URL that asks for texts": Typed(
+        (f"{GRAPHS}:diamond", "-u", "redis://127.0.0.1:1/0?decode_responses=1"), 2, "leave decode_responses out"
+    ),
+    "a host that no name can have": Typed(
+        (f"{GRAPHS}:diamond", "-u", f"redis://{'x' * 64}:6379"), 2, "is no URL of a Redis server"
+    ),
+    "a host that is no text": Typed((f"{GRAPHS}:diamond", "-u", "redis://\udcff:6379"), 2, "no URL of a Redis server"),
     "a URL that is none": Typed((f"{GRAPHS}:diamond", "-u", "localhost:6379"), 2, "is no URL of a Redis server"),
 }
 
@@ -118,6 +134,15 @@ def test_a_wrong_password_is_named_and_not_shown(tmp_path: Path, short_directory
     assert found.status == 4
     assert "password is wrong" in found.sentence
     assert ":wrong" not in found.sentence
+
+
+def test_a_database_that_the_server_does_not_have_is_named(tmp_path: Path, short_directory: Path) -> None:
+    """Row 48."""
+    with running_server(server_binary("valkey"), short_directory / "few", tcp=True, databases="2") as url:
+        base, _, _ = url.rpartition("/")
+        found = Desk(tmp_path).run("runs", "-u", f"{base}/7")
+    assert found.status == 4
+    assert found.sentence.endswith("/7 cannot be used: it has no database of this number.")
 
 
 def test_a_server_that_evicts_is_refused_with_the_line_to_change(tmp_path: Path, short_directory: Path) -> None:

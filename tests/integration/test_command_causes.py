@@ -226,7 +226,7 @@ def test_a_report_is_written_whole_or_not_at_all(place: Desk) -> None:
     assert (place.directory / f"report-{run}.html").stat().st_mode & 0o777 == 0o600
     assert place.run("report", "last", "-o", "-").out.startswith("<!doctype html>")
     refused = place.run("report", "last", "-o", "nowhere/report.html")
-    assert refused.status == 5
+    assert refused.status == 2
     assert "cannot be written to" in refused.sentence
     assert not list(place.directory.glob(".report*"))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from overnight.local_fleet import ensure_fleet
-from tests.support.command import Desk, desk
+from tests.support.command import Desk, desk, finished
 from tests.support.servers import free_port
 
 TARGET = "tests.support.planned:build"
@@ -189,11 +189,23 @@ def test_a_graph_is_drawn_with_what_would_run(place: Desk) -> None:
         assert [name for name in ("count a", "count b", "merge", "annotate") if name not in text] == []
 
 
+def test_a_picture_that_cannot_be_written_leaves_the_former_one_as_it_was(place: Desk) -> None:
+    words = ("graph", TARGET, "-o", "kept.svg")
+    assert place.run(*words).status == 0
+    former = (place.directory / "kept.svg").read_bytes()
+    without_room = ("/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
+    found = finished(place.start(*words, inside=without_room))
+    assert found.status == 2
+    assert "The picture cannot be written to kept.svg: File too large." in found.sentence
+    assert (place.directory / "kept.svg").read_bytes() == former
+    assert not list(place.directory.glob(".kept*"))
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["graph", TARGET, "-o", "flow.png"], "A picture is a file ending in .svg, .dot or .mmd, not 'flow.png'."),
-        (["graph", TARGET, "-o", "no/flow.svg"], "cannot be written: No such file or directory."),
+        (["graph", TARGET, "-o", "no/flow.svg"], "cannot be written to no/flow.svg: No such file or directory."),
         (["graph", "last", "-o", "x.svg", "-p", "a=b"], "-p, -t and -d belong to a TARGET"),
         (["why", "last", "merge", "-p", "a=b"], "-p and -d belong to a TARGET"),
         (["why"], "Missing argument 'TASK'"),

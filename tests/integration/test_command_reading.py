@@ -259,6 +259,16 @@ def test_a_name_of_no_run_or_of_several_is_a_slip_of_what_was_typed(place: Desk)
     assert "give more of the id" in ambiguous.sentence
 
 
+@pytest.mark.parametrize("verb", ["cancel", "pause", "resume", "retry", "status", "report"])
+def test_an_empty_name_is_never_taken_for_the_only_run(tmp_path: Path, verb: str) -> None:
+    """What a script types for a variable that is not set."""
+    with desk(tmp_path / "only") as given:
+        assert given.run("run", f"{GRAPHS}:noops", "-p", "n=1", "-j", "1").status == 0
+        found = given.run(verb, "")
+    assert found.status == 2
+    assert found.sentence.endswith("an empty name was given.")
+
+
 def test_a_report_never_takes_the_place_of_a_pipe_a_device_or_a_link(place: Desk, tmp_path: Path) -> None:
     assert place.run("run", f"{GRAPHS}:noops", "-p", "n=1").status == 0
     pipe, link, page = tmp_path / "pipe", tmp_path / "link.html", tmp_path / "page.html"
@@ -274,7 +284,7 @@ def test_a_report_never_takes_the_place_of_a_pipe_a_device_or_a_link(place: Desk
     page.unlink()
     page.symlink_to(link)
     found = place.run("report", "-o", str(link))
-    assert (found.status, "go in a circle" in found.sentence) == (5, True)
+    assert (found.status, "go in a circle" in found.sentence) == (2, True)
 
 
 @pytest.mark.parametrize("kind", ["file", "too long"])
@@ -296,6 +306,13 @@ def test_a_current_directory_that_is_gone_is_told(place: Desk, tmp_path: Path) -
         1,
         "overnight: The current directory does not exist any more: go to another one.",
     )
+
+
+@pytest.mark.parametrize("words", [("-q", "default"), ("--release", "here", "--wanted")])
+def test_options_of_workers_that_do_not_go_together_are_refused(place: Desk, words: tuple[str, ...]) -> None:
+    found = place.run("workers", *words)
+    assert (found.status, found.out) == (2, "")
+    assert "--wanted" in found.sentence
 
 
 def test_what_was_typed_steers_no_terminal_in_a_sentence_about_it(place: Desk) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import re
 import socket
+import struct
 import subprocess
+import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from overnight.config import Endpoint
 from overnight.core.states import TaskState
 from overnight.service.metrics import MOST_FUNCTIONS, OTHER_FUNCTIONS, Metrics
+from overnight.service.metrics_server import MOST_CONNECTIONS, observing
 from overnight.state_dir import wait_until
 from tests.support.command import ROOT, Desk, desk, finished
-from tests.support.servers import running_server, server_binary
+from tests.support.servers import free_port, running_server, server_binary
 
 SECONDS = 60.0
 GRAPHS = "tests.support.graphs"
@@ -165,3 +169,40 @@ def test_a_graph_of_many_functions_makes_no_label_for_each() -> None:
     named = {metrics._named(f"function {number}") for number in range(2 * MOST_FUNCTIONS)}
     assert len(named) == MOST_FUNCTIONS + 1
     assert OTHER_FUNCTIONS in named
+
+
+def test_peers_that_say_nothing_cost_a_bounded_number_of_threads_and_are_let_go() -> None:
+    before = threading.active_count()
+    with served() as port, ExitStack() as stack:
+        peers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=SECONDS)) for _ in range(200)
+        ]
+        for peer in peers:
+            with suppress(ConnectionError):  # one that there is no room for is closed
+                peer.sendall(b"GET /metrics HTTP/1.0\r\n")
+        assert threading.active_count() <= before + 1 + MOST_CONNECTIONS
+        for peer in peers:
+            with suppress(ConnectionError):
+                assert peer.recv(1) == b""
+        assert scraped(f"http://127.0.0.1:{port}/metrics")
+
+
+@pytest.mark.parametrize(
+    "said", [b"\0\xff\r\n\r\n", b"GET " + b"x" * 100_000, b"GET / HTTP/1.0\r\n" + b"A: b\r\n" * 5000]
+)
+def test_a_peer_that_speaks_rubbish_and_hangs_up_is_not_told_of(said: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    with served() as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with suppress(ConnectionError):
+                peer.sendall(said)
+        assert scraped(f"http://127.0.0.1:{port}/metrics")
+    assert capfd.readouterr().err == ""
+
+
+@contextmanager
+def served() -> Iterator[int]:
+    """The port at which metrics are served in this process."""
+    port = free_port()
+    with observing(Endpoint("127.0.0.1", port)):
+        yield port

@@ -174,6 +174,14 @@ def test_what_could_not_be_told_is_refused_before_the_night(
     assert not (tmp_path / ".overnight").exists()
 
 
+def test_an_address_of_the_environment_is_refused_by_the_name_of_its_variable(tmp_path: Path) -> None:
+    given = Desk(tmp_path)
+    given.environ["OVERNIGHT_NOTIFY"] = "carrier-pigeon://coop"
+    told = given.run("run", f"{GRAPHS}:diamond")
+    assert told.status == 2
+    assert told.sentence.startswith("overnight: OVERNIGHT_NOTIFY: apprise knows no address like carrier-pigeon://...")
+
+
 def test_without_apprise_the_extra_is_named(tmp_path: Path) -> None:
     """P3."""
     (tmp_path / "apprise.py").write_text("raise ModuleNotFoundError('no', name='apprise')\n")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import subprocess
 
 import pytest
 
@@ -14,6 +16,7 @@ from overnight.naming import (
     flag_name,
     log_name,
     safe_task_id,
+    shell_word,
     shown,
     without_controls,
 )
@@ -75,3 +78,15 @@ def test_what_turns_the_order_of_letters_round_is_shown_and_letters_of_any_scrip
     assert shown("a\u202eb\u2066c") == "a\\u202eb\\u2066c"
     assert shown("\u05e9\u05dc\u05d5\u05dd \u65e5\u672c") == "\u05e9\u05dc\u05d5\u05dd \u65e5\u672c"
     assert without_controls("C:\\x\n\x1b[2J\u202e") == "C:\\x\n\\x1b[2J\\u202e"
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["a", "a b", "it's", "", "back\\slash", "esc \x1b[31mred's\\", "a\nb\rc", "\x85\u202e\u2066\u2028", "\udcff", "%s"],
+)
+def test_a_word_to_be_typed_reaches_the_command_as_it_was_and_steers_no_terminal(word: str) -> None:
+    typed = shell_word(word)
+    assert without_controls(typed) == typed
+    assert "\n" not in typed
+    given = subprocess.run(["bash", "-c", f"printf %s {typed}"], capture_output=True, check=True).stdout
+    assert os.fsdecode(given) == word

@@ -10,7 +10,8 @@ import pytest
 from overnight.cache import NO_TASK_CACHE
 from overnight.config import Settings
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import Refused
+from overnight.errors import InvalidTask, Refused, UsageError
+from overnight.graph import TaskGraph
 from overnight.keyring import Keyring
 from overnight.launch import Launched, launch
 from overnight.run_key import RunOptions
@@ -71,3 +72,26 @@ def test_studies_without_a_status_directory_stay_apart(tmp_path: Path) -> None:
     other.store = place.store
     other._descs = [replace(desc, args=[*desc.args, 1]) for desc in other._descs]  # a study of its own
     assert place.start().run.run_id != other.start(force=True).run.run_id
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"status_dir": "st\udcff"}, r"The status directory st\udcff"),
+        ({"log_dir": "lg\udcff"}, r"The log directory lg\udcff"),
+        ({"queue": "q\udcff"}, r"The queue q\udcff"),
+        (
+            {"command": "overnight run f.py:build -p name=\udcff"},
+            r"The command overnight run f.py:build -p name=\udcff",
+        ),
+    ],
+)
+def test_what_a_run_is_called_is_text(options: dict[str, str], what: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        RunOptions(**options)  # type: ignore[arg-type]  # each of them is a text
+    assert str(refused.value) == f"{what} of a run is no text in UTF-8: give it another name."
+
+
+def test_the_queue_of_a_task_is_text() -> None:
+    with pytest.raises(InvalidTask, match="queue must be a name, or None"):
+        TaskGraph().create_task("a", int, args=[], queue="q\udcff")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import threading
 
@@ -17,7 +16,7 @@ from overnight.commands.work import Work
 from overnight.core.states import RunPhase
 from overnight.deployment import Deployment
 from overnight.errors import StillEnding, UnknownRun
-from overnight.hints import hint
+from overnight.hints import command_line, hint
 from overnight.launch import Launched, launch
 from overnight.naming import shown
 from overnight.store.connection import hidden
@@ -27,9 +26,8 @@ _HUNG_UP_STATUS = 129
 
 
 def typed_command() -> str:
-    """Return the command line of this process, ready to be typed again; passwords and control characters hidden."""
-    text = "overnight " + shlex.join(hidden(word) for word in sys.argv[1:])
-    return text if text.isprintable() else shown(text)
+    """Return the command line of this process, ready to be typed again; passwords hidden."""
+    return command_line(hidden(word) for word in sys.argv[1:])
 
 
 def nothing_to_do(work: Work) -> str:

@@ -55,6 +55,7 @@ def command(
     library grandalf: pip install 'overnight[graph]'.
     """
     from overnight.commands.facts import tell
+    from overnight.commands.output_file import write_output
     from overnight.commands.screen import say
     from overnight.naming import shown
     from overnight.pictures.model import make_picture
@@ -67,7 +68,7 @@ def command(
     else:
         title, tasks = _of_run(settings, what)
     picture = make_picture(title, tasks, fold_above)
-    _write(out, _drawn(kind, picture))
+    write_output("picture", Path(out), _drawn(kind, picture).encode("utf-8"), mode=0o666)
     if as_json:
         counts = dict(picture.counts)
         facts = {"file": out, "format": kind, "tasks": len(tasks), "counts": counts, "folded": picture.is_folded}
@@ -93,18 +94,6 @@ def _drawn(kind: str, picture: Picture) -> str:
     from overnight.pictures.svg import as_svg
 
     return {"svg": as_svg, "dot": as_dot, "mermaid": as_mermaid}[kind](picture)
-
-
-def _write(out: str, text: str) -> None:
-    from overnight.errors import UsageError
-    from overnight.naming import shown
-
-    try:
-        Path(out).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"The picture {shown(out)} cannot be written: {error.strerror}. Give another place."
-        ) from error
 
 
 def _of_target(

@@ -41,7 +41,7 @@ def command(*, run: str, task: str, follow: bool, settings: Settings, as_json: b
         raise click.UsageError("--follow prints text as it comes, --json facts at once: give one of them.")
     with reading_run(settings, run) as (client, record):
         number = index_of(client, record.run_id, task)
-        log = _Log(client, record, number, hint(settings, "status", record.run_id, task))
+        log = _Log(client, record, number, hint(settings, "status", record.run_id, task_id=task))
         if follow:
             log.follow()
         elif as_json:

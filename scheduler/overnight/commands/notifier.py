@@ -18,11 +18,10 @@ from typing import Any
 from overnight.client import Client
 from overnight.commands.ending import Ending, failed_task, read_ending
 from overnight.concealment import conceal_secrets
-from overnight.config import Settings, read_settings
+from overnight.config import GONE_SECONDS, Settings, read_settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment, open_for_reading
 from overnight.errors import OvernightError, Refused, UnknownRun, Unreachable
-from overnight.fleet_usage import GONE_SECONDS
 from overnight.following import Follower
 from overnight.hints import hint
 from overnight.naming import shown

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +30,7 @@ def command(*, run: str, output: str | None, settings: Settings, as_json: bool) 
     tasks, and what the next run would do. It is one file of HTML that opens in any browser, offline.
     """
     from overnight.commands.facts import tell
+    from overnight.commands.output_file import write_output
     from overnight.commands.reporting.facts import read_facts
     from overnight.commands.reporting.page import amount, render
     from overnight.commands.screen import say
@@ -46,45 +44,11 @@ def command(*, run: str, output: str | None, settings: Settings, as_json: bool) 
         return
     path = Path(output if output not in (None, TO_STANDARD_OUTPUT) else f"report-{facts.run.run_id}.html").absolute()
     data = page.encode("utf-8")
-    _write(path, data)
+    write_output("report", path, data, mode=0o600)
     if as_json:
         tell("report", _facts(facts, path, len(data)))
         return
     say(f"Wrote {shown(str(path))} ({amount(len(data))}). Open it in a browser: {shown(path.as_uri())}")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Put a file in place whole; what a link names is replaced, and no device or pipe: those are written to.
-
-    Raises Refused where it cannot be written.
-    """
-    from overnight.errors import Refused
-    from overnight.naming import shown
-
-    try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as stream:
-                stream.write(data)
-        else:
-            _replace(path.resolve(), data)
-    except (OSError, RuntimeError) as error:  # links that go in a circle are a RuntimeError
-        reason = error.strerror if isinstance(error, OSError) else "its links go in a circle"
-        raise Refused(
-            f"The report cannot be written to {shown(str(path))}: {reason}. Give another file with -o."
-        ) from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        draft.replace(path)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
-        raise
 
 
 def _facts(facts: RunFacts, path: Path, size: int) -> dict[str, Any]:

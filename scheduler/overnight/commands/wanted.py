@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from overnight.client import Client
@@ -35,9 +35,10 @@ Resources = tuple[tuple[str, float], ...]
 def seconds_of(text: str) -> float:
     """Return the seconds of ``90s``, ``30min``, ``1.5h`` or ``2d``. Raises UsageError for anything else."""
     found = _TIME.fullmatch(text.lower())
-    if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
+    seconds = float(found[1]) * _UNITS.get(found[2], 0) if found else 0.0
+    if not 0 < seconds < inf:
         raise UsageError(f"A time is a number of seconds or such as 90s, 30min, 2h or 1d, not {shown(text)!r}.")
-    return float(found[1]) * _UNITS[found[2]]
+    return seconds
 
 
 @dataclass(slots=True)

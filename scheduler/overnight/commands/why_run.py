@@ -78,7 +78,7 @@ class Asked:
     def _failed(self) -> Answer:
         run_id = self.run.run_id
         again = hint(self._settings, "retry", run_id, "-t", self.task_id)
-        logs = hint(self._settings, "logs", run_id, self.task_id)
+        logs = hint(self._settings, "logs", run_id, task_id=self.task_id)
         retries = self.structure.rules(self.task).retries
         allowed = f"; {retries} retr{'y was' if retries == 1 else 'ies were'} allowed" if retries else ""
         reason = f"attempt {self.view.attempt} failed{allowed}: {self._error(self.task, self.view)}"

@@ -135,7 +135,8 @@ class Work:
         )
 
     def make_directories(self) -> None:
-        """Make the directories for records and logs. Raises UsageError for one that cannot be made."""
+        """Make the directories for records and logs. Raises UsageError for one that cannot be made or recorded."""
+        _ = self.options  # raises for a name that no record can hold, before anything is made
         prepare_state_dir(self.settings.state_dir)
         if not is_url(self.status_dir):
             _made("status directory", self.status_dir)

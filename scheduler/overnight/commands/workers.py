@@ -48,6 +48,10 @@ def command(
     from overnight.commands.quarantine import release
     from overnight.commands.wanted import print_wanted
 
+    if released is not None and wanted is not None:
+        raise click.UsageError("--release ends a quarantine, --wanted prints a number: give one of them.")
+    if queues and wanted is None:
+        raise click.UsageError("-q belongs to --wanted: the list has the workers of all queues.")
     with open_to_read(settings) as deployment:
         client = Client.of(deployment)
         if released is not None:

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -28,6 +28,7 @@ REPEATS = 3
 LONGEST_BACKOFF_SECONDS = 1.0
 FIRST_BACKOFF_SECONDS = 0.05
 _PROBE_PAUSE_SECONDS = 0.2
+_MOST_DATABASES = 1 << 31
 #: A server that ends hangs up once; one that always does demands another kind of connection.
 _MOST_HANG_UPS = 2
 _CLOSED, _CROWDED = "Connection closed by server", "max number of clients"
@@ -50,7 +51,7 @@ def connect(url: str, *, settings: Settings) -> redis.Redis:
             with _client(url, Retry(NoBackoff(), 0), min(SOCKET_SECONDS, settings.connect_seconds)) as probe:
                 probe.ping()
             break
-        except TypeError as error:  # an option in the URL that no connection has
+        except (TypeError, UnicodeError) as error:  # an option that no connection has, a host that no name can have
             raise _no_url(url) from error
         except (RedisError, OSError) as error:
             hang_ups += _CLOSED in str(error)
@@ -64,7 +65,7 @@ def connect(url: str, *, settings: Settings) -> redis.Redis:
 
 def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             url,
             protocol=2,
             retry=retry,
@@ -75,13 +76,21 @@ def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
         )
     except ValueError as error:
         raise _no_url(url) from error
+    given = client.connection_pool.connection_kwargs
+    if "decode_responses" in given:
+        raise _no_url(url, ": replies are bytes here, so leave decode_responses out")
+    place = urlsplit(url)
+    if place.scheme != "unix" and place.path.strip("/") and not 0 <= given.get("db", -1) < _MOST_DATABASES:
+        raise _no_url(url, ": its database is not a number")
+    return client
 
 
-def _no_url(url: str) -> UsageError:
+def _no_url(url: str, why: str = "") -> UsageError:
     rest = url.partition("://")[2]
-    port = ": its port is not a number" if "@" not in rest and rest and _SPLIT.search(rest) is None else ""
+    if not why and "@" not in rest and rest and _SPLIT.search(rest) is None:
+        why = ": its port is not a number"
     return UsageError(
-        f"{hidden(url)!r} is no URL of a Redis server{port}. For example redis://host:6379/0, rediss://host:6380/0 or "
+        f"{hidden(url)!r} is no URL of a Redis server{why}. For example redis://host:6379/0, rediss://host:6380/0 or "
         "unix:///path/to/socket."
     )
 
@@ -124,7 +133,7 @@ def translated(error: Exception, url: str) -> Unreachable:
         return StoreFull(f"The memory of the server {url} is full: raise its maxmemory or let runs end.")
     if "MISCONF" in text:
         return StoreFull(f"The server {url} cannot write to its disk and refuses changes: {text}")
-    if any(words in text for words in _FAULTS_OF_A_SCRIPT):
+    if _NO_DATABASE not in text and any(words in text for words in _FAULTS_OF_A_SCRIPT):
         return DamagedRun(f"The server {url} holds records that contradict each other: {text.rstrip('.')}.")
     if _CROWDED in text:
         return NoRoom(
@@ -158,7 +167,9 @@ _FAULTS_OF_A_SCRIPT = (
     "command arguments must be strings or integers", "invalid order function",
 )  # fmt: skip
 _SILENT = "it does not answer in time"
+_NO_DATABASE = "DB index is out of range"
 _SENTENCES = (
+    (_NO_DATABASE, "it has no database of this number"),
     ("WRONGPASS", "the user name or password is wrong"),
     ("Authentication required", "it demands a password and none was given"),
     ("without any password configured", "a password was given and it has none"),
