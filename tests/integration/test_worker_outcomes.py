@@ -106,6 +106,31 @@ def test_the_next_batch_begins_before_the_last_commit_of_the_one_before(run: Sma
     assert (run.result(0), run.result(1)) == ("waited", 42)
 
 
+def test_the_next_entry_is_taken_while_the_last_task_of_a_batch_runs_and_goes_back_if_that_takes_long(
+    run: SmallScheduler, tmp_path: Path
+) -> None:
+    """Between two batches its claim alone is left to do; but nobody else could have what lies behind a slow task."""
+
+    def calls(command: str) -> int:
+        statistics: Any = run.client.info("commandstats")
+        return int(statistics.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+    first, last = tmp_path / "first", tmp_path / "last"
+    plans = [Plan(tasks.wait_for_file, (str(first),)), Plan(tasks.wait_for_file, (str(last),), (0,))]
+    run.submit([*plans, Plan(tasks.answer)], tmp_path)
+    run.dispatch(0, 1)
+    run.wait_for(Path(f"{first}.begun").exists)
+    run.dispatch(2)
+    taken, pushed = calls("lmove"), calls("rpush")
+    first.touch()
+    run.wait_for(lambda: calls("lmove") > taken)
+    run.wait_for(lambda: calls("rpush") > pushed and run.transport.depth("default") == 1)
+    assert run.state(1) is TaskState.RUNNING
+    last.touch()
+    run.wait_ended()
+    assert [run.view(task).attempt for task in range(3)] == [1, 1, 1]
+
+
 def test_lambdas_and_closures_run(run: SmallScheduler, tmp_path: Path) -> None:
     """B19."""
     offset = 7

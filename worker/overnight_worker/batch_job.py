@@ -5,14 +5,22 @@ RQ itself would unpack any amount and parse a dozen fields. This module is impor
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from rq import Queue
+from rq.exceptions import DeserializationError
 from rq.job import Job
+
+from overnight.naming import shown
+from overnight.transport.port import Entry
+from overnight.transport.rq import queue_name_of
 
 #: Two ids and a function's name take a few hundred.
 LONGEST_JOB_BYTES = 16 * 1024
+_logger = logging.getLogger("overnight.worker")
 
 
 class BatchJob(Job):
@@ -24,6 +32,16 @@ class BatchJob(Job):
         if b"data" in raw_data:
             known[b"data"] = _unpacked(bytes(raw_data[b"data"]))
         super().restore(known)
+
+
+def entry_of(job: Job, queue: Queue) -> Entry | None:
+    """Return what a job names; None, and one line, if it is none of overnight's."""
+    try:
+        run_id, batch = job.args
+    except (DeserializationError, ValueError, TypeError, KeyError, AttributeError) as error:
+        _logger.warning("job %s on queue %s is not a batch: %s", shown(job.id), shown(queue.name), error)
+        return None
+    return Entry(queue_name_of(queue.name), str(run_id), str(batch))
 
 
 def _unpacked(data: bytes) -> bytes:

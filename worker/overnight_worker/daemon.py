@@ -14,14 +14,14 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.exceptions import DequeueTimeout, DeserializationError, StopRequested
+from rq.exceptions import DequeueTimeout, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
@@ -29,9 +29,8 @@ from rq.worker import WorkerStatus
 from overnight import failpoints
 from overnight.errors import OvernightError
 from overnight.naming import shown
-from overnight.transport.port import Entry
 from overnight.transport.rq import queue_key_name, queue_name_of
-from overnight_worker.batch_job import BatchJob
+from overnight_worker.batch_job import BatchJob, entry_of
 from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.job import Foreman
 from overnight_worker.post import Post
@@ -61,6 +60,7 @@ class Supervisor(ShownWorker):
         self._leftovers_at = 0.0
         self._is_taking = False
         self._job: tuple[Job, Queue] | None = None
+        self._ahead: tuple[Job, Queue] | None = None
         self._outage_since: float | None = None
         super().__init__(
             [queue_key_name(queue) for queue in post.queues],
@@ -99,6 +99,7 @@ class Supervisor(ShownWorker):
     def teardown(self) -> None:
         """Leave: end the child, tell RQ and the store."""
         self._foreman.finish()
+        self.put_back()
         self._foreman.nursery.close()
         self._spool.close()
         for leave in (self.register_death, lambda: self._post.store.unregister(self._post.instance)):
@@ -172,7 +173,7 @@ class Supervisor(ShownWorker):
         if self._state != WorkerStatus.BUSY or len(queues) != 1 or is_due:
             return None
         with self._taking():
-            return self._taken_from(queues, None)
+            return self._from_ahead() or self._taken_from(queues, None)
 
     def _taken(self, timeout: int | None) -> tuple[Job, Queue] | None:
         with self._taking():
@@ -182,6 +183,8 @@ class Supervisor(ShownWorker):
                 self.run_maintenance_tasks()
             if self._post.stopping.level:
                 raise StopRequested
+            if self._ahead is not None:
+                return self._from_ahead()
             queues = self._open_queues()
             if not queues:
                 time.sleep(self.dequeue_timeout)
@@ -251,19 +254,42 @@ class Supervisor(ShownWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the batch that a job names, here and under its lease. RQ learns nothing but that the job is gone."""
-        entry = _entry_of(job, queue)
+        entry = entry_of(job, queue)
         self._job = (job, queue)
         try:
             if entry is not None:
-                self._foreman.run(entry, self._forget)
+                self._foreman.run(entry, self)
         finally:
-            self._forget()
+            self.clear()
 
-    def _forget(self) -> None:
+    def clear(self) -> None:
         """Take the job out of RQ, while its batch runs already. Should that get no lease now, it is pushed again."""
-        if self._job is None:
+        job, self._job = self._job, None
+        if job is not None:
+            self._forget(*job)
+
+    def take_ahead(self) -> None:
+        """Take the next job, if one is there, while the last task of a batch runs."""
+        queues = self._open_queues()
+        if self._ahead is not None or self._post.stopping.level or len(queues) != 1:
             return
-        (job, queue), self._job = self._job, None
+        with suppress(RedisError, OSError):  # should one have been taken all the same, it is pushed again
+            self._ahead = self._taken_from(queues, None)
+
+    def put_back(self) -> None:
+        """Give the job back that was taken ahead, if there is one."""
+        taken = self._from_ahead()
+        if taken is not None:
+            self._forget(*taken)
+            entry = entry_of(*taken)
+            if entry is not None:
+                self._foreman.put_back(entry)
+
+    def _from_ahead(self) -> tuple[Job, Queue] | None:
+        taken, self._ahead = self._ahead, None
+        return taken
+
+    def _forget(self, job: Job, queue: Queue) -> None:
         try:
             with self.connection.pipeline(transaction=False) as pipeline:
                 self.set_state(WorkerStatus.BUSY, pipeline=pipeline)
@@ -272,13 +298,3 @@ class Supervisor(ShownWorker):
                 pipeline.execute()
         except (RedisError, OSError) as error:
             _logger.debug("job %s stays until it expires: %s", job.id, error)
-
-
-def _entry_of(job: Job, queue: Queue) -> Entry | None:
-    """Return what a job names; None, and one line, if it is none of overnight's."""
-    try:
-        run_id, batch = job.args
-    except (DeserializationError, ValueError, TypeError, KeyError, AttributeError) as error:
-        _logger.warning("job %s on queue %s is not a batch: %s", shown(job.id), shown(queue.name), error)
-        return None
-    return Entry(queue_name_of(queue.name), str(run_id), str(batch))

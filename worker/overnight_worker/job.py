@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from overnight import failpoints
@@ -29,6 +28,7 @@ from overnight.naming import shown
 from overnight.store.records import QUARANTINED, Claim, ClaimRefused, RunRecord
 from overnight.transport.port import Entry, Transport
 from overnight.wire import PROTOCOL, PYTHON_MINOR
+from overnight_worker.ahead import Desk, EmptyDesk
 from overnight_worker.batch import ClaimedBatch, Member, Stage
 from overnight_worker.delivery import Delivery
 from overnight_worker.first_word import say_it_works
@@ -45,10 +45,6 @@ MOST_KNOWN_RUNS = 64
 #: How long a worker that does not fit leaves an entry that it put back to others.
 UNFIT_PAUSE_SECONDS = 1.0
 _logger = logging.getLogger("overnight.worker")
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 def run_batch(run_id: str, batch: str) -> None:
@@ -79,12 +75,13 @@ class Foreman:
         self._sequence = 0
         self._unfinished: Session | None = None
 
-    def run(self, entry: Entry, meanwhile: Callable[[], None] = _nothing) -> None:
+    def run(self, entry: Entry, desk: Desk | None = None) -> None:
         """Run what the entry names, if there is still something to run. Errors of the store are waited out.
 
-        `meanwhile` is for what need not keep the child waiting: it is called when that has something to do, and before
-        the entry is put back. The last outcomes may be left for the next call, or for `finish`.
+        The `desk` is cleared when the child has something to do, and before the entry is put back. The last outcomes
+        may be left for the next call, or for `finish`.
         """
+        desk = desk or EmptyDesk()
         try:
             known = self._known(entry.run_id)
         except UnknownRun:
@@ -96,14 +93,14 @@ class Foreman:
             return
         if known.context is None or known.reporter is None:
             self.finish()
-            meanwhile()
-            self._put_back(entry)
+            desk.clear()
+            self.put_back(entry)
             time.sleep(UNFIT_PAUSE_SECONDS)
             return
-        claim = self._claim(entry, meanwhile)
+        claim = self._claim(entry, desk)
         if claim is not None:
             say_it_works()
-            self._work_on(claim, known.context, known.reporter, meanwhile)
+            self._work_on(claim, known.context, known.reporter, desk)
 
     @property
     def is_unfinished(self) -> bool:
@@ -116,7 +113,7 @@ class Foreman:
         if session is not None:
             session.finish()
 
-    def _claim(self, entry: Entry, before_put_back: Callable[[], None]) -> Claim | None:
+    def _claim(self, entry: Entry, desk: Desk) -> Claim | None:
         self._sequence += 1
         seconds = self._post.settings.lease_seconds
         while self._post.stopping.level == 0:
@@ -137,8 +134,8 @@ class Foreman:
             if isinstance(claim, ClaimRefused) and claim.reason == QUARANTINED:
                 # Before the next entry is taken, the store is asked which queues to leave alone.
                 self._heartbeat.due_at = 0.0
-                before_put_back()
-                self._put_back(entry)
+                desk.clear()
+                self.put_back(entry)
                 return None
             if isinstance(claim, ClaimRefused):
                 _logger.debug("batch %s: %s", entry.batch, claim.reason)
@@ -146,7 +143,7 @@ class Foreman:
             return claim
         return None
 
-    def _work_on(self, claim: Claim, context: RunContext, reporter: Reporter, meanwhile: Callable[[], None]) -> None:
+    def _work_on(self, claim: Claim, context: RunContext, reporter: Reporter, desk: Desk) -> None:
         batch, delivery = self._opened(claim, reporter)
         while True:
             try:
@@ -169,9 +166,7 @@ class Foreman:
         orders = Orders(self._post, context, self._inputs)
         last, self._unfinished = self._unfinished, None
         earlier = last.delivery if last is not None else None
-        session = Session(
-            self._post, batch, context, self.nursery, orders, delivery, self._heartbeat, meanwhile, earlier
-        )
+        session = Session(self._post, batch, context, self.nursery, orders, delivery, self._heartbeat, desk, earlier)
         if not session.run():
             self._unfinished = session
 
@@ -225,7 +220,8 @@ class Foreman:
             return _KnownRun(None, None, unfit)
         return _KnownRun(context, Reporter(self._post, run.run_id, context))
 
-    def _put_back(self, entry: Entry) -> None:
+    def put_back(self, entry: Entry) -> None:
+        """Give an entry back to its queue, for another worker or for later."""
         try:
             self._transport.push([entry])
         except OvernightError as error:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable
 
 from overnight import failpoints
 from overnight.errors import DamagedRun, UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
+from overnight_worker.ahead import Ahead, Desk
 from overnight_worker.announcing import is_announced
 from overnight_worker.answers import ended_by_death, ended_of, note_death
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
@@ -52,7 +52,7 @@ class Session:
         orders: Orders,
         delivery: Delivery,
         heartbeat: Heartbeat,
-        meanwhile: Callable[[], None],
+        desk: Desk,
         earlier: Delivery | None = None,
     ) -> None:
         self._post = post
@@ -63,7 +63,8 @@ class Session:
         self.delivery = delivery
         self._outgoing = Outgoing(delivery, earlier, heartbeat)
         self._heartbeat = heartbeat
-        self._meanwhile = meanwhile
+        self._desk = desk
+        self._ahead = Ahead(batch, desk)
         self._child: ChildProcess | None = None
         self._in_child = False
         self._fruitless_deaths = 0
@@ -114,7 +115,7 @@ class Session:
     def _timers(self, now: float) -> list[float]:
         timers = [self._heartbeat.due_at, self._outgoing.due_at]
         if self._in_child and self._child is not None:
-            timers += (self._limits.due_at(self._child), self._tail.due_at(self._child))
+            timers += (self._limits.due_at(self._child), self._tail.due_at(self._child), self._ahead.due_at)
         if self._in_child and self._post.stopping.level:
             timers.append(now + max(STOP_SEEN_SECONDS, self._post.drain_seconds_left))
             if self._drained_at is not None and any(self._returnable()):
@@ -148,7 +149,7 @@ class Session:
             self._do_duties()
         if self._in_child:
             self._child.send(frames)
-            self._meanwhile()
+            self._desk.clear()
 
     def _listen(self, child: ChildProcess) -> None:
         frames = child.receive()
@@ -243,6 +244,7 @@ class Session:
             self._drain(now)
         if self._in_child and self._child is not None:
             self._limits.enforce(self._child)
+            self._ahead.look(self._child, now)
             if not self._post.stopping.level:
                 self._give_back([member.task for member in self._tail.released(self._child, now)])
 

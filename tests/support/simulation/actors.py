@@ -7,6 +7,7 @@ running a function in a child. Functions are called by the product's own `Attemp
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from overnight.keyring import Keyring
 from overnight.queue_executor import QueueExecutor
 from overnight.service.loop import Scheduler
 from overnight.state_dir import unlock
+from overnight.transport.port import Entry
 from overnight_worker.heartbeat import Heartbeat
 from overnight_worker.job import Foreman
 from overnight_worker.post import Post
@@ -82,6 +84,33 @@ class SimStopping:
         return
 
 
+class SimDesk:
+    """Where a supervisor takes entries, as the product's daemon does it."""
+
+    def __init__(self, belt: Belt) -> None:
+        self._belt = belt
+        self._ahead: Entry | None = None
+
+    def take(self, seconds: float) -> Entry | None:
+        """Take an entry as soon as there is one, at most so many seconds later."""
+        entry, self._ahead = self._ahead, None
+        return entry or (self._belt.take(QUEUE, seconds) if seconds else self._belt.pop(QUEUE))
+
+    def clear(self) -> None:
+        return
+
+    def take_ahead(self) -> None:
+        if self._ahead is None:
+            with suppress(Unreachable):
+                self._ahead = self._belt.pop(QUEUE)
+
+    def put_back(self) -> None:
+        entry, self._ahead = self._ahead, None
+        if entry is not None:
+            with suppress(Unreachable):
+                self._belt.push([entry])
+
+
 class WorkerActor:
     """A supervisor process; one that dies is started again, as another instance with the same spool."""
 
@@ -115,10 +144,10 @@ class WorkerActor:
         heartbeat = Heartbeat(post)
         self.spool = Spool(play.settings.state_dir / "spool", post.instance, post.keyring)
         foreman = Foreman(post, belt, heartbeat, self.spool)
-        leftovers_at = 0.0
+        desk, leftovers_at = SimDesk(belt), 0.0
         while True:
             try:
-                entry = belt.pop(QUEUE) if foreman.is_unfinished and world.now < heartbeat.due_at else None
+                entry = desk.take(0.0) if foreman.is_unfinished and world.now < heartbeat.due_at else None
                 if entry is None:
                     foreman.finish()
                     if world.now >= heartbeat.due_at:
@@ -126,7 +155,7 @@ class WorkerActor:
                     if world.now >= leftovers_at:
                         leftovers_at = world.now + LEFTOVERS_SECONDS
                         foreman.deliver_leftovers()
-                    entry = belt.take(QUEUE, max(0.01, heartbeat.due_at - world.now))
+                    entry = desk.take(max(0.01, heartbeat.due_at - world.now))
             except Unreachable:
                 foreman.finish()
                 leftovers_at = 0.0
@@ -134,7 +163,7 @@ class WorkerActor:
                 continue
             if entry is not None:
                 play.oracle.claiming(self.name)
-                foreman.run(entry)
+                foreman.run(entry, desk)
 
 
 @dataclass(slots=True)
