@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
+from overnight.flag_files import ABANDONED_SECONDS, remove_abandoned
 from overnight.state_dir import wait_until
 from overnight.transport.rq import rq_prefix
 from tests.acceptance.nemesis.cluster import Cluster
@@ -44,11 +46,14 @@ def everlasting_keys(cluster: Cluster) -> Iterator[str]:
 
 
 def leftovers(cluster: Cluster) -> Iterator[str]:
-    """Temporary files beside the flags of graphs that are done."""
+    """What lies beside the flags of graphs that are done, and would still do so after the time for which the temporary
+    file of a killed writer is left alone."""
+    then = time.time() - 2 * ABANDONED_SECONDS
     for flags in cluster.disk.glob("round*/flags"):
-        for path in flags.iterdir():
-            if path.suffix != ".flag":
-                yield f"{path.name} is left in {flags}"
+        for path in [path for path in flags.iterdir() if path.suffix != ".flag"]:
+            os.utime(path, (then, then), follow_symlinks=False)
+        remove_abandoned(flags)
+        yield from (f"{path.name} is left in {flags}" for path in flags.iterdir() if path.suffix != ".flag")
 
 
 def told_secrets(cluster: Cluster) -> Iterator[str]:
