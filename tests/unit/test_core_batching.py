@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from overnight.core.batching import Durations, fair_share
+from overnight.core.batching import Durations, Room, fair_share
 from overnight.core.events import BatchReturned, TaskFailed, TaskRules, TaskSucceeded
 from tests.support.core_play import Play
 
@@ -42,6 +42,12 @@ def test_a_long_task_goes_alone() -> None:
     play = Play((), ())
     play.run.durations.load({0: (5.0, 1)})
     assert play.sent(most=100, seconds=0.1) == [[0]]
+
+
+def test_a_task_that_takes_longer_than_all_that_is_offered_has_no_place() -> None:
+    """Were one of minutes followed along its path, that would run on although the run is cancelled as it ends."""
+    assert Room(10, 5.0).seat(4.9)
+    assert not Room(10, 5.0).seat(5.1)
 
 
 def test_the_offers_of_one_event_share_the_ready_tasks_fairly() -> None:

@@ -60,11 +60,12 @@ class Room:
     Up to `least_seconds` of work is little: to spread it over several batches would cost more than it saves.
     """
 
-    __slots__ = ("_few_below", "_little_below", "seconds", "tasks")
+    __slots__ = ("_few_below", "_little_below", "_longest", "seconds", "tasks")
 
     def __init__(self, tasks: int, seconds: float, least_seconds: float = 0.0) -> None:
         self.tasks = tasks
         self.seconds = seconds
+        self._longest = seconds
         self._few_below = tasks - _FEW_TASKS
         self._little_below = seconds - least_seconds
 
@@ -75,8 +76,8 @@ class Room:
 
     def seat(self, cost: float | None) -> bool:
         """Give a task of this expected duration a place if half of it fits: as many come nearest to the time offered.
-        None, a task that goes alone, has none."""
-        if cost is None or self.tasks < 1 or cost > 2 * self.seconds:
+        One that takes longer than that by itself has none, nor has None: they go alone."""
+        if cost is None or self.tasks < 1 or cost > min(2 * self.seconds, self._longest):
             return False
         self.tasks -= 1
         self.seconds -= cost
