@@ -85,8 +85,8 @@ def test_a_run_that_is_cancelled_and_run_again(place: Desk) -> None:
     started, gate = opened_gate(place, "run", "--detach", name="cancelled")
     run = started["run"]
     shaped(place, "request", "cancel", run)
-    os.close(gate)
     assert shaped(place, "outcome", "follow", run, status=5)["counts"].get("cancelled")
+    os.close(gate)
 
 
 def test_what_failed_and_is_tried_again(place: Desk) -> None:
