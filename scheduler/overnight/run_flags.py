@@ -45,13 +45,15 @@ class RunFlags:
         """Write the flag of a finished task from its serialised result, but for one that is superseded; False if it
         could not be written, or if what it was computed from is on record no more: nobody could tell that a dependency
         has another result since. A flag of the same result that another client has put there meanwhile stays: what
-        that client has told of is never out of place."""
+        that client has told of is never out of place. It carries the attempt on record, so that no worker which has
+        been frozen since an earlier one takes it for older than its own."""
         dependencies = self._structure.dependencies(task)
         digests = self._store.read_digests(self._run_id, dependencies) if dependencies else []
         if NO_DIGEST in digests:
             return False
         records = tuple([DependencyRecord(None, None, digest.hex()) for digest in digests])
-        facts = AttemptFacts(run_id=self._run_id, dependency_records=records)
+        attempt = self._store.tasks(self._run_id, [task])[0].attempt or None
+        facts = AttemptFacts(run_id=self._run_id, attempt=attempt, dependency_records=records)
         header, lineage = record_header(self._identity(task), DONE, facts), lineage_digest(digests)
 
         def keep(descriptor: int, name: str) -> Written | None:

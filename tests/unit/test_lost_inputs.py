@@ -11,14 +11,16 @@ import pytest
 from overnight.audit import Audit
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import UnknownRun
-from overnight.flag_files import read_header
-from overnight.flags import lineage_of_header
+from overnight.flag_files import open_flag, read_header
+from overnight.flag_publishing import publish_flags
+from overnight.flags import DONE, AttemptFacts, encode_flag, lineage_of_header
 from overnight.keyring import Keyring
-from overnight.lineage import lineage_digest
+from overnight.lineage import DependencyRecord, lineage_digest
 from overnight.mending import Mending
 from overnight.messages import SpecChunk, StoredError, StoredResult
 from overnight.naming import flag_name
 from overnight.queue_outcomes import QueueOutcomes
+from overnight.recording import TaskIdentity, record_header
 from overnight.results import FLAG
 from overnight.run_flags import RunFlags
 from overnight.store.memory import MemoryStore
@@ -89,6 +91,26 @@ def test_a_flag_that_is_written_again_names_what_it_was_computed_from_though_tha
     night.store.invalidate("r1", [0])
     assert not flags.write_result(1, b"body")
     assert not (tmp_path / flag_name("t1")).exists()
+
+
+def test_a_flag_that_is_written_again_is_not_replaced_by_a_worker_frozen_since_an_earlier_attempt(
+    tmp_path: Path,
+) -> None:
+    """P4: that one was computed from another result, and would stand where an accepted one is told of."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    night.store.give_back("r1", "b1", "w1", [1])
+    night.dispatch(Batch("b2", "default", (1,), (2,), (lineage_digest([digest_of("t0")]),)))
+    night.claim("b2")
+    night.commit("b2", success(1, used=lineage_digest([digest_of("t0")])))
+    assert night.states() == "cd"
+    flags = RunFlags(night.store, "r1", Structure("r1", night.store.specs("r1"), KEYRING), KEYRING, tmp_path)
+    assert flags.write_result(1, b"body")
+    stale = AttemptFacts("r1", 1, dependency_records=(DependencyRecord(None, None, digest_of("other").hex()),))
+    header = record_header(TaskIdentity("t1", "f", ("t0",)), DONE, stale)
+    name = flag_name("t1")
+    (written,) = publish_flags(tmp_path, [(header, name, encode_flag(header, b"stale", KEYRING))], KEYRING)
+    assert "a later attempt" in str(written.error)
+    assert open_flag(tmp_path / name, "t1", KEYRING).body == b"body"
 
 
 def test_a_run_is_not_over_for_an_audit_whose_invalidation_the_server_has_lost(tmp_path: Path) -> None:
