@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from overnight.local_fleet import ensure_fleet
-from tests.support.command import Desk, desk, finished
+from tests.support.command import Desk, finished, staffed_desk
 
 FLOW = """
 import os, signal, time
@@ -72,11 +71,8 @@ def repeated():
 @pytest.fixture(scope="module")
 def place(short_directory: Path) -> Iterator[Desk]:
     """A desk whose local processes stay from command to command, because this process uses them too."""
-    with desk(short_directory / "causes") as given:
-        (given.directory / "flow.py").write_text(FLOW)
-        lease = ensure_fleet(given.state_dir, workers=2)
+    with staffed_desk(short_directory / "causes", FLOW) as given:
         yield given
-        lease.close(stop=False)
 
 
 def test_failures_are_told_by_cause_and_one_cause_is_retried_alone(place: Desk) -> None:

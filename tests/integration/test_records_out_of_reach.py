@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from overnight.local_fleet import ensure_fleet
 from overnight.state_dir import wait_until
-from tests.support.command import Desk, desk, finished
+from tests.support.command import Desk, finished, staffed_desk
 
 pytestmark = pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv of util-linux is not installed")
 
@@ -40,11 +39,8 @@ WITHIN_MODES = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") i
 @pytest.fixture(scope="module")
 def place(short_directory: Path) -> Iterator[Desk]:
     """A desk whose two workers pass over the modes of files, as far as this process does."""
-    with desk(short_directory / "reach") as given:
-        (given.directory / "flow.py").write_text(FLOW)
-        lease = ensure_fleet(given.state_dir, workers=2)
+    with staffed_desk(short_directory / "reach", FLOW) as given:
         yield given
-        lease.close(stop=False)
 
 
 @pytest.mark.parametrize("how", ["forbidden", "read only", "not there"])

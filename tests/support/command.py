@@ -14,6 +14,7 @@ from typing import Any
 
 from overnight.embedded import EmbeddedServer
 from overnight.fleet_files import STOP, fleet_files
+from overnight.local_fleet import ensure_fleet
 from overnight.state_dir import is_locked, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -109,3 +110,13 @@ def desk(directory: Path) -> Iterator[Desk]:
         yield given
     finally:
         given.close()
+
+
+@contextmanager
+def staffed_desk(directory: Path, flow: str) -> Iterator[Desk]:
+    """Give a desk with this module as ``flow.py``, whose two workers stay from command to command."""
+    with desk(directory) as given:
+        (given.directory / "flow.py").write_text(flow)
+        lease = ensure_fleet(given.state_dir, workers=2)
+        yield given
+        lease.close(stop=False)
