@@ -9,8 +9,9 @@ A rule says what may not be replaced (`keep`; `flag_publishing` has those in use
 look and rename, the new flag is put in place by a hard link, which never replaces, and a stale flag is first taken away
 under a private name and looked at again; so a writer that was frozen there cannot change a result that counts.
 
-A flag can be read by its owner alone. Where root writes it into somebody's directory, it becomes that somebody's: a
-client must be able to read what a worker with more rights has written for it.
+A flag can be read by its owner alone, and by the directory's group where that shares it on purpose
+(`is_shared_with_group`). Where root writes it into somebody's directory, it becomes that somebody's: a client must be
+able to read what a worker with more rights has written for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import ctypes
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from overnight.flag_files import check_regular
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+SHARED_FILE_MODE = 0o640
 FEW_FLAGS = 8
 _WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -95,6 +98,12 @@ def sync_flags(directory: Path | str, names: Sequence[str]) -> OSError | None:
         os.close(group.directory)
 
 
+def is_shared_with_group(mode: int) -> bool:
+    """Tell whether a directory of this mode is meant for its group, which may look into it and do more than others."""
+    may_look, may_more = mode & 0o050 == 0o050, mode & (stat.S_ISGID | stat.S_IWGRP) or not mode & stat.S_IRWXO
+    return bool(may_look and may_more and not mode & stat.S_IWOTH)
+
+
 def _open_directory(directory: Path | str) -> int:
     try:
         return os.open(directory, _DIRECTORY)
@@ -108,6 +117,12 @@ class _Group:
 
     def __init__(self, directory: int) -> None:
         self.directory = directory
+        facts = os.fstat(directory)
+        is_shared = is_shared_with_group(facts.st_mode)
+        is_foreign = os.geteuid() == 0 and facts.st_uid != 0
+        self._mode = SHARED_FILE_MODE if is_shared else FILE_MODE
+        self._owner = facts.st_uid if is_foreign else -1
+        self._group_owner = facts.st_gid if is_foreign or is_shared else -1
 
     def write(self, flags: Sequence[tuple[str, bytes]], keep: Keep | None, before: Before) -> list[Written]:
         """Write all temporary files, sync them, put each in place, sync the directory."""
@@ -163,9 +178,9 @@ class _Group:
         return None
 
     def _write_new(self, path: str, data: bytes) -> None:
-        descriptor = os.open(path, _WRITE_NEW, FILE_MODE, dir_fd=self.directory)
+        descriptor = os.open(path, _WRITE_NEW, self._mode, dir_fd=self.directory)
         try:
-            if os.geteuid() == 0:
+            if self._owner != -1 or self._group_owner != -1:
                 self._hand_over(descriptor)
             failpoints.reach("flags.mid_temp_write")
             _write_all(descriptor, data)
@@ -173,10 +188,8 @@ class _Group:
             os.close(descriptor)
 
     def _hand_over(self, descriptor: int) -> None:
-        facts = os.fstat(self.directory)
-        if facts.st_uid != 0:
-            with contextlib.suppress(OSError):  # a file server that does not know this host's root
-                os.fchown(descriptor, facts.st_uid, facts.st_gid)
+        with contextlib.suppress(OSError):  # a file server that does not know this host's root; a group of others
+            os.fchown(descriptor, self._owner, self._group_owner)
 
     def _sync_content(self, temporary: dict[int, str], outcomes: list[Written | None]) -> None:
         if len(temporary) >= FEW_FLAGS and _syncfs(self.directory):

@@ -22,9 +22,16 @@ from overnight.messages import StoredError, StoredResult
 from overnight.naming import shown
 from overnight.outcome_message import rebuilt_exception
 from overnight.pickling import loads
-from overnight.results import ResultLost, Results
+from overnight.results import ResultLost, ResultOutOfReach, Results
 
 _logger = logging.getLogger(__name__)
+
+
+#: What to do about a result that the user of this process may not read.
+_SHARE = (
+    "Let the workers run as this user, or share the status directory with a group that both are in: chgrp GROUP, "
+    "chmod 2770."
+)
 
 
 class Fetched(NamedTuple):
@@ -57,6 +64,8 @@ class QueueOutcomes:
         for number, task_id in tasks.items():
             try:
                 fetched[number] = self._fetched(number, stored.get(number), task_id)
+            except ResultOutOfReach as error:
+                fetched[number] = Fetched(_ended(ResultNotPicklable(f"{error} {_SHARE}"), ok=False))
             except ResultLost as error:
                 _logger.warning("run %s: %s", self._run_id, error)
                 lost.append(number)

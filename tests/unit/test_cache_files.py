@@ -329,6 +329,19 @@ def test_what_root_records_in_the_directory_of_another_user_is_that_users(tmp_pa
     assert (facts.st_uid, facts.st_gid, stat.S_IMODE(facts.st_mode)) == (65534, 65534, 0o600)
 
 
+@pytest.mark.parametrize(
+    ("of_directory", "of_flag"),
+    [(0o700, 0o600), (0o755, 0o600), (0o1777, 0o600), (0o750, 0o640), (0o2770, 0o640), (0o2755, 0o640), (0o775, 0o640)],
+)
+def test_a_flag_is_for_the_group_where_that_shares_the_directory_on_purpose(
+    tmp_path: Path, of_directory: int, of_flag: int
+) -> None:
+    """ADVERSITY 8."""
+    tmp_path.chmod(of_directory)
+    FileTaskCache(str(tmp_path)).cache(Task("a"), is_error=False, result=1)
+    assert stat.S_IMODE((tmp_path / "a.flag").stat().st_mode) == of_flag
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")
 def test_a_directory_of_another_users_is_warned_of_once_where_its_records_are_not_signed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
