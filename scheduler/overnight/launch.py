@@ -80,10 +80,11 @@ def launch(
     settings: Settings,
     keyring: Keyring,
     stop: threading.Event | None = None,
+    key: str | None = None,
 ) -> Launched:
     """Make the run of a whole graph, given in its insertion order, or attach to it.
 
-    `decisions` say which tasks are completed (None: none is). Raises InvalidTask above a resource limit, Refused if
+    `decisions` say which tasks are completed (None: none is); `key` is its `graph_key` where the caller has it. Raises InvalidTask above a resource limit, Refused if
     the status directory is in use by another run, StillEnding if `stop` is set while an earlier run of this command
     is ending, which is waited for; what the store raises passes through.
     """
@@ -95,7 +96,7 @@ def launch(
         # In a forced run the reason is that it is forced, which its key tells.
         return {} if decisions is None or options.force else _up_to_date(decisions, descs, cache).must_run
 
-    key = graph_key(descs, options)
+    key = key or graph_key(descs, options)
     return put_in_place(store, descs, adopted, key, options, settings, keyring, reasons=reasons, stop=stop)
 
 

@@ -86,6 +86,7 @@ class QueueRun:
                 self._options,
                 deployment.settings,
                 deployment.keyring,
+                key=self._key,
             )
         self._enter(launched)
         if launched.attached:

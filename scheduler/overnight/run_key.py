@@ -89,9 +89,11 @@ def place_of(key: str, options: RunOptions) -> str:
 def _add_arguments(digest: hashlib._Hash, descs: Sequence[TaskDesc]) -> None:
     """Make the arguments part of the key: without a status directory nothing else tells two studies apart."""
     shared = SharedArguments()
-    shared.observe(descs)
-    for desc in descs:
-        if not desc.kwargs and _SIMPLE.issuperset(map(type, desc.args)):
+    are_simple = [not desc.kwargs and _SIMPLE.issuperset(map(type, desc.args)) for desc in descs]
+    if not all(are_simple):
+        shared.observe(descs)
+    for desc, is_simple in zip(descs, are_simple, strict=True):
+        if is_simple:
             digest.update(encoded([[value.task_id] if type(value) is Task else value for value in desc.args]))
             continue
         try:

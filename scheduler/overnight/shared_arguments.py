@@ -56,6 +56,8 @@ class SharedArguments:
 
     def replaced(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any], list[str]]:
         """Return the arguments with shared ones replaced, and the digests of these."""
+        if not self._judged:
+            return list(args), dict(kwargs), []
         digests: list[str] = []
 
         def stand_in(value: Any) -> Any:

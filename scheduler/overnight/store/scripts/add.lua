@@ -18,9 +18,16 @@ if other then return {'busy', other} end
 redis.call('HSET', SPECS, ARGV[2], ARGV[4])
 redis.call('SETRANGE', STATES, first * 2, ARGV[5])
 redis.call('SETRANGE', DIGESTS, first * 32, ARGV[6])
-for i = 0, redis.call('EXISTS', RESULTS) == 1 and count - 1 or -1 do
+if redis.call('EXISTS', RESULTS) == 1 then
   -- An addition that was staged and never made may have adopted what this one does not.
-  if string.sub(ARGV[5], 2 * i + 1, 2 * i + 1) == 'p' then redis.call('HDEL', RESULTS, first + i) end
+  local new = {}
+  for i = 0, count - 1 do
+    if string.sub(ARGV[5], 2 * i + 1, 2 * i + 1) == 'p' then new[#new + 1] = first + i end
+    if #new == 1000 or (i == count - 1 and #new > 0) then
+      redis.call('HDEL', RESULTS, unpack(fields(new)))
+      new = {}
+    end
+  end
 end
 redis.call('HSET', META, 'added', first + count)
 redis.call('HINCRBY', META, 'open', ARGV[8])

@@ -11,23 +11,25 @@ if not meta[1] then return {'unknown'} end
 local record = redis.call('HGET', BATCHES, batch)
 if not record then return {'refused', 'finished, withdrawn or unknown'} end
 local tasks = cjson.decode(record).tasks
+local names = fields(tasks)
 local holder, held_sequence = split_hold(redis.call('HGET', HOLDS, batch))
 if holder and (holder ~= instance or held_sequence ~= sequence) then return {'refused', 'held'} end
 
 local function hand_out(code)
-  local mine, cells, mine_entries, marks = {}, {}, {}, {}
+  local mine, cells, mine_entries, mine_names, marks = {}, {}, {}, {}, {}
   local states = read_cells(STATES, 2, tasks)
-  local entries = redis.call('HMGET', INFLIGHT, unpack(tasks))
+  local entries = redis.call('HMGET', INFLIGHT, unpack(names))
   for i, task in ipairs(tasks) do
     marks[i] = '-'
     if string.sub(states[i], 1, 1) == code and split_entry(entries[i]) == batch then
       mine[#mine + 1] = task
       cells[#cells + 1] = 'x' .. string.sub(states[i], 2, 2)
       mine_entries[#mine_entries + 1] = entries[i]
+      mine_names[#mine_names + 1] = names[i]
       marks[i] = '.'
     end
   end
-  return mine, cells, mine_entries, table.concat(marks)
+  return mine, cells, mine_entries, mine_names, table.concat(marks)
 end
 
 local stopped = (meta[1] == 'cancelling' or IS_OVER[meta[1]]) and 'cancelled' or (meta[2] == '1' and 'paused')
@@ -47,7 +49,7 @@ if not holder then
   end
 end
 
-local mine, cells, entries, marks = hand_out(holder and 'x' or 'q')
+local mine, cells, entries, mine_names, marks = hand_out(holder and 'x' or 'q')
 if #mine == 0 then
   if not holder then drop_batch(run_id, batch) end
   return {'refused', 'finished'}
@@ -57,8 +59,8 @@ redis.call('ZADD', LEASES, seconds_text(now + tonumber(ARGV[5])), run_id .. ' ' 
 if not holder then
   redis.call('HSET', HOLDS, batch, hold_text(instance, sequence, marks, ''))
   write_cells(STATES, 2, mine, cells)
-  tell('claimed', 'b', batch, 'i', instance, 't', table.concat(mine, ','))
+  tell('claimed', 'b', batch, 'i', instance, 't', table.concat(mine_names, ','))
   keep_lifetimes({HOLDS, LEASES, EVENTS})
 end
 return {'claimed', redis.call('HGETALL', META), record, mine, cells, entries,
-  redis.call('HMGET', MESSAGES, unpack(mine)), redis.call('GET', CONTEXT)}
+  redis.call('HMGET', MESSAGES, unpack(mine_names)), redis.call('GET', CONTEXT)}

@@ -41,10 +41,11 @@ for i = 1, count do
 end
 local function digest_of(i) return string.sub(reports, 45 * i - 31, 45 * i) end
 local function lineage_of(i) return string.sub(lineages, 33 * i - 31, 33 * i - 32 + string.byte(lineages, 33 * i - 32)) end
+local names = fields(tasks)
 local states, entries = {}, {}
 if #tasks > 0 then
   states = read_cells(STATES, 2, tasks)
-  entries = redis.call('HMGET', INFLIGHT, unpack(tasks))
+  entries = redis.call('HMGET', INFLIGHT, unpack(names))
 end
 
 local unbroken = 0
@@ -63,7 +64,8 @@ end
 
 local reply = {1, 0, (phase == 'cancelling' or phase == 'cancelled') and 1 or 0}
 local only_repeats = true
-local accepted, done, failed, back, cells, events = {}, {}, {}, {}, {}, {}
+-- Lists hold the numbers of reports, but for `back`, which holds tasks. No task is in a list twice.
+local accepted, done, failed, back, news, changed, cells = {}, {}, {}, {}, {}, {}, {}
 for i, task in ipairs(tasks) do
   local is_success = successes[i]
   local code, attempt = string.sub(states[i], 1, 1), string.sub(states[i], 2, 2)
@@ -85,15 +87,17 @@ for i, task in ipairs(tasks) do
     accepted[task] = true
     local list = is_success and done or failed
     list[#list + 1] = i
-    cells[task] = (is_success and 'd' or 't') .. attempt
-    events[#events + 1] = string.sub(reports, 45 * i - 44, 45 * i)
+    news[#news + 1] = i
+    changed[#changed + 1] = i
+    cells[i] = (is_success and 'd' or 't') .. attempt
   elseif not answer then
     only_repeats = false
     if code == '' or (IS_OPEN[code] and not owner) then reply[1] = 0 end
     if is_mine and not is_settled then
       accepted[task] = false
       back[#back + 1] = task
-      cells[task] = 'p' .. attempt
+      changed[#changed + 1] = i
+      cells[i] = 'p' .. attempt
     end
   end
   if held and position[task] and marks[position[task]] == '.' then
@@ -103,36 +107,41 @@ for i, task in ipairs(tasks) do
 end
 if not held and not (only_repeats and #tasks > 0) then reply[2] = 1 end
 
-local function in_order(cells_by_task)
-  local sorted, sorted_cells = {}, {}
-  for task in pairs(cells_by_task) do sorted[#sorted + 1] = task end
-  table.sort(sorted)
-  for i, task in ipairs(sorted) do sorted_cells[i] = cells_by_task[task] end
-  return sorted, sorted_cells
+-- Sort the listed reports by task; most are in that order as they come.
+local function sort_by_task(list)
+  for n = 2, #list do
+    if tasks[list[n]] < tasks[list[n - 1]] then
+      return table.sort(list, function(one, other) return tasks[one] < tasks[other] end)
+    end
+  end
+end
+-- Write the cells of the tasks of the listed reports.
+local function write_reported(key, width, list, cell_of)
+  local indices, values = {}, {}
+  sort_by_task(list)
+  for n, i in ipairs(list) do indices[n], values[n] = tasks[i], cell_of(i) end
+  write_cells(key, width, indices, values)
 end
 -- Write the argument at `offset` of each listed report, after `head`, under its task.
 local function record_all(key, list, offset, head)
   local pairs_ = {}
   for n, i in ipairs(list) do
-    pairs_[2 * n - 1] = tasks[i]
+    pairs_[2 * n - 1] = names[i]
     pairs_[2 * n] = head .. ARGV[5 + 2 * i + offset]
   end
   redis.call('HSET', key, unpack(pairs_))
 end
 
 pass_when_full()
-write_cells(STATES, 2, in_order(cells))
+write_reported(STATES, 2, changed, function(i) return cells[i] end)
 if #done > 0 then
-  local names, digests = {}, {}
-  for n, i in ipairs(done) do
-    names[n] = tasks[i]
-    digests[tasks[i]] = digest_of(i)
-  end
-  write_cells(DIGESTS, 32, in_order(digests))
+  local finished = {}
+  for n, i in ipairs(done) do finished[n] = names[i] end
+  write_reported(DIGESTS, 32, done, digest_of)
   record_all(RESULTS, done, 0, '')
   record_all(FACTS, done, 1, batch .. '+\n')
-  redis.call('HDEL', INFLIGHT, unpack(names))
-  redis.call('HDEL', ERRORS, unpack(names))
+  redis.call('HDEL', INFLIGHT, unpack(finished))
+  redis.call('HDEL', ERRORS, unpack(finished))
   redis.call('HINCRBY', META, 'open', -#done)
 end
 local lacking = {}
@@ -158,10 +167,16 @@ if held then
     drop_batch(run_id, batch)
   end
 end
+local function told()
+  if #news == count then return reports end
+  local events = {}
+  for n, i in ipairs(news) do events[n] = string.sub(reports, 45 * i - 44, 45 * i) end
+  return table.concat(events)
+end
 if #lacking > 0 then
-  tell('committed', 'b', batch, 'i', instance, 'c', table.concat(events), 'm', table.concat(lacking, ';'))
-elseif #events > 0 then
-  tell('committed', 'b', batch, 'i', instance, 'c', table.concat(events))
+  tell('committed', 'b', batch, 'i', instance, 'c', told(), 'm', table.concat(lacking, ';'))
+elseif #news > 0 then
+  tell('committed', 'b', batch, 'i', instance, 'c', told())
 end
 if #back > 0 then tell('returned', 'b', batch, 't', table.concat(back, ',')) end
 keep_lifetimes({RESULTS, ERRORS, FACTS, EVENTS, LEASES, DEATHS})
