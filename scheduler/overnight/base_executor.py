@@ -38,7 +38,7 @@ from overnight.journal import Journal
 from overnight.logging import ensure_log_dir
 from overnight.naming import shown
 from overnight.parameters import read_parameters
-from overnight.preparation import Preparation, prepare
+from overnight.preparation import Preparation, check_is_graph, prepare
 from overnight.summary import RunSummary
 
 #: Seconds between two looks for added tasks while nothing runs and a backoff is waited out.
@@ -113,6 +113,7 @@ class TaskGraphExecutorBase(TaskGraphExecutor):
         MissingDependency, InvalidTask (more of a resource than there is), RunInProgress; BlockedTasks if the run
         cannot go on because tasks wait for one that was never added.
         """
+        check_is_graph(graph)
         if not self._running.acquire(blocking=False):
             raise RunInProgress("A run of this executor is active. Exhaust or close it before the next one.")
         try:
@@ -128,6 +129,7 @@ class TaskGraphExecutorBase(TaskGraphExecutor):
 
     def get_completed_tasks(self, graph: TaskGraph) -> Generator[tuple[Task, Any], None, None]:
         """Yield the completed tasks with their results, in graph order; the graph stays as it is (B11)."""
+        check_is_graph(graph)
         preparation = prepare(graph, self.task_cache, force=self.force, load_all=True)
         for task in preparation.completed:
             yield task, preparation.results[task]

@@ -20,6 +20,7 @@ from overnight.hints import hint
 from overnight.inspection import decide
 from overnight.launch import launch
 from overnight.naming import shown
+from overnight.preparation import check_is_graph
 from overnight.run_key import RunOptions
 from overnight.store.connection import hidden
 from overnight.store.records import Request, RunRecord
@@ -80,6 +81,7 @@ class Client:
         """
         if task_status_dir is not None:
             task_cache = FileTaskCache(task_status_dir)
+        check_is_graph(graph)
         graph.check()
         missing_dependencies(graph, ())
         decisions = None if isinstance(task_cache, NoTaskCache) else decide(graph, task_cache)

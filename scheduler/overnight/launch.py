@@ -84,9 +84,10 @@ def launch(
 ) -> Launched:
     """Make the run of a whole graph, given in its insertion order, or attach to it.
 
-    `decisions` say which tasks are completed (None: none is); `key` is its `graph_key` where the caller has it. Raises InvalidTask above a resource limit, Refused if
-    the status directory is in use by another run, StillEnding if `stop` is set while an earlier run of this command
-    is ending, which is waited for; what the store raises passes through.
+    `decisions` say which tasks are completed (None: none is); `key` is its `graph_key` where the caller has it.
+    Raises InvalidTask above a resource limit, Refused if the status directory is in use by another run, StillEnding if
+    `stop` is set while an earlier run of this command is ending, which is waited for; what the store raises passes
+    through.
     """
 
     def adopted() -> Mapping[Task, StoredResult]:

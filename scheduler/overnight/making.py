@@ -40,7 +40,7 @@ def make_task(
         named_task(task_id),
         func,
         checked_list("args", args),
-        dict(kwargs) if kwargs else {},
+        checked_keywords(kwargs),
         unique_tasks([*checked_dependencies(deps), *value_dependencies(args, kwargs or {})]),
         checked_list("input_files", input_files),
         checked_list("output_files", output_files),
@@ -65,19 +65,32 @@ def refuse_function(task_id: str, func: object) -> NoReturn:
 
 
 def checked_list(name: str, values: Iterable[Any] | None) -> list[Any]:
-    """Return the values as a fresh list; raise TypeError for a single text where several values are meant."""
+    """Return the values as a fresh list; raise TypeError for a single text or value where several are meant."""
     if values is None:
         return []
     if isinstance(values, str | bytes):
         raise TypeError(f"{name} must be a list or tuple, not the text {values!r}; write [{values!r}].")
+    if not _is_of_several(values):
+        raise TypeError(f"{name} must be a list or tuple, not {values!r}; write [{values!r}].")
     return list(values)
+
+
+def _is_of_several(values: object) -> bool:
+    return isinstance(values, Iterable) or hasattr(values, "__getitem__")
+
+
+def checked_keywords(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return keyword arguments as a fresh dict; raise TypeError for what is none."""
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs must be a dict of names and values, not {kwargs!r}.")
+    return dict(kwargs or {})
 
 
 def checked_dependencies(deps: Iterable[Task] | None) -> Sequence[Task]:
     """Return the explicit dependencies; raise TypeError for one that is not a Task."""
     if deps is None:
         return ()
-    if isinstance(deps, Task | str):
+    if isinstance(deps, Task | str) or not _is_of_several(deps):
         raise TypeError(f"deps must be a list or tuple of Tasks, not {deps!r}.")
     listed = list(deps)
     for dep in listed:

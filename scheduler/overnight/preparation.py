@@ -26,6 +26,12 @@ class Preparation:
     decisions: Decisions | None = None
 
 
+def check_is_graph(graph: object) -> None:
+    """Raise TypeError for what is no graph."""
+    if not isinstance(graph, TaskGraph):
+        raise TypeError(f"A TaskGraph was expected, not {graph!r}.")
+
+
 def prepare(graph: TaskGraph, cache: TaskCache, *, force: bool = False, load_all: bool = False) -> Preparation:
     """Check the graph and decide what of it is completed. `force` reads no record (B14).
 

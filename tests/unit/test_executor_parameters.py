@@ -9,7 +9,7 @@ import pytest
 
 from overnight.cli_options import refuse_conflicts
 from overnight.errors import UsageError
-from overnight.graph import TaskGraph
+from overnight.graph import TaskGraph, make_task
 from overnight.parameters import read_parameters
 from overnight.queue_executor import QueueExecutor
 from overnight.sequential_executor import SequentialExecutor
@@ -67,10 +67,22 @@ def test_the_options_of_a_tool_refuse_jobs_that_are_no_integer(jobs: Any) -> Non
         ({"resources": 5}, "resources must map names to amounts, such as {'db': 1}, not 5."),
         ({"resources": ["db"]}, "resources must map names to amounts, such as {'db': 1}, not ['db']."),
         ({"resources": {"db": "x"}}, "resources['db'] must be a number, not 'x'."),
+        ({"args": 5}, "args must be a list or tuple, not 5; write [5]."),
+        ({"input_files": 5}, "input_files must be a list or tuple, not 5; write [5]."),
+        ({"kwargs": 5}, "kwargs must be a dict of names and values, not 5."),
+        ({"deps": 5}, "deps must be a list or tuple of Tasks, not 5."),
     ],
 )
 def test_a_task_refuses_an_option_of_a_wrong_type_with_a_sentence_that_names_it(
     given: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(TypeError, match=re.escape(sentence)):
-        TaskGraph().create_task("a", int, args=[], **given)
+    for create in (TaskGraph().create_task, make_task):
+        with pytest.raises(TypeError, match=re.escape(sentence)):
+            create("a", int, **{"args": [], **given})
+
+
+def test_an_executor_refuses_what_is_no_graph() -> None:
+    for executor in (SequentialExecutor(), QueueExecutor(redis_url="redis://localhost:1")):
+        for use in (executor.execute, executor.get_completed_tasks):
+            with pytest.raises(TypeError, match=re.escape("A TaskGraph was expected, not [1].")):
+                list(use([1]))  # type: ignore[arg-type]  # the fault itself
