@@ -76,6 +76,9 @@ REFUSED = {
         (f"{GRAPHS}:diamond", "-u", f"redis://{'x' * 64}:6379"), 2, "is no URL of a Redis server"
     ),
     "a host that is no text": Typed((f"{GRAPHS}:diamond", "-u", "redis://\udcff:6379"), 2, "no URL of a Redis server"),
+    "an option of a URL that cannot be used": Typed(
+        (f"{GRAPHS}:diamond", "-u", "redis://localhost:6379?protocol=9"), 2, "no URL of a Redis server: protocol must"
+    ),
     "a URL that is none": Typed((f"{GRAPHS}:diamond", "-u", "localhost:6379"), 2, "is no URL of a Redis server"),
 }
 

@@ -16,7 +16,7 @@ from overnight.commands.activity import where_of
 from overnight.commands.interrupts import Interrupts
 from overnight.commands.outlook import Outlook
 from overnight.commands.progress import Display, Pace, Running, Standing
-from overnight.core.states import RunPhase, TaskState
+from overnight.core.states import SUCCEEDED, RunPhase, TaskState
 from overnight.deployment import Deployment
 from overnight.errors import Unreachable
 from overnight.following import Changed, Follower, lacking_words
@@ -28,6 +28,8 @@ PATIENCE_SECONDS = 0.25
 GRACE_SECONDS = 10.0
 TEARDOWN_SECONDS = 30.0
 _LOOK_AT_WORKERS_SECONDS = 1.0
+#: From so many results on, looking at all of them takes longer than people wait without a word.
+_MANY_RESULTS = 5000
 
 
 class Left(Enum):
@@ -80,6 +82,9 @@ class Watch:
             ended = self._until_over()
             if not isinstance(ended, RunPhase) or ended is RunPhase.CANCELLED:
                 return ended
+            number = sum(self._follower.counts().get(state, 0) for state in SUCCEEDED)
+            if number >= _MANY_RESULTS:
+                self._display.line(f"The run is over. Checking that its {number} results are there.")
             try:
                 findings = audit.run()
             except Unreachable as error:

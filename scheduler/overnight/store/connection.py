@@ -82,6 +82,10 @@ def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
     place = urlsplit(url)
     if place.scheme != "unix" and place.path.strip("/") and not 0 <= given.get("db", -1) < _MOST_DATABASES:
         raise _no_url(url, ": its database is not a number")
+    try:
+        client.connection_pool.connection_class(**given)  # connects to nothing, and looks at what else was given
+    except (ValueError, redis.RedisError) as error:
+        raise _no_url(url, f": {str(error).rstrip('.')}") from error
     return client
 
 
