@@ -48,7 +48,10 @@ def test_a_line_names_the_task_that_has_run_longest_and_escapes_it() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-1, "0.0 s"), (0.44, "0.4 s"), (12, "12 s"), (185, "3:05"), (7385, "2:03:05"), (266_600, "3 d 02:03")],
-)
+    [
+        (-1, "0.0 s"), (0, "0.0 s"), (2e-5, "20 µs"), (0.04, "40 ms"), (0.44, "0.4 s"), (12, "12 s"), (185, "3:05"),
+        (7385, "2:03:05"), (266_600, "3 d 02:03"),
+    ],
+)  # fmt: skip
 def test_a_duration_reads_as_people_say_it(seconds: float, text: str) -> None:
     assert duration(seconds) == text

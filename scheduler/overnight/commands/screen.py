@@ -172,7 +172,9 @@ def show_warnings(verbosity: int) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time as people say it: ``0.4 s``, ``12 s``, ``3:05``, ``2:03:05``, ``3 d 02:03``."""
+    """Return a length of time as people say it: ``4 ms``, ``0.4 s``, ``12 s``, ``3:05``, ``2:03:05``, ``3 d 02:03``."""
+    if 0 < seconds < 0.1:
+        return span(seconds)
     if seconds < 10:
         return f"{max(0.0, seconds):.1f} s"
     if seconds < 60:
@@ -185,7 +187,9 @@ def duration(seconds: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return how long one task took: milliseconds below a second, else as `duration`."""
+    """Return how long one task took: micro- or milliseconds below a second, else as `duration`."""
+    if 0 < seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
     return f"{max(0.0, seconds) * 1000:.0f} ms" if seconds < 1 else duration(seconds)
 
 

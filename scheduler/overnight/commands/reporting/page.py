@@ -6,6 +6,7 @@ the page forbids itself scripts and connections besides. Its size is bounded wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,7 +34,9 @@ from overnight.naming import shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
+_PART_ENDS = re.compile(r"(?<=[:./_])(?=\w)")
 MOST_CAUSES = 30
 MOST_DEATHS = 20
 MOST_FUNCTIONS = 40
@@ -159,7 +162,7 @@ def _drawn(bars: Iterable[Bar], facts: RunFacts) -> list[Drawn]:
         if bar.task is None:
             paths.setdefault(bar.kind, []).append(path)
         else:
-            found.append(Drawn(bar.kind, path, f"{facts.task_ids[bar.task]}: {_brief(bar.seconds)}"))
+            found.append(Drawn(bar.kind, path, f"{facts.task_ids[bar.task]}: {span(bar.seconds)}"))
     # Failures lie above what runs beside them.
     joined = [Drawn(kind, "".join(parts)) for kind, parts in paths.items()]
     return sorted(joined + found, key=lambda one: one.kind.startswith("bad"))
@@ -178,9 +181,10 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "shown": lambda text: shown(str(text)),
+        "name": _name,
         "lines": lambda text: "\n".join(shown(line) for line in str(text).rstrip().split("\n")),
         "duration": duration,
-        "span": _brief,
+        "span": span,
         "moment": moment,
         "clock": lambda seconds: moment(seconds)[11:],
         "amount": amount,
@@ -190,9 +194,11 @@ def _environment() -> Environment:
     return environment
 
 
-def _brief(seconds: float) -> str:
-    """Return how long a task took, also one of microseconds."""
-    return f"{seconds * 1e6:.0f} µs" if seconds < 0.001 else span(seconds)
+def _name(text: str) -> Markup:
+    """Return a function's name for a place that may be narrow: it is broken where a part of it ends."""
+    from markupsafe import Markup, escape
+
+    return Markup(_PART_ENDS.sub("<wbr>", str(escape(shown(text)))))  # noqa: S704 - all but the break is escaped
 
 
 def _first_line(text: str) -> str:
