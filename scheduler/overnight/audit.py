@@ -6,6 +6,9 @@ computed from it are invalidated, and the run goes on. Without a status director
 
 Nobody calls lost what he may not look at: a result that this process may not read is believed as recorded. So are all
 of a run that somebody only watches, perhaps on another machine or as another user, who has no access to its directory.
+
+A flag that is proven may be replaced after that: by a worker which still carries out a run that the server has lost,
+while its results were adopted. So the audit at the end looks at each file once more, by its identity.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pathlib import Path
 
 from overnight.core.states import SUCCEEDED, TaskState
 from overnight.errors import BadSeal, UnknownRun, Unreachable
-from overnight.flag_files import open_flag
+from overnight.flag_files import FileIdentity, identified_flag, standing_flags
 from overnight.keyring import Keyring
 from overnight.mending import Mending, MendingStore
 from overnight.messages import StoredResult
@@ -51,7 +54,7 @@ class Findings:
 
 
 class Audit:
-    """Audits one run. It may be called while the run goes on: what is proven is not looked at again.
+    """Audits one run. It may be called while the run goes on: what is proven is not read again while its file stands.
 
     `retries`: what failed for want of a lost result runs again too. Who has given failures out does without. `owns`:
     the run is this process's own, whose status directory it has made: if that is gone, so are the records. `seen`
@@ -81,7 +84,8 @@ class Audit:
         self._results = Results(store, run_id, keyring)
         self._mending = Mending(store, run_id, keyring)
         self._structure = Structure(run_id, (), keyring)
-        self._proven: set[int] = set()
+        #: Finished tasks whose results were seen, and by which files; None: by none that could be replaced.
+        self._proven: dict[int, FileIdentity | None] = {}
 
     def look_ahead(self, recorded: Mapping[int, str]) -> None:
         """Look at results that are on record by now, given as index -> id, so that little is left for the end."""
@@ -90,7 +94,7 @@ class Audit:
 
     def forget(self, task: int) -> None:
         """Look at the result of a task again: the one that was proven has been invalidated."""
-        self._proven.discard(task)
+        self._proven.pop(task, None)
 
     def run(self) -> Findings:
         """Look at every finished task; repair what can be repaired, invalidate the rest.
@@ -109,6 +113,7 @@ class Audit:
             findings.unseen = finished
             findings.over = self._store.run(self._run_id).phase.is_over
             return findings
+        self._doubt_replaced()
         pending = self._unproven([task for task in finished if task not in self._proven], self._structure.task_id)
         stored = self._results.stored(pending)
         for task in pending:
@@ -118,7 +123,8 @@ class Audit:
             self._flags.write_failures([task for task, code in enumerate(codes) if code == TaskState.FAILED])
         if findings.lost:
             again = self._mending.compute_again(findings.lost, retries=self._retries)
-            self._proven.difference_update(again)
+            for task in again:
+                self.forget(task)
             findings.invalidated = sorted(set(finished).intersection(again))
             number = len(findings.invalidated)
             _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, number)
@@ -127,7 +133,7 @@ class Audit:
 
     def _look_at(self, task: int, stored: StoredResult | ResultLost | None, findings: Findings) -> None:
         if self._flags is not None and self._flags.is_superseded(task):
-            self._proven.add(task)
+            self._proven[task] = None
             return
         if not isinstance(stored, StoredResult):
             task_id, why = shown(self._structure.task_id(task)), stored or "nothing is recorded of it"
@@ -135,13 +141,13 @@ class Audit:
             findings.lost.append(task)
             return
         if self._directory is None and stored.body is not None:
-            self._proven.add(task)
+            self._proven[task] = None
             return
         try:
             body = self._results.body(stored, self._structure.task_id(task))
         except ResultOutOfReach:
             findings.unseen.append(task)
-            self._proven.add(task)
+            self._proven[task] = None
             return
         except ResultLost as error:
             _logger.warning("run %s: %s", self._run_id, error)
@@ -149,7 +155,7 @@ class Audit:
             return
         if self._flags is not None:
             (findings.rewritten if self._flags.write_result(task, body) else findings.unwritten).append(task)
-        self._proven.add(task)
+        self._proven[task] = None
 
     def _is_blind(self) -> bool:
         """Tell whether this process only watches, and cannot see and mend what is in the status directory."""
@@ -162,18 +168,35 @@ class Audit:
         recorded = self._store.read_digests(self._run_id, finished) if finished else []
         rest = []
         for task, digest in zip(finished, recorded, strict=True):
-            if digest != NO_DIGEST and digest == self._digest_found(task, id_of):
-                self._proven.add(task)
+            found, identity = self._found(task, id_of)
+            if digest != NO_DIGEST and digest == found:
+                self._proven[task] = identity
             else:
                 rest.append(task)
         return rest
 
-    def _digest_found(self, task: int, id_of: Callable[[int], str]) -> bytes | None:
+    def _found(self, task: int, id_of: Callable[[int], str]) -> tuple[bytes | None, FileIdentity | None]:
+        """Return the digest of the result that is there, and of which file it is."""
         if self._directory is None:
-            return self._seen.get(task)
+            return self._seen.get(task), None
         task_id = id_of(task)
         try:
-            flag = open_flag(self._directory / flag_name(task_id), task_id, self._keyring)
+            flag, identity = identified_flag(self._directory / flag_name(task_id), task_id, self._keyring)
         except (OSError, BadSeal):
-            return None
-        return bytes.fromhex(flag.header.body_sha256)
+            return None, None
+        return bytes.fromhex(flag.header.body_sha256), identity
+
+    def _doubt_replaced(self) -> None:
+        """Take those for unproven whose files are not there any more."""
+        gone = {identity: task for task, identity in self._proven.items() if identity is not None}
+        if not gone or self._directory is None:
+            return
+        try:
+            for identity in standing_flags(self._directory):
+                gone.pop(identity, None)
+        except FileNotFoundError:
+            pass  # the directory is gone, and all that is in it
+        except OSError:
+            return
+        for task in gone.values():
+            self.forget(task)

@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from overnight.errors import BadSeal
 from overnight.flags import (
@@ -44,6 +45,13 @@ _TEMPORARY = re.compile(r".+\.flag\.[0-9a-f]{16}\.tmp")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class FileIdentity(NamedTuple):
+    """What tells a file from one that takes its place later."""
+
+    inode: int
+    mtime_ns: int
+
+
 def open_flag(source: Path | str | bytes, task_id: str, keyring: Keyring) -> Flag:
     """Return the flag of a task from a file or from its bytes.
 
@@ -51,6 +59,22 @@ def open_flag(source: Path | str | bytes, task_id: str, keyring: Keyring) -> Fla
     """
     data = source if isinstance(source, bytes) else _read_regular(source, None, whole=True)[0]
     return decode_flag(data, task_id, keyring)
+
+
+def identified_flag(source: Path, task_id: str, keyring: Keyring) -> tuple[Flag, FileIdentity]:
+    """Return a task's flag and the identity of its file. Errors as in `open_flag`."""
+    data, facts = _read_regular(source, None, whole=True)
+    return decode_flag(data, task_id, keyring), FileIdentity(facts.st_ino, facts.st_mtime_ns)
+
+
+def standing_flags(directory: Path) -> Iterator[FileIdentity]:
+    """Yield the identity of each file in a directory that is named as a flag; raises OSError."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith(".flag"):
+                with contextlib.suppress(FileNotFoundError):  # replaced since it was listed
+                    facts = entry.stat(follow_symlinks=False)
+                    yield FileIdentity(facts.st_ino, facts.st_mtime_ns)
 
 
 def read_flag(source: Path | str, task_id: str, keyring: Keyring) -> tuple[Flag, int]:

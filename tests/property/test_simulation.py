@@ -48,10 +48,10 @@ FOUND_BY = {
     "any-failure": 24,
     "any-lineage": 153,
     "any-member": 14228,
-    "claim-not-repeatable": 84,
+    "claim-not-repeatable": 117,
     "claim-of-anything": 152,
-    "continue-ignores-lineage": 341,
-    "continue-trusts-done": 10,
+    "continue-ignores-lineage": 398,
+    "continue-trusts-done": 65,
     "counted-ids": 1704,
     "dispatch-of-anything": 193,
     "events-only": 12,
@@ -62,9 +62,9 @@ FOUND_BY = {
     "no-audit": 211,
     "no-epoch": 3,
     "no-look-first": 17,
-    "no-queue-repair": 2,
+    "no-queue-repair": 7,
     "reap-of-a-snapshot": 17,
-    "torn-flag-accepted": 12,
+    "torn-flag-accepted": 46,
 }
 
 

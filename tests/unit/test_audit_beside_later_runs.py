@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,13 @@ def night_of_the_earlier_run(store: MemoryStore | None = None) -> Night:
     return night
 
 
+def of(used: bytes) -> tuple[DependencyRecord, ...]:
+    return (DependencyRecord(None, None, digest(used).hex()),)
+
+
 def put(directory: Path, task_id: str, body: bytes, used: bytes | None = None) -> None:
     """Put a flag of the later run in place, computed from a result with the body `used`."""
-    records = () if used is None else (DependencyRecord(None, None, digest(used).hex()),)
-    header = FlagHeader(task_id, run_id=LATER, attempt=1, dependency_records=records)
+    header = FlagHeader(task_id, run_id=LATER, attempt=1, dependency_records=() if used is None else of(used))
     written = write_flags(directory, [(flag_name(task_id), encode_flag(header, body, KEYRING))])
     assert written[0].error is None
 
@@ -95,3 +99,33 @@ def test_a_success_of_a_run_that_is_damaged_gives_way(tmp_path: Path) -> None:
     put(tmp_path, "t0", b"first anew")
     Audit(night.store, EARLIER, KEYRING, str(tmp_path)).run()
     assert open_flag(tmp_path / flag_name("t0"), "t0", KEYRING).body == b"first"
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_flag_that_is_replaced_after_it_was_proven_is_looked_at_again(tmp_path: Path, *, is_kept: bool) -> None:
+    """P4, P5: a worker carries on a run that the server has lost, and this one has adopted another result."""
+    night = night_of_the_earlier_run()
+    audit = Audit(night.store, EARLIER, KEYRING, str(tmp_path))
+    first, second = FlagHeader("t0", run_id=EARLIER), FlagHeader("t1", run_id=EARLIER, dependency_records=of(b"first"))
+    for header, body in ((first, b"first"), (second, b"second")):
+        write_flags(tmp_path, [(flag_name(header.task_id), encode_flag(header, body, KEYRING))])
+    audit.look_ahead({0: "t0", 1: "t1"})
+    put(tmp_path, "t0", b"first anew")
+    if not is_kept:
+        assert isinstance(night.store, MemoryStore)
+        night.store.data.runs[EARLIER].results.pop(0)
+    findings = audit.run()
+    assert (findings.rewritten, findings.lost, findings.over) == (([0], [], True) if is_kept else ([], [0], False))
+    if is_kept:
+        assert open_flag(tmp_path / flag_name("t0"), "t0", KEYRING).body == b"first"
+
+
+def test_what_was_proven_is_lost_with_its_directory(tmp_path: Path) -> None:
+    night = night_of_the_earlier_run()
+    place = tmp_path / "status"
+    audit = Audit(night.store, EARLIER, KEYRING, str(place))
+    assert audit.run().rewritten == [0, 1]
+    audit.forget(0)
+    audit.look_ahead({0: "t0"})
+    shutil.rmtree(place)
+    assert audit.run().rewritten == [0]

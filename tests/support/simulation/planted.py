@@ -50,9 +50,9 @@ def _no_audit(_self: Audit) -> Findings:
 NO_AUDIT = _replace(Audit, "run", _no_audit)
 
 
-def _none_unproven(self: Audit, finished: list[int]) -> list[int]:
+def _none_unproven(self: Audit, finished: list[int], _id_of: Callable[[int], str]) -> list[int]:
     """Take whatever is done for proven."""
-    self._proven.update(finished)
+    self._proven.update(dict.fromkeys(finished))
     return []
 
 
@@ -136,12 +136,13 @@ def _claim_once(*_: Any) -> ClaimRefused:
 def _claim_of_anything(stack: ExitStack) -> None:
     is_under = MemoryRun.is_under
 
+    def is_queued(run: MemoryRun, task: int, name: str, state: TaskState) -> bool:
+        if state is TaskState.QUEUED:
+            run.inflight.setdefault(task, Dispatched(name, b""))
+        return state is TaskState.QUEUED or is_under(run, task, name, state)
+
     def claim(self: MemoryWorking, run_id: str, batch: str, *rest: Any) -> Claim | ClaimRefused:
-        with patch.object(
-            MemoryRun,
-            "is_under",
-            lambda run, task, name, state: state is TaskState.QUEUED or is_under(run, task, name, state),
-        ):
+        with patch.object(MemoryRun, "is_under", is_queued):
             return checked(self, run_id, batch, *rest)
 
     checked = MemoryWorking.claim
@@ -231,7 +232,7 @@ PLANTED: dict[str, Plant] = {
     "give-back-of-started": _gives_back_what_runs,
     "flag-overwritten": _replace(report, "publish_flags", _overwriting),
     "no-epoch": _replace(MemoryReading, "_fence", lambda *_: None),
-    "no-queue-repair": _replace(Duties, "_push_lost_entries", lambda *_: None),
+    "no-queue-repair": _replace(Duties, "_push_lost_entries", lambda *_: []),
     "flag-after-commit": _both(NO_AUDIT, _flag_after_commit),
     "events-only": _replace(Duties, "_still", lambda *_: []),
     "claim-of-anything": _claim_of_anything,
