@@ -20,7 +20,7 @@ from overnight.hints import hint
 from overnight.inspection import decide
 from overnight.launch import launch
 from overnight.naming import shown
-from overnight.preparation import check_is_graph
+from overnight.preparation import all_descs, check_is_graph
 from overnight.run_key import RunOptions
 from overnight.store.connection import hidden
 from overnight.store.records import Request, RunRecord
@@ -85,7 +85,7 @@ class Client:
         graph.check()
         missing_dependencies(graph, ())
         decisions = None if isinstance(task_cache, NoTaskCache) else decide(graph, task_cache)
-        descs = [graph.get_task_desc(task) for task in graph.tasks]
+        descs = all_descs(graph)
         chosen = replace(RunOptions(name=name, status_dir=status_dir_of(task_cache)), **options)
         deployment = self.deployment
         launched = launch(self._store, descs, decisions, task_cache, chosen, deployment.settings, deployment.keyring)

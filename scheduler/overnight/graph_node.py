@@ -204,13 +204,20 @@ class TaskNode:
                 filled[task_id] = results[dep]
         self._settled = filled or None
 
-    def desc(self, graph_inputs: Sequence[str]) -> TaskDesc:
-        """Return the description as it stands: held results put in, `deps` the remaining ones (G15)."""
+    def desc(
+        self,
+        graph_inputs: Sequence[str],
+        make: Callable[[Task, Callable[..., Any], list[Any], TaskOptions], TaskDesc] = plain_desc,
+    ) -> TaskDesc:
+        """Return the description as it stands: held results put in, `deps` the remaining ones (G15).
+
+        `make` makes that of a task which has neither further arguments, nor files, nor remaining dependencies.
+        """
         extras, settled = self._extras, self._settled
         if extras is None and not self.unmet and (not settled or self.deps is self._args):
             args = self._args_with(settled) if settled else list(self._args)
             if not graph_inputs:
-                return plain_desc(self.task, self.func, args, self.options)
+                return make(self.task, self.func, args, self.options)
             return self._desc(args, {}, [], _NO_EXTRAS, graph_inputs)
         if extras is None:
             extras = _NO_EXTRAS

@@ -15,6 +15,7 @@ from overnight.errors import BadSeal, RecordMismatch
 from overnight.garbage import uncollected
 from overnight.graph import Task, TaskGraph, missing_dependencies, value_dependencies
 from overnight.inspection import Decisions, decide
+from overnight.task import TaskDesc, sent_desc
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,12 @@ def check_is_graph(graph: object) -> None:
     """Raise TypeError for what is no graph."""
     if not isinstance(graph, TaskGraph):
         raise TypeError(f"A TaskGraph was expected, not {graph!r}.")
+
+
+def all_descs(graph: TaskGraph) -> list[TaskDesc]:
+    """Return a fresh desc of each task as things stand, in insertion order, for a run that sends them all (G15)."""
+    with graph as nodes, uncollected():
+        return [node.desc(graph.input_files, sent_desc) for node in nodes.values()]
 
 
 def prepare(graph: TaskGraph, cache: TaskCache, *, force: bool = False, load_all: bool = False) -> Preparation:

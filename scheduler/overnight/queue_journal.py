@@ -6,6 +6,7 @@ from overnight.base_executor import new_run_id
 from overnight.cache import FileTaskCache, NoTaskCache, TaskCache
 from overnight.graph import TaskDesc, TaskGraph
 from overnight.journal import Journal, Settled
+from overnight.preparation import all_descs
 
 
 class QueueJournal(Journal):
@@ -20,7 +21,7 @@ class QueueJournal(Journal):
         self.graph = graph
         with graph:
             self.additions = graph.additions
-            self.descs: list[TaskDesc] = [graph.get_task_desc(task) for task in graph.tasks]
+            self.descs: list[TaskDesc] = all_descs(graph)
         self._workers_record = isinstance(cache, (FileTaskCache, NoTaskCache))
 
     def _record(self, settled: Settled) -> None:

@@ -22,6 +22,7 @@ from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
 from overnight.errors import RunCancelled, UnknownRun, Unreachable
 from overnight.following import Follower, endured, lacking_words
+from overnight.garbage import uncollected
 from overnight.graph import Task, TaskDesc
 from overnight.graph_order import dependencies_first
 from overnight.joining import Joining
@@ -250,6 +251,7 @@ class QueueRun:
                 self._told.pop(number, None)
                 self._audit.forget(number)
 
+    @uncollected()
     def _fetch(self) -> list[Settled]:
         """Return the tasks that have ended and may be yielded now, dependencies first."""
         self._mend_overtaken()

@@ -16,6 +16,7 @@ from overnight import failpoints
 from overnight.arguments import refuse_misplaced, value_dependencies
 from overnight.core.events import DEFAULT_RULES, TaskRules
 from overnight.errors import TaskError, TaskNotPicklable, UnresolvedTask
+from overnight.garbage import uncollected
 from overnight.graph import function_name
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk, StoredResult, TaskFacts, TaskMessage, sealed_blob
@@ -62,7 +63,8 @@ class Submission:
             self.index[desc.task] = len(self.tasks)
             self.tasks.append(desc.task)
         for offset in range(0, len(descs), CHUNK_TASKS):
-            self._add_chunk(first + offset, descs[offset : offset + CHUNK_TASKS], adopted or {}, reasons or {})
+            with uncollected():
+                self._add_chunk(first + offset, descs[offset : offset + CHUNK_TASKS], adopted or {}, reasons or {})
 
     def known(self, tasks: Sequence[Task]) -> None:
         """Take over tasks that the run holds already, in their order: an attached client adds nothing."""

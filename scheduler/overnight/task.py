@@ -203,6 +203,20 @@ def plain_desc(task: Task, func: Callable[..., Any], args: list[Any], options: T
     return desc
 
 
+def sent_desc(task: Task, func: Callable[..., Any], args: list[Any], options: TaskOptions) -> TaskDesc:
+    """Return what `plain_desc` does for who is going to look at `kwargs` and `deps` of every desc: with both made."""
+    draft: Any = _Draft()
+    draft.task = task
+    draft.func = func
+    draft.args = args
+    draft.kwargs = {}
+    draft.deps = []
+    draft.options = options
+    draft.__class__ = TaskDesc
+    desc: TaskDesc = draft
+    return desc
+
+
 def new_desc(
     task: Task,
     func: Callable[..., Any],

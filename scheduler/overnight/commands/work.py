@@ -28,6 +28,7 @@ from overnight.inspection import Decisions, decide
 from overnight.logging import ensure_log_dir
 from overnight.naming import cut_task_id, shown
 from overnight.notices import Notices
+from overnight.preparation import all_descs
 from overnight.run_key import RunOptions
 from overnight.state_dir import make_private, prepare_state_dir, see_out_of_reach
 from overnight.task import Task, TaskDesc
@@ -110,7 +111,7 @@ class Work:
     @property
     def descs(self) -> list[TaskDesc]:
         """The tasks in insertion order, which is the order of their indices in a run."""
-        return [self.graph.get_task_desc(task) for task in self.graph.tasks]
+        return all_descs(self.graph)
 
     @property
     def to_run(self) -> list[tuple[Task, str]]:
