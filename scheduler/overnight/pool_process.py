@@ -35,6 +35,8 @@ from overnight.surroundings import OF_THE_HOST, passed_environment
 OUTPUT_BYTES = 10 << 20
 #: Seconds that an idle process has to begin what it was given, from when it last took a part of it.
 BEGIN_SECONDS = 10.0
+#: Seconds that a process has to be ready once it has been given something; whatever keeps it, another one is started.
+READY_SECONDS = 120.0
 _COMMAND = (
     "import sys; numbers, sys.path = [int(text) for text in sys.argv[1:6]], sys.argv[6:]; "
     "import overnight.pool_worker as worker; worker.main(*numbers)"
@@ -147,7 +149,8 @@ class PoolProcess:
         self._expect_begin()
 
     def _expect_begin(self) -> None:
-        self.begin_due = time.monotonic() + BEGIN_SECONDS if self.flights and self.is_ready else None
+        patience = BEGIN_SECONDS if self.is_ready else READY_SECONDS
+        self.begin_due = time.monotonic() + patience if self.flights else None
 
     def due(self) -> list[float]:
         """Return when there is something to judge about it, by the monotonic clock."""

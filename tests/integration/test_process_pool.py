@@ -178,6 +178,22 @@ def test_orders_that_a_task_reads_away_are_given_again(
     assert run(pool, calls) == {name: args[0] if args else None for name, (_, *args) in calls.items()}
 
 
+@pytest.mark.timeout(60)
+def test_a_process_that_is_never_ready_is_replaced(
+    pool: ProcessPoolTaskExecutor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """PP3: a process that is frozen at its start keeps no task for ever."""
+    freeze_once = (
+        f"import os, signal; mark = {str(tmp_path / 'frozen')!r}; "
+        "os.path.exists(mark) or (open(mark, 'w').close(), os.kill(os.getpid(), signal.SIGSTOP)); "
+    )
+    monkeypatch.setattr(pool_process, "_COMMAND", freeze_once + pool_process._COMMAND)
+    monkeypatch.setattr(pool_process, "READY_SECONDS", 3.0)
+    calls = {f"task {number}": (tasks.give, number) for number in range(4)}
+    assert run(pool, calls) == {f"task {number}": number for number in range(4)}
+    assert (tmp_path / "frozen").exists()
+
+
 @pytest.mark.parametrize("fork_tasks", [False, True])
 @pytest.mark.parametrize(("func", "args", "words"), CULPRITS, ids=lambda value: getattr(value, "__name__", None))
 def test_a_task_that_ruins_its_process_fails_alone(
