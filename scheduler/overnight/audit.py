@@ -192,7 +192,7 @@ class Audit:
         if not gone or self._directory is None:
             return
         try:
-            for identity in standing_flags(self._directory):
+            for identity in standing_flags(self._directory, {identity.inode for identity in gone}):
                 gone.pop(identity, None)
         except FileNotFoundError:
             pass  # the directory is gone, and all that is in it

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,11 +67,11 @@ def identified_flag(source: Path, task_id: str, keyring: Keyring) -> tuple[Flag,
     return decode_flag(data, task_id, keyring), FileIdentity(facts.st_ino, facts.st_mtime_ns)
 
 
-def standing_flags(directory: Path) -> Iterator[FileIdentity]:
-    """Yield the identity of each file in a directory that is named as a flag; raises OSError."""
+def standing_flags(directory: Path, inodes: Container[int]) -> Iterator[FileIdentity]:
+    """Yield the identity of each of these files that stands in a directory, named as a flag; raises OSError."""
     with os.scandir(directory) as entries:
         for entry in entries:
-            if entry.name.endswith(".flag"):
+            if entry.inode() in inodes and entry.name.endswith(".flag"):
                 with contextlib.suppress(FileNotFoundError):  # replaced since it was listed
                     facts = entry.stat(follow_symlinks=False)
                     yield FileIdentity(facts.st_ino, facts.st_mtime_ns)
