@@ -300,6 +300,22 @@ def test_a_retry_takes_the_failed_with_what_was_skipped_for_them(night: Night) -
     assert night.store.run("r1").retried == 2, "nothing was left to be retried by the third"
 
 
+def test_a_retry_of_what_was_skipped_takes_along_what_it_was_skipped_for(night: Night) -> None:
+    """P11: who asks read the states before that had failed; the task alone would wait for what never runs again."""
+    night.start("b", [0, 3])
+    night.commit("b", failure(0), failure(3))
+    night.settle(
+        Verdict(0, TaskState.FAILED, Charge(1)),
+        *(Verdict(task, TaskState.SKIPPED, cause=0) for task in (1, 2)),
+        Verdict(3, TaskState.FAILED, Charge(1)),
+    )
+    cursor = night.cursor()
+    night.store.request("r1", Request.RETRY, [2])
+    assert night.states() == "pppf"
+    (told,) = night.store.follow("r1", cursor, 0)
+    assert told.tasks == (0,)
+
+
 def test_a_run_that_is_being_cancelled_is_not_retried(night: Night) -> None:
     night.settle(Verdict(0, TaskState.FAILED))
     night.store.request("r1", Request.CANCEL)

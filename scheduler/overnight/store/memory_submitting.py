@@ -136,8 +136,8 @@ class MemorySubmitting(MemoryReading):
                 self._retry(run, tasks, now)
 
     def _retry(self, run: MemoryRun, tasks: Sequence[int], now: float) -> None:
-        """Retry failed and cancelled tasks, and those that were skipped because of them."""
-        wanted = set(tasks)
+        """Retry failed and cancelled tasks, those that were skipped because of them, and what skipped ones wait for."""
+        wanted = set(tasks).union(run.causes[task] for task in tasks if task in run.causes)
         chosen = [
             task
             for task, code in enumerate(run.states[::2])

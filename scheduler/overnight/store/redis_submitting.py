@@ -135,8 +135,8 @@ class RedisSubmitting(RedisReading):
     def _to_retry(self, run_id: str, tasks: Sequence[int]) -> list[int]:
         """Return failed and cancelled tasks to retry, then those that were skipped because of them."""
         states = self.states(run_id)
-        wanted = set(tasks)
         causes = self._causes(run_id)
+        wanted = set(tasks).union(causes[task] for task in tasks if task in causes)
         chosen = [
             (code == TaskState.SKIPPED, task)
             for task, code in enumerate(states[::2])

@@ -6,7 +6,7 @@ from typing import Any
 
 from overnight.core.repairs import MOST_REPAIRS
 from overnight.core.retry import LEAST_BEGUN, MOST_LOSSES, MOST_LOSSES_UNBEGUN
-from overnight.core.states import SUCCEEDED, TaskState
+from overnight.core.states import SUCCEEDED, TERMINAL, TaskState
 from overnight.flags import DONE, Flag
 from overnight.pickling import loads
 from overnight.results import ResultLost, Results
@@ -79,12 +79,10 @@ class ClientOracle(Evidence):
                 self._fail("I3", f"the flag of {task_id} is not of the flag of {dependency}")
 
     def _is_run_again(self, task_id: str) -> bool:
-        """Tell whether a later run runs a task just now: between two steps its worker has no flag in place."""
-        return any(
-            run.code(self._ids(run).index(task_id)) is TaskState.RUNNING
-            for run in self._runs().values()
-            if task_id in self._ids(run)
-        )
+        """Tell whether a later run runs a task, or has yet to do it: between two steps its worker has no flag in place,
+        and may be frozen there until another one takes its task over."""
+        codes = [run.code(self._ids(run).index(task_id)) for run in self._runs().values() if task_id in self._ids(run)]
+        return TaskState.RUNNING in codes or any(code not in TERMINAL for code in codes[1:])
 
     def _is_being_replaced(self, flag: Flag, other: Flag) -> bool:
         """Tell whether a later run, which goes on, has replaced the flag of a dependency and comes to this one."""
