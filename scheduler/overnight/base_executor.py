@@ -25,6 +25,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Protocol
 
 from overnight.cache import NO_TASK_CACHE, TaskCache
@@ -99,6 +100,10 @@ class TaskGraphExecutorBase(TaskGraphExecutor):
     """
 
     def __init__(self, task_cache: TaskCache = NO_TASK_CACHE, *, force: bool = False, **kwargs: Any) -> None:
+        if isinstance(task_cache, str | PathLike):
+            raise TypeError(
+                f"task_cache must be a cache, such as FileTaskCache({str(task_cache)!r}), not {task_cache!r}."
+            )
         self.task_cache = task_cache
         self.force = force
         self.parameters = read_parameters(kwargs)

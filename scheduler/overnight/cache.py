@@ -8,6 +8,7 @@ known of an attempt (`store`) and reads the facts of many tasks at once without 
 from __future__ import annotations
 
 import logging
+import os
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -128,6 +129,8 @@ class FileTaskCache(TaskCache):
     """
 
     def __init__(self, cache_dir: str, *, keyring: Keyring | None = None) -> None:
+        if not isinstance(cache_dir, str | os.PathLike):
+            raise TypeError(f"The directory of a cache must be a path or URL, not {cache_dir!r}.")
         self._keyring = read_keyring() if keyring is None else keyring
         self._store = flag_store(str(cache_dir), self._keyring)
         self.directory = self._store.place("").rstrip("/")

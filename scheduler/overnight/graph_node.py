@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, final
 
 from overnight.arguments import positional_dependencies, substitute_known, unique_tasks, value_dependencies
-from overnight.making import checked_dependencies, checked_keywords, checked_list, named_task
+from overnight.making import checked_dependencies, checked_keywords, checked_list, checked_paths, named_task
 from overnight.task import DEFAULT_OPTIONS, Task, TaskDesc, TaskOptions, new_desc, plain_desc
 
 
@@ -97,9 +97,9 @@ class TaskNode:
         if kwargs or input_files or output_files or intermediate_output_files:
             self._extras = _Extras(
                 checked_keywords(kwargs) if kwargs else None,
-                checked_list("input_files", input_files) if input_files else None,
-                checked_list("output_files", output_files) if output_files else None,
-                checked_list("intermediate_output_files", intermediate_output_files)
+                checked_paths("input_files", input_files) if input_files else None,
+                checked_paths("output_files", output_files) if output_files else None,
+                checked_paths("intermediate_output_files", intermediate_output_files)
                 if intermediate_output_files
                 else None,
             )

@@ -199,8 +199,10 @@ def check_resources(descs: Sequence[TaskDesc], options: RunOptions) -> None:
     """Raise InvalidTask for a task that needs more of a resource than there is (O6), UsageError for no weight."""
     if not 0 < options.weight < math.inf:
         raise UsageError(f"The weight of a run must be a number above 0, not {options.weight!r}.")
-    for resources in {desc.options.resources for desc in descs} if options.resource_limits else ():
-        demand_possible(TaskRules(resources=tuple(resources)), options.resource_limits)
+    needs = {desc.options.resources: desc.task for desc in reversed(descs)} if options.resource_limits else {}
+    for resources, task in needs.items():
+        rules = TaskRules(resources=tuple(resources))
+        demand_possible(rules, options.resource_limits, f"Task {shown(task.task_id)!r}")
 
 
 def _up_to_date(decisions: Decisions, descs: Sequence[TaskDesc], cache: TaskCache) -> Decisions:

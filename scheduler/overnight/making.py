@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike, fspath
 from typing import Any, NoReturn
 
 from overnight.arguments import unique_tasks, value_dependencies
@@ -42,9 +43,9 @@ def make_task(
         checked_list("args", args),
         checked_keywords(kwargs),
         unique_tasks([*checked_dependencies(deps), *value_dependencies(args, kwargs or {})]),
-        checked_list("input_files", input_files),
-        checked_list("output_files", output_files),
-        checked_list("intermediate_output_files", intermediate_output_files),
+        checked_paths("input_files", input_files),
+        checked_paths("output_files", output_files),
+        checked_paths("intermediate_output_files", intermediate_output_files),
         make_options(retries, retry_delay, timeout, priority, queue, resources),
     )
 
@@ -75,6 +76,15 @@ def checked_list(name: str, values: Iterable[Any] | None) -> list[Any]:
     return list(values)
 
 
+def checked_paths(name: str, values: Iterable[str | PathLike[str]] | None) -> list[str]:
+    """Return paths and URLs as texts; raise TypeError for what is neither text nor a path."""
+    paths = [fspath(path) if isinstance(path, PathLike) else path for path in checked_list(name, values)]
+    for path in paths:
+        if not isinstance(path, str):
+            raise TypeError(f"{name} must hold paths or URLs, not {path!r}.")
+    return paths
+
+
 def _is_of_several(values: object) -> bool:
     return isinstance(values, Iterable) or hasattr(values, "__getitem__")
 
@@ -83,6 +93,9 @@ def checked_keywords(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return keyword arguments as a fresh dict; raise TypeError for what is none."""
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise TypeError(f"kwargs must be a dict of names and values, not {kwargs!r}.")
+    for name in kwargs or ():
+        if not isinstance(name, str):
+            raise TypeError(f"kwargs must have names as keys, not {name!r}.")
     return dict(kwargs or {})
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from overnight.core.states import TaskState
@@ -15,6 +16,7 @@ from overnight.flag_files import existing_valid
 from overnight.flag_publishing import later_ones, superseding_run
 from overnight.flag_writing import Keep, Written, write_flags
 from overnight.flags import DONE, FAILED, AttemptFacts, FlagHeader, encode_flag
+from overnight.json_text import decoded
 from overnight.keyring import Keyring
 from overnight.lineage import DependencyRecord, lineage_digest
 from overnight.messages import StoredError
@@ -95,7 +97,7 @@ class RunFlags:
             _logger.warning("the error of task %s cannot be believed: %s", self._shown(view.task), error)
             return None
         text = bounded_error_text(stored.type_name, stored.message, stored.traceback)
-        facts = AttemptFacts(run_id=self._run_id, attempt=view.attempt)
+        facts = _attempt_of(view, self._run_id)
         header = record_header(self._identity(view.task), FAILED, facts, error=text)
         return header, encode_flag(header, stored.body, self._keyring)
 
@@ -115,3 +117,17 @@ class RunFlags:
 
     def _shown(self, task: int) -> str:
         return shown(self._structure.task_id(task))
+
+
+def _attempt_of(view: TaskView, run_id: str) -> AttemptFacts:
+    """Return what is known of a task's last attempt: when and where it ran, unless what its worker said is rubbish."""
+    try:
+        told = decoded(view.facts or b"{}")
+        started, seconds = float(told["started"]), float(told["seconds"])
+        began, ended = (datetime.fromtimestamp(at, UTC).isoformat() for at in (started, started + seconds))
+        host = str(told["host"])
+    except (LookupError, TypeError, ValueError, OverflowError, OSError, RecursionError):
+        return AttemptFacts(run_id=run_id, attempt=view.attempt)
+    return AttemptFacts(
+        run_id=run_id, attempt=view.attempt, started=began, finished=ended, duration_seconds=seconds, host=host
+    )

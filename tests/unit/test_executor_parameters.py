@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from overnight.cache import FileTaskCache
 from overnight.cli_options import refuse_conflicts
 from overnight.errors import UsageError
 from overnight.graph import TaskGraph, make_task
@@ -69,7 +71,10 @@ def test_the_options_of_a_tool_refuse_jobs_that_are_no_integer(jobs: Any) -> Non
         ({"resources": {"db": "x"}}, "resources['db'] must be a number, not 'x'."),
         ({"args": 5}, "args must be a list or tuple, not 5; write [5]."),
         ({"input_files": 5}, "input_files must be a list or tuple, not 5; write [5]."),
+        ({"input_files": [5]}, "input_files must hold paths or URLs, not 5."),
+        ({"output_files": [b"x"]}, "output_files must hold paths or URLs, not b'x'."),
         ({"kwargs": 5}, "kwargs must be a dict of names and values, not 5."),
+        ({"kwargs": {1: 2}}, "kwargs must have names as keys, not 1."),
         ({"deps": 5}, "deps must be a list or tuple of Tasks, not 5."),
     ],
 )
@@ -86,3 +91,21 @@ def test_an_executor_refuses_what_is_no_graph() -> None:
         for use in (executor.execute, executor.get_completed_tasks):
             with pytest.raises(TypeError, match=re.escape("A TaskGraph was expected, not [1].")):
                 list(use([1]))  # type: ignore[arg-type]  # the fault itself
+
+
+def test_a_path_object_is_a_path_like_its_text() -> None:
+    graph = TaskGraph()
+    files: dict[str, Any] = {"input_files": [Path("in.txt")], "output_files": (Path("out"), "b")}
+    added = graph.get_task_desc(graph.create_task("a", int, args=[], **files))
+    for desc in (make_task("a", int, args=[], **files), added):
+        assert (desc.input_files, desc.output_files) == (["in.txt"], ["out", "b"])
+
+
+def test_a_directory_in_place_of_a_cache_is_refused() -> None:
+    """The likeliest slip: the name of a directory where the cache belongs."""
+    for given in ("st", Path("st")):
+        sentence = f"task_cache must be a cache, such as FileTaskCache('st'), not {given!r}."
+        with pytest.raises(TypeError, match=re.escape(sentence)):
+            SequentialExecutor(task_cache=given)  # type: ignore[arg-type]  # the fault itself
+    with pytest.raises(TypeError, match=re.escape("The directory of a cache must be a path or URL, not 5.")):
+        FileTaskCache(5)  # type: ignore[arg-type]  # the fault itself

@@ -97,11 +97,11 @@ class Rulebook:
         return number
 
 
-def demand_possible(rules: TaskRules, limits: Mapping[str, float]) -> None:
-    """Raise InvalidTask if a task asks for more of a resource than there is in all (BEHAVIOUR O6)."""
+def demand_possible(rules: TaskRules, limits: Mapping[str, float], who: str = "A task") -> None:
+    """Raise InvalidTask if a task, `who`, asks for more of a resource than there is in all (BEHAVIOUR O6)."""
     for name, amount in rules.resources:
         if amount > limits.get(name, amount):
             raise InvalidTask(
-                f"A task needs {amount:g} of {name!r}, and there are only {limits[name]:g}. "
+                f"{who} needs {amount:g} of {name!r}, and there are only {limits[name]:g}. "
                 "Raise the limit or lower the task's need."
             )
