@@ -27,7 +27,7 @@ from overnight.store.memory import MemoryStore
 from overnight.store.records import Acceptance, Addition, Adopted, Batch, Report, Verdict
 from overnight.structure import Structure
 from tests.support.one_scheduler import OneScheduler
-from tests.support.stores import Night, digest_of, epoch_of, lacking, run_record, success
+from tests.support.stores import Night, digest_of, epoch_of, failure, lacking, run_record, success
 
 KEYRING = Keyring()
 
@@ -176,3 +176,28 @@ def test_a_run_whose_tasks_the_server_has_lost_is_unknown(tmp_path: Path) -> Non
     store.data.runs["r1"].specs.clear()
     with pytest.raises(UnknownRun, match="has lost what tasks run r1 has"):
         audit(night, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "began", "ended"),
+    [
+        (b'{"host":"node7","started":1700000000.5,"seconds":2.0}', "22:13:20.500000", "22:13:22.500000"),
+        (b'{"host":"node7","started":1e300,"seconds":2.0}', None, None),
+        (b"[1]", None, None),
+    ],
+)
+def test_the_record_of_a_failure_tells_when_its_attempt_ran(
+    tmp_path: Path, facts: bytes, began: str | None, ended: str | None
+) -> None:
+    """It is written at the end of the run, hours later, and once more after each retry of others."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    error = StoredError("builtins.ValueError", "no", "Traceback").sealed("r1", 1, KEYRING)
+    night.commit("b1", failure(1)._replace(record=error, facts=facts))
+    night.settle(Verdict(1, TaskState.FAILED))
+    flags = RunFlags(night.store, "r1", Structure("r1", night.store.specs("r1"), KEYRING), KEYRING, tmp_path)
+    assert flags.write_failures([1])
+    header = read_header(tmp_path / flag_name("t1"), "t1", KEYRING).header
+    assert (header.started and header.started[11:26]) == began
+    if ended is not None:
+        assert (header.finished or "")[11:26] == ended
+        assert (header.host, header.duration_seconds) == ("node7", 2.0)
