@@ -131,6 +131,20 @@ def test_a_server_without_persistence_or_room_is_told(tmp_path: Path, short_dire
     assert "persistence" not in told.out
 
 
+def test_what_is_asked_for_is_looked_at_before_there_is_a_server(tmp_path: Path) -> None:
+    """Local workers are this user on this host; of another queue nobody is there to be asked."""
+    with desk(tmp_path / "desk") as given:
+        (given.directory / "records").write_text("a file")
+        words = ("-d", "new", "-d", str(given.directory), "-d", "records", "-q", "big")
+        told = given.run("doctor", *words, "--json")
+    directories = [found for found in told.facts if found["what"] == "directory"]
+    assert [found["verdict"] for found in directories] == ["ok", "ok", "fault"]
+    assert "is made by the first run" in directories[0]["text"]
+    assert "records cannot be written to (Not a directory)" in directories[2]["text"]
+    assert "no worker serves big now" in findings(told, "note")["queue"]
+    assert told.status == 4
+
+
 def test_the_list_of_workers_tells_what_each_is_and_does(at_work: Desk) -> None:
     titles, *rows = at_work.run("workers").out.splitlines()
     assert titles.split() == ["HOST", "PID", "QUEUES", "VERSIONS", "UP", "SEEN", "MEMORY", "DOING"]

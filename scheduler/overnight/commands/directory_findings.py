@@ -36,6 +36,8 @@ def directories(client: Client, wanted: Sequence[str], queues: Sequence[str]) ->
 def _tried(client: Client, directory: str, queue: str) -> Iterator[Finding]:
     serving = [worker for worker in client.deployment.store.workers() if queue in worker.queues]
     if not serving:
+        text = f"{shown(directory)} was not tried: no worker serves queue {shown(queue)}"
+        yield Finding("directory", WARNING, f"{text}. Try again when one does")
         return
     run_id = _submitted(client, directory, queue, TASKS_PER_WORKER * len(serving))
     _await(client, run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -65,7 +66,7 @@ def examine_all(settings: Settings, queues: Sequence[str], directories: Sequence
 
 
 def _server(settings: Settings, queues: Sequence[str], directories: Sequence[str]) -> Iterator[Finding]:
-    from overnight.commands.findings import NOTE, OK, Finding
+    from overnight.commands.findings import NOTE, Finding
     from overnight.commands.server_findings import server
     from overnight.embedded import EmbeddedServer
     from overnight.hints import hint
@@ -75,7 +76,7 @@ def _server(settings: Settings, queues: Sequence[str], directories: Sequence[str
     if url is None:
         embedded = EmbeddedServer(settings.state_dir)
         if not settings.state_dir.exists() or not embedded.is_present():
-            yield Finding("server", OK, "the embedded one is not running; it starts with a run")
+            yield from _before_a_run(settings, queues, directories)
             return
         url = embedded.url
     with connect(url, settings=settings) as client:
@@ -86,6 +87,23 @@ def _server(settings: Settings, queues: Sequence[str], directories: Sequence[str
     elif settings.redis_url is not None:
         again = hint(settings, "doctor", "-d", "DIR")
         yield Finding("directories", NOTE, f"not tried from the workers; this tries one on each of them: {again}")
+
+
+def _before_a_run(settings: Settings, queues: Sequence[str], directories: Sequence[str]) -> Iterator[Finding]:
+    """Yield what can be told while the embedded server, and so each local worker, is not there."""
+    from overnight.commands.findings import NOTE, OK, Finding, guarded
+    from overnight.commands.local_findings import directory
+    from overnight.config import DEFAULT_QUEUE
+    from overnight.hints import hint
+    from overnight.naming import shown
+
+    yield Finding("server", OK, "the embedded one is not running; it starts with a run")
+    for place in directories:
+        yield guarded("directory", partial(directory, place))
+    for queue in [queue for queue in queues if queue != DEFAULT_QUEUE]:
+        start = hint(settings, "worker", "-q", queue)
+        text = f"no worker serves {shown(queue)} now; a run on it starts its own, other runs need this: {start}"
+        yield Finding("queue", NOTE, text)
 
 
 def _deployment(client: redis.Redis, settings: Settings, queues: Sequence[str]) -> Iterator[Finding]:

@@ -48,6 +48,22 @@ def nearest_existing(place: Path) -> Path:
     return next(path for path in (place, *place.parents) if path.exists())
 
 
+def directory(name: str) -> Finding:
+    """Tell whether local workers, who are this user on this host, could write to a directory."""
+    from overnight.files import see_writable
+
+    place = Path(name).expanduser().absolute()
+    near = nearest_existing(place)
+    try:
+        see_writable(str(near))
+    except OSError as error:
+        text = f"{shown(str(near))} cannot be written to ({error.strerror}): give another, or the right to write"
+        return Finding("directory", FAULT, text, 4)
+    if near != place:
+        return Finding("directory", OK, f"{shown(str(place))} is made by the first run that is given it")
+    return Finding("directory", OK, f"{shown(str(place))} can be written to")
+
+
 def disk(settings: Settings) -> Finding:
     """Tell how much space is left where records and logs go."""
     place = nearest_existing(settings.state_dir.expanduser().absolute())

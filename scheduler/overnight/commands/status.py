@@ -86,11 +86,13 @@ def _heading(ending: Ending, left: TimeLeft | None) -> list[str]:
 
 
 def _lacks(client: Client, ending: Ending, *, is_private: bool) -> list[str]:
-    """Return what the run waits for: a reader cannot tell what an embedded server's keeper is about to start."""
-    from overnight.worker_watch import lacks_of
+    """Return what the run waits for: of a young one a reader cannot tell what an embedded server's keeper is about to
+    start."""
+    from overnight.worker_watch import FIRST_WARNING_SECONDS, lacks_of
 
     run, deployment = ending.run, client.deployment
-    if is_private or run.phase.is_over or run.paused or run.note:
+    is_starting = is_private and ending.seconds < FIRST_WARNING_SECONDS
+    if is_starting or run.phase.is_over or run.paused or run.note:
         return []
     codes = deployment.store.states(run.run_id)[::2]
     queues = client.structure(run.run_id).queues(run.queue, codes)
