@@ -16,6 +16,17 @@ from tests.support.command import Desk, desk, finished
 from tests.support.graphs import read_ledger
 
 GRAPHS = "tests.support.graphs"
+FORGETFUL = """
+from pathlib import Path
+from overnight import TaskGraph
+
+
+def build():
+    graph = TaskGraph()
+    graph.create_task("writes", Path.touch, args=[Path("there")], output_files=["there"])
+    graph.create_task("forgets", int, args=[], output_files=["nowhere/y"], intermediate_output_files=["gone"])
+    return graph
+"""
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +129,16 @@ def test_a_file_defines_tasks_that_workers_import(kept_desk: Desk) -> None:
     )
     found = kept_desk.run("run", "sub/flow_of_a_file.py:build", "-v")
     assert found.status == 0, found.out
+
+
+def test_a_declared_output_that_was_not_written_is_told(kept_desk: Desk) -> None:
+    """C9: its task runs again each time, and would say `succeeded` each time."""
+    (kept_desk.directory / "forgetful.py").write_text(FORGETFUL)
+    said = "1 task has succeeded and not written what it declares; it runs again next time: forgets (nowhere/y)"
+    first = kept_desk.run("run", "forgetful.py:build")
+    assert (first.status, first.out.splitlines()[-1]) == (0, said)
+    again = kept_desk.run("run", "forgetful.py:build", "--json")
+    assert (again.facts["counts"], again.err.splitlines()[-1]) == ({"done": 1, "cached": 1}, said)
 
 
 def test_a_closed_standard_output_does_not_stop_the_run(kept_desk: Desk) -> None:

@@ -11,9 +11,10 @@ from overnight.commands.interrupts import Interrupts
 from overnight.commands.notice_options import start_notifier
 from overnight.commands.progress import Display, open_display
 from overnight.commands.screen import say, say_to_people
+from overnight.commands.unwritten import unwritten_line, unwritten_outputs
 from overnight.commands.watch import Left, Watch
 from overnight.commands.work import Work
-from overnight.core.states import RunPhase
+from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
 from overnight.errors import StillEnding, UnknownRun
 from overnight.hints import command_line, hint
@@ -133,6 +134,7 @@ class Carried:
         ids = [task.task_id for task in self._work.graph.tasks]
         ending = read_ending(self._deployment, run_id, ids, every_failure=self._as_json)
         self._print(ending)
+        self._tell_of_outputs(run_id)
         if ended is RunPhase.SUCCEEDED:
             return 0
         if self._interrupts.count:
@@ -143,6 +145,13 @@ class Carried:
         elif not self._as_json:
             say(f"What is finished is kept. When the cause is mended, this continues: {typed_command()}")
         return exit_status(ended)
+
+    def _tell_of_outputs(self, run_id: str) -> None:
+        codes = self._deployment.store.states(run_id)[::2]
+        done = [number for number, code in enumerate(codes) if code == TaskState.DONE]
+        unwritten = unwritten_outputs(self._work.descs, done)
+        if unwritten:
+            self._say(unwritten_line(unwritten))
 
     def _print(self, ending: Ending) -> None:
         if self._as_json:
