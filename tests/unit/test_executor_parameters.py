@@ -10,7 +10,7 @@ import pytest
 
 from overnight.cache import FileTaskCache
 from overnight.cli_options import refuse_conflicts
-from overnight.errors import UsageError
+from overnight.errors import UnusableDirectory, UsageError
 from overnight.graph import TaskGraph, make_task
 from overnight.parameters import read_parameters
 from overnight.queue_executor import QueueExecutor
@@ -109,3 +109,12 @@ def test_a_directory_in_place_of_a_cache_is_refused() -> None:
             SequentialExecutor(task_cache=given)  # type: ignore[arg-type]  # the fault itself
     with pytest.raises(TypeError, match=re.escape("The directory of a cache must be a path or URL, not 5.")):
         FileTaskCache(5)  # type: ignore[arg-type]  # the fault itself
+
+
+def test_a_file_in_place_of_a_status_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    graph = TaskGraph()
+    graph.create_task("a", int, args=[])
+    sentence = f"The status directory {tmp_path / 'file'} cannot be used: Not a directory."
+    with pytest.raises(UnusableDirectory, match=re.escape(sentence)):
+        list(SequentialExecutor(task_cache=FileTaskCache(str(tmp_path / "file"))).execute(graph))
