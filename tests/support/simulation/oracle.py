@@ -64,7 +64,7 @@ class Oracle(ClientOracle):
             self._committed(arguments[0], before[arguments[0]][1], inner, is_holder=is_holder)
             answers = zip(arguments[3], told.reply.acceptances, strict=True)
             accepted = {report.task for report, answer in answers if answer is Acceptance.ACCEPTED}
-            self._accepted_of[arguments[1]] |= accepted
+            self._through_with[arguments[1]] |= accepted
         if name == "reap":
             for reaped in told.reply:
                 self._reaped(reaped, *holders.get((reaped.run_id, reaped.batch), _NOBODY))
@@ -114,8 +114,9 @@ class Oracle(ClientOracle):
         self.begun_losses[first] += begun == reaped.tasks[0]
         if holder in self._dead:
             return
-        if self._accepted_of[reaped.batch].issuperset(reaped.tasks):
-            return  # the server has lost these outcomes: their worker is through with the batch
+        if self._through_with[reaped.batch].issuperset(reaped.tasks):
+            return  # the server has lost these outcomes, or that it had reaped the batch: its worker is through with it
+        self._through_with[reaped.batch].update(reaped.tasks)
         hindered = max(self.world.costs.get(name, 0.0) for name in ("", self._owners.get(holder, "")))
         if ran_out - hindered > 4 * LEASE:
             self._fail("I7", f"batch {reaped.batch[:6]} lost its lease for no reason")
