@@ -28,7 +28,7 @@ from overnight.mending import Mending, MendingStore
 from overnight.messages import StoredResult
 from overnight.naming import flag_name, shown
 from overnight.results import ResultLost, ResultOutOfReach, Results
-from overnight.run_flags import RunFlags
+from overnight.run_flags import Outdated, RunFlags
 from overnight.store.codec import NO_DIGEST
 from overnight.structure import Structure
 
@@ -38,16 +38,17 @@ _logger = logging.getLogger(__name__)
 @dataclass(slots=True)
 class Findings:
     """What an audit found: how many results are proven; flags written again, flags that could not be; tasks lost; those
-    whose results are out of reach from here.
+    whose results are out of reach from here; those that were run again while this audit went on.
 
-    `over`: nothing is lost, and nobody has reopened the run. Where something is, the run goes on, unless the server has
-    lost that it was invalidated: then the next audit finds it lost again.
+    `over`: nothing is lost or outdated, and nobody has reopened the run. Where something is lost, the run goes on,
+    unless the server has lost that it was invalidated: then the next audit finds it lost again.
     """
 
     proven: int = 0
     rewritten: list[int] = field(default_factory=list)
     unwritten: list[int] = field(default_factory=list)
     unseen: list[int] = field(default_factory=list)
+    outdated: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     invalidated: list[int] = field(default_factory=list)
     over: bool = True
@@ -128,7 +129,8 @@ class Audit:
             findings.invalidated = sorted(set(finished).intersection(again))
             number = len(findings.invalidated)
             _logger.warning("run %s: %d results are lost and will be computed again", self._run_id, number)
-        findings.over = not findings.lost and self._store.run(self._run_id).phase.is_over
+        is_stable = not findings.lost and not findings.outdated
+        findings.over = is_stable and self._store.run(self._run_id).phase.is_over
         return findings
 
     def _look_at(self, task: int, stored: StoredResult | ResultLost | None, findings: Findings) -> None:
@@ -153,8 +155,12 @@ class Audit:
             _logger.warning("run %s: %s", self._run_id, error)
             findings.lost.append(task)
             return
-        if self._flags is not None:
-            (findings.rewritten if self._flags.write_result(task, body) else findings.unwritten).append(task)
+        try:
+            if self._flags is not None:
+                (findings.rewritten if self._flags.write_result(task, body) else findings.unwritten).append(task)
+        except Outdated:
+            findings.outdated.append(task)
+            return
         self._proven[task] = None
 
     def _is_blind(self) -> bool:

@@ -4,6 +4,7 @@ whose flags are missing. Nothing is unpickled: bodies are copied, errors come wi
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from overnight.core.states import TaskState
 from overnight.error_text import bounded_error_text
-from overnight.errors import BadSeal, DamagedRun, UnknownRun
+from overnight.errors import BadSeal, DamagedRun, OvernightError, UnknownRun
 from overnight.flag_files import existing_valid
 from overnight.flag_publishing import later_ones, superseding_run
 from overnight.flag_writing import Keep, Written, write_flags
@@ -28,6 +29,10 @@ from overnight.store.records import TaskView
 from overnight.structure import Structure
 
 _logger = logging.getLogger(__name__)
+
+
+class Outdated(OvernightError):
+    """The result that was to be written is on record no more: the task was run again since it was read."""
 
 
 class RunFlags:
@@ -48,7 +53,7 @@ class RunFlags:
         could not be written, or if what it was computed from is on record no more: nobody could tell that a dependency
         has another result since. A flag of the same result that another client has put there meanwhile stays: what
         that client has told of is never out of place. It carries the attempt on record, so that no worker which has
-        been frozen since an earlier one takes it for older than its own."""
+        been frozen since an earlier one takes it for older than its own. Raises Outdated."""
         dependencies = self._structure.dependencies(task)
         digests = self._store.read_digests(self._run_id, dependencies) if dependencies else []
         if NO_DIGEST in digests:
@@ -61,7 +66,12 @@ class RunFlags:
         def keep(descriptor: int, name: str) -> Written | None:
             standing = existing_valid(name, header.task_id, self._run_id, lineage, self._keyring, directory=descriptor)
             is_same = standing is not None and standing.body == body
-            return Written(kept=True) if is_same or self.is_superseded(task) else None
+            if is_same or self.is_superseded(task):
+                return Written(kept=True)
+            # Whoever was frozen until now may find the flag of a later result, which it must not take away.
+            if self._store.read_digests(self._run_id, [task]) != [hashlib.sha256(body).digest()]:
+                raise Outdated(f"task {self._shown(task)} was run again")
+            return None
 
         return self._write([(header, encode_flag(header, body, self._keyring))], keep)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from overnight.naming import flag_name
 from overnight.queue_outcomes import QueueOutcomes
 from overnight.recording import TaskIdentity, record_header
 from overnight.results import FLAG
-from overnight.run_flags import RunFlags
+from overnight.run_flags import Outdated, RunFlags
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Acceptance, Addition, Adopted, Batch, Report, Verdict
 from overnight.structure import Structure
@@ -127,7 +128,8 @@ def test_a_run_is_not_over_for_an_audit_whose_invalidation_the_server_has_lost(t
 def test_a_flag_that_another_client_has_written_again_stays(tmp_path: Path) -> None:
     """P3: that client has told of its end; a second one which takes the flag away for a moment makes it a liar."""
     night = night_with_a_task_in_flight(tmp_path / "t0.flag")
-    night.commit("b1", success(1, used=lineage_digest([digest_of("t0")])))
+    used = lineage_digest([digest_of("t0")])
+    night.commit("b1", success(1, used=used)._replace(digest=hashlib.sha256(b"body").digest()))
     flags = RunFlags(night.store, "r1", Structure("r1", night.store.specs("r1"), KEYRING), KEYRING, tmp_path)
     path = tmp_path / flag_name("t1")
     path.write_bytes(b"damaged")
@@ -135,8 +137,9 @@ def test_a_flag_that_another_client_has_written_again_stays(tmp_path: Path) -> N
     written = path.stat().st_ino
     assert flags.write_result(1, b"body")
     assert path.stat().st_ino == written
-    assert flags.write_result(1, b"another body")
-    assert path.stat().st_ino != written
+    path.write_bytes(encode_flag(read_header(path, "t1", KEYRING).header, b"another body", KEYRING))
+    assert flags.write_result(1, b"body")
+    assert open_flag(path, "t1", KEYRING).body == b"body"
 
 
 def test_a_failure_that_was_taken_back_since_it_was_told_is_none(tmp_path: Path) -> None:
@@ -176,6 +179,26 @@ def test_a_run_whose_tasks_the_server_has_lost_is_unknown(tmp_path: Path) -> Non
     store.data.runs["r1"].specs.clear()
     with pytest.raises(UnknownRun, match="has lost what tasks run r1 has"):
         audit(night, tmp_path)
+
+
+def test_a_client_that_was_frozen_takes_no_flag_away_of_a_result_that_came_after_what_it_writes(tmp_path: Path) -> None:
+    """I2: it had read the former result, which somebody has invalidated since, as that of its dependency was lost."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    used = lineage_digest([digest_of("t0")])
+    body, later = b"former", b"later"
+    night.commit("b1", success(1, used=used)._replace(digest=hashlib.sha256(body).digest()))
+    night.store.invalidate("r1", [1])
+    night.dispatch(Batch("b2", "default", (1,), (2,), (used,)))
+    night.claim("b2")
+    facts = AttemptFacts("r1", 2, dependency_records=(DependencyRecord(None, None, digest_of("t0").hex()),))
+    header, name = record_header(TaskIdentity("t1", "f", ("t0",)), DONE, facts), flag_name("t1")
+    publish_flags(tmp_path, [(header, name, encode_flag(header, later, KEYRING))], KEYRING)
+    night.commit("b2", success(1, used=used)._replace(digest=hashlib.sha256(later).digest()))
+    flags = RunFlags(night.store, "r1", Structure("r1", night.store.specs("r1"), KEYRING), KEYRING, tmp_path)
+    with pytest.raises(Outdated):
+        flags.write_result(1, body)
+    assert open_flag(tmp_path / name, "t1", KEYRING).body == later
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t1.flag"]
 
 
 @pytest.mark.parametrize(
