@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overnight import failpoints
-from overnight.errors import BadSeal
+from overnight.errors import BadSeal, Unreachable
 from overnight.flag_files import check_regular
 
 DIRECTORY_MODE = 0o700
@@ -57,7 +57,7 @@ Keep = Callable[[int, str], Written | None]
 def write_flags(
     directory: Path | str, flags: Sequence[tuple[str, bytes]], *, keep: Keep | None = None, before: Before = ()
 ) -> list[Written]:
-    """Write a group of flags, given as (file name, content), and return what became of each; raises nothing.
+    """Write a group of flags, given as (file name, content), and return what became of each; raises what `keep` does.
 
     Without `keep` the last writer wins; with it, that says whether the flag that stands there must stay. `before` are,
     for each flag, those earlier ones of the group that it was computed from. What was written survives a power cut.
@@ -181,15 +181,12 @@ class _Group:
         descriptor = os.open(path, _WRITE_NEW, self._mode, dir_fd=self.directory)
         try:
             if self._owner != -1 or self._group_owner != -1:
-                self._hand_over(descriptor)
+                with contextlib.suppress(OSError):  # a file server that does not know this root; a group of others
+                    os.fchown(descriptor, self._owner, self._group_owner)
             failpoints.reach("flags.mid_temp_write")
             _write_all(descriptor, data)
         finally:
             os.close(descriptor)
-
-    def _hand_over(self, descriptor: int) -> None:
-        with contextlib.suppress(OSError):  # a file server that does not know this host's root; a group of others
-            os.fchown(descriptor, self._owner, self._group_owner)
 
     def _sync_content(self, temporary: dict[int, str], outcomes: list[Written | None]) -> None:
         if len(temporary) >= FEW_FLAGS and _syncfs(self.directory):
@@ -224,6 +221,8 @@ class _Group:
                 self._rename(path, name)
                 return Written()
             return self._put_unless_kept(path, name, keep)
+        except Unreachable:
+            raise  # the rule's server is away, which says nothing of the directory
         except (OSError, BadSeal) as error:
             return Written(error=error)
 

@@ -192,7 +192,9 @@ def test_a_task_that_wrote_nothing_says_so_and_one_that_did_not_run_says_where_t
 def test_a_task_is_told_in_units_that_people_read_and_a_cached_one_with_its_origin(place: Desk) -> None:
     first = place.run("run", f"{GRAPHS}:raises", "-k", "-f", "--json").facts["run"]
     told = place.run("status", "last", "bystander").out
-    assert re.search(r"  started: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n  took: \d+ [mµ]s\n  peak memory: \d+ MB\n", told), told
+    assert re.search(r"  started: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n  took: \d+ [mµ]s\n  peak memory: \d+ MB\n", told), (
+        told
+    )
     assert place.run("run", f"{GRAPHS}:raises", "-k").status == 1
     cached = place.run("status", "last", "bystander")
     assert re.match(rf"Task bystander: cached, from run {first}, recorded \d{{4}}-\d\d-\d\d ", cached.out), cached.out

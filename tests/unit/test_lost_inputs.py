@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from overnight.audit import Audit
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import UnknownRun
+from overnight.errors import UnknownRun, Unreachable
 from overnight.flag_files import open_flag, read_header
 from overnight.flag_publishing import publish_flags
 from overnight.flags import DONE, AttemptFacts, encode_flag, lineage_of_header
@@ -199,6 +199,27 @@ def test_a_client_that_was_frozen_takes_no_flag_away_of_a_result_that_came_after
         flags.write_result(1, body)
     assert open_flag(tmp_path / name, "t1", KEYRING).body == later
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t1.flag"]
+
+
+class AwayStore(MemoryStore):
+    """It is away for whoever asks which result of t1 is on record."""
+
+    def read_digests(self, run_id: str, tasks: Iterable[int]) -> list[bytes]:
+        asked = list(tasks)
+        if asked == [1]:
+            raise Unreachable("The server is away.")
+        return super().read_digests(run_id, asked)
+
+
+def test_a_server_that_goes_away_while_a_flag_is_written_again_is_no_fault_of_the_directory(tmp_path: Path) -> None:
+    """P5: told as one that could not be written it would be taken for proven, and nothing would be in its place."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag", AwayStore())
+    night.commit("b1", success(1, used=lineage_digest([digest_of("t0")])))
+    flags = RunFlags(night.store, "r1", Structure("r1", night.store.specs("r1"), KEYRING), KEYRING, tmp_path)
+    (tmp_path / flag_name("t1")).write_bytes(b"damaged")
+    with pytest.raises(Unreachable):
+        flags.write_result(1, b"body")
+    assert [path.name for path in tmp_path.iterdir()] == ["t1.flag"]
 
 
 @pytest.mark.parametrize(
