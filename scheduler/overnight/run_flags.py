@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from overnight.core.states import TaskState
+from overnight.core.states import SUCCEEDED, TaskState
 from overnight.error_text import bounded_error_text
 from overnight.errors import BadSeal, DamagedRun, OvernightError, UnknownRun
 from overnight.flag_files import existing_valid
@@ -69,11 +69,18 @@ class RunFlags:
             if is_same or self.is_superseded(task):
                 return Written(kept=True)
             # Whoever was frozen until now may find the flag of a later result, which it must not take away.
-            if self._store.read_digests(self._run_id, [task]) != [hashlib.sha256(body).digest()]:
+            if not self._is_on_record(task, body):
                 raise Outdated(f"task {self._shown(task)} was run again")
             return None
 
         return self._write([(header, encode_flag(header, body, self._keyring))], keep)
+
+    def _is_on_record(self, task: int, body: bytes) -> bool:
+        """Tell whether this result is the task's; where the server has lost its digest alone, whether any is."""
+        (recorded,) = self._store.read_digests(self._run_id, [task])
+        if recorded == NO_DIGEST:
+            return self._store.tasks(self._run_id, [task])[0].state in SUCCEEDED
+        return recorded == hashlib.sha256(body).digest()
 
     def is_superseded(self, task: int) -> bool:
         """Tell whether a later run has recorded the task since (`flag_publishing`). One that the server has lost, or

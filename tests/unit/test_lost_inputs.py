@@ -24,6 +24,7 @@ from overnight.queue_outcomes import QueueOutcomes
 from overnight.recording import TaskIdentity, record_header
 from overnight.results import FLAG
 from overnight.run_flags import Outdated, RunFlags
+from overnight.store.codec import NO_DIGEST
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Acceptance, Addition, Adopted, Batch, Report, Verdict
 from overnight.structure import Structure
@@ -199,6 +200,18 @@ def test_a_client_that_was_frozen_takes_no_flag_away_of_a_result_that_came_after
         flags.write_result(1, body)
     assert open_flag(tmp_path / name, "t1", KEYRING).body == later
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t1.flag"]
+
+
+def test_a_result_of_which_the_server_has_lost_the_digest_alone_is_written(tmp_path: Path) -> None:
+    """P5, P11: of an ended run no scheduler finds that digest again, and the audit would never be the last one."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    night.commit("b1", success(1, used=lineage_digest([digest_of("t0")])))
+    assert isinstance(night.store, MemoryStore)
+    night.store.data.runs["r1"].digests[32:64] = NO_DIGEST
+    flags = RunFlags(night.store, "r1", Structure("r1", night.store.specs("r1"), KEYRING), KEYRING, tmp_path)
+    (tmp_path / flag_name("t1")).write_bytes(b"damaged")
+    assert flags.write_result(1, b"value 1")
+    assert open_flag(tmp_path / flag_name("t1"), "t1", KEYRING).body == b"value 1"
 
 
 class AwayStore(MemoryStore):
