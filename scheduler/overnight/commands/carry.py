@@ -16,7 +16,7 @@ from overnight.commands.watch import Left, Watch
 from overnight.commands.work import Work
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
-from overnight.errors import StillEnding, UnknownRun
+from overnight.errors import StillEnding, UnknownRun, Unreachable
 from overnight.hints import command_line, hint
 from overnight.launch import Launched, launch
 from overnight.naming import shown
@@ -147,7 +147,10 @@ class Carried:
         return exit_status(ended)
 
     def _tell_of_outputs(self, run_id: str) -> None:
-        codes = self._deployment.store.states(run_id)[::2]
+        try:
+            codes = self._deployment.store.states(run_id)[::2]
+        except (Unreachable, UnknownRun):  # how the run has ended is told already
+            return
         done = [number for number, code in enumerate(codes) if code == TaskState.DONE]
         unwritten = unwritten_outputs(self._work.descs, done)
         if unwritten:
