@@ -86,8 +86,7 @@ def launch(
 
     `decisions` say which tasks are completed (None: none is); `key` is its `graph_key` where the caller has it.
     Raises InvalidTask above a resource limit, Refused if the status directory is in use by another run, StillEnding if
-    `stop` is set while an earlier run of this command is ending, which is waited for; what the store raises passes
-    through.
+    `stop` is set while an earlier run of this command is ending, which is waited for, and what the store raises.
     """
 
     def adopted() -> Mapping[Task, StoredResult]:

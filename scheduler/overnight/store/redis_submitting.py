@@ -133,7 +133,8 @@ class RedisSubmitting(RedisReading):
         return True
 
     def _to_retry(self, run_id: str, tasks: Sequence[int]) -> list[int]:
-        """Return failed and cancelled tasks to retry, then those that were skipped because of them."""
+        """Return failed and cancelled tasks to retry, also those that skipped ones wait for, then what was skipped for
+        them."""
         states = self.states(run_id)
         causes = self._causes(run_id)
         wanted = set(tasks).union(causes[task] for task in tasks if task in causes)
