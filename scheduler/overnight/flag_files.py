@@ -14,6 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Container, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ _warned: set[str] = set()
 _logger = logging.getLogger(__name__)
 #: The time with which the ids of runs on a queue begin (`launch.new_run_id`).
 _BEGAN = re.compile(r"[0-9]{8}-[0-9]{6}-")
+_BEGAN_FORM = "%Y%m%d-%H%M%S-"
 #: A temporary file is in place within moments, or its writer is gone, or frozen and will find that it is too late.
 ABANDONED_SECONDS = 24 * 3600.0
 _TEMPORARY = re.compile(r".+\.flag\.[0-9a-f]{16}\.tmp")
@@ -97,46 +99,37 @@ def read_header(
     return FoundFlag(header, facts.st_mtime_ns, body_in(data, header, offset) if with_body else None)
 
 
+def standing_flag(path: Path | str, task_id: str, keyring: Keyring, *, directory: int | None = None) -> Flag | None:
+    """Return the flag that stands at `path`; None if there is none, or none that can be believed to its last byte."""
+    try:
+        return decode_flag(_read_regular(path, directory, whole=True)[0], task_id, keyring)
+    except (FileNotFoundError, BadSeal):
+        return None
+
+
 def existing_valid(
     path: Path | str, task_id: str, run_id: str, lineage: bytes, keyring: Keyring, *, directory: int | None = None
 ) -> Flag | None:
-    """Return the flag that stands at `path` if it is a success of this run, or a later one, with this lineage.
+    """Return the flag that stands at `path` if it stands for an attempt of this run with this lineage."""
+    flag = standing_flag(path, task_id, keyring, directory=directory)
+    return flag if flag is not None and stands_for(flag.header, run_id, lineage) else None
+
+
+def stands_for(header: FlagHeader, run_id: str, lineage: bytes) -> bool:
+    """Tell whether a flag's header is of a success of this run, or of a later one, with this lineage.
 
     Such a flag is never replaced by another attempt of the run: the attempt commits it and drops its own result.
     """
-    try:
-        flag = decode_flag(_read_regular(path, directory, whole=True)[0], task_id, keyring)
-    except (FileNotFoundError, BadSeal):
-        return None
-    header = flag.header
     if header.state != DONE or lineage_of_header(header) != lineage:
-        return None
-    return flag if header.run_id == run_id or began_later(header.run_id, run_id) else None
-
-
-def is_later(
-    path: Path | str,
-    task_id: str,
-    run_id: str,
-    keyring: Keyring,
-    *,
-    attempt: int | None = None,
-    directory: int | None = None,
-) -> bool:
-    """Tell whether the flag that stands at `path` is of a run that began after `run_id`, as their ids tell; with
-    `attempt`, also whether it is of a later attempt of this run.
-
-    Who was frozen through the end of its own run, or of its lease, changes nothing of what came after (decision 0017).
-    """
-    try:
-        header = read_header(path, task_id, keyring, directory=directory).header
-    except (FileNotFoundError, BadSeal):
         return False
-    return is_later_than(header, run_id, attempt)
+    return header.run_id == run_id or began_later(header.run_id, run_id)
 
 
 def is_later_than(header: FlagHeader, run_id: str | None, attempt: int | None) -> bool:
-    """Tell whether a flag's header is of a later attempt of this run, or of a run that began later."""
+    """Tell whether a flag's header is of a later attempt of this run, or of a run that began later, as ids tell.
+
+    Who was frozen through the end of its own run, or of its lease, changes nothing of what came after (decision 0017).
+    """
     if header.run_id == run_id:
         return attempt is not None and header.attempt is not None and header.attempt > attempt
     return began_later(header.run_id, run_id)
@@ -146,6 +139,18 @@ def began_later(other: str | None, run_id: str | None) -> bool:
     """Tell whether the run `other` began after `run_id`, as their ids tell; of some ids nothing is known."""
     began = [_BEGAN.match(one or "") for one in (other, run_id)]
     return began[0] is not None and began[1] is not None and began[0][0] > began[1][0]
+
+
+def ended_since(header: FlagHeader, run_id: str) -> bool:
+    """Tell whether a flag's header is of a success of another run that ended after `run_id` began."""
+    began = _BEGAN.match(run_id)
+    if began is None or header.state != DONE or header.run_id == run_id:
+        return False
+    try:
+        ended = datetime.fromisoformat(header.finished or "").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False
+    return ended.strftime(_BEGAN_FORM) >= began[0]
 
 
 def read_headers(

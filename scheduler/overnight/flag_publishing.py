@@ -1,18 +1,27 @@
 """What of the flags that stand in a status directory each writer leaves alone.
 
 A worker's flag never takes the place of a success of the same run and lineage, nor of a later attempt's or run's: if
-its result counts, it is in Redis. The record of a failure, which clients write, never takes the place of a later run's;
-nor does a result that they write again, if what stands there was computed from what stands of its dependencies: after a
-clock was put back, ids of runs do not tell which came later, but then it was not.
+its result counts, it is in Redis. A worker of a run that is over, or that the server has lost, takes no success away
+that ended after its run began: a later run may have adopted it. The record of a failure, which clients write, never
+takes the place of a later run's; nor does a result that they write again, if what stands there was computed from what
+stands of its dependencies: after a clock was put back, ids of runs do not tell which came later, but then it was not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from overnight.errors import BadSeal
-from overnight.flag_files import began_later, existing_valid, is_later, read_header
+from overnight.flag_files import (
+    began_later,
+    ended_since,
+    is_later_than,
+    open_flag,
+    read_header,
+    standing_flag,
+    stands_for,
+)
 from overnight.flag_writing import Before, Keep, Written, write_flags
 from overnight.flags import DONE, FlagHeader, lineage_of_header
 from overnight.keyring import Keyring
@@ -21,20 +30,29 @@ from overnight.naming import flag_name
 
 
 def publish_flags(
-    directory: Path | str, flags: Sequence[tuple[FlagHeader, str, bytes]], keyring: Keyring, before: Before = ()
+    directory: Path | str,
+    flags: Sequence[tuple[FlagHeader, str, bytes]],
+    keyring: Keyring,
+    before: Before = (),
+    *,
+    is_active: Callable[[], bool] = lambda: True,
 ) -> list[Written]:
-    """Write a worker's flags, given as (header, file name, content)."""
+    """Write a worker's flags, given as (header, file name, content). `is_active` asks whether its run goes on."""
     headers = {name: header for header, name, _ in flags}
 
     def keep(descriptor: int, name: str) -> Written | None:
         header = headers[name]
         task_id, run_id, lineage = header.task_id, header.run_id, lineage_of_header(header)
-        if run_id is None or lineage is None:
+        standing = standing_flag(name, task_id, keyring, directory=descriptor)
+        if run_id is None or lineage is None or standing is None:
             return None
-        if existing_valid(name, task_id, run_id, lineage, keyring, directory=descriptor) is not None:
+        if stands_for(standing.header, run_id, lineage):
             return Written(kept=True)
-        comes_late = is_later(name, task_id, run_id, keyring, attempt=header.attempt, directory=descriptor)
-        return Written(error=BadSeal("the flag of a later attempt or run stands there")) if comes_late else None
+        if is_later_than(standing.header, run_id, header.attempt):
+            return Written(error=BadSeal("the flag of a later attempt or run stands there"))
+        if ended_since(standing.header, run_id) and not is_active():
+            return Written(error=BadSeal(f"run {run_id} is over, and another run's flag came there meanwhile"))
+        return None
 
     return write_flags(directory, [(name, data) for _, name, data in flags], keep=keep, before=before)
 
@@ -45,8 +63,8 @@ def later_ones(headers: Sequence[FlagHeader], keyring: Keyring, names: Sequence[
 
     def keep(descriptor: int, name: str) -> Written | None:
         header = by_name[name]
-        task_id, run_id = header.task_id, header.run_id
-        if run_id is None or not is_later(name, task_id, run_id, keyring, attempt=header.attempt, directory=descriptor):
+        standing = standing_flag(name, header.task_id, keyring, directory=descriptor)
+        if standing is None or not is_later_than(standing.header, header.run_id, header.attempt):
             return None
         return Written(kept=True)
 
@@ -58,11 +76,11 @@ def superseding_run(
 ) -> str | None:
     """Return the later run of which the success stands for a task, computed from what stands of its `dependencies`."""
     try:
-        headers = [read_header(directory / flag_name(name), name, keyring).header for name in (task_id, *dependencies)]
+        own = open_flag(directory / flag_name(task_id), task_id, keyring).header
+        others = [read_header(directory / flag_name(name), name, keyring).header for name in dependencies]
     except (OSError, BadSeal):
         return None
-    own, *others = headers
-    if any(header.state != DONE for header in headers) or not began_later(own.run_id, run_id):
+    if any(header.state != DONE for header in (own, *others)) or not began_later(own.run_id, run_id):
         return None
     is_whole = lineage_of_header(own) == lineage_digest([bytes.fromhex(header.body_sha256) for header in others])
     return own.run_id if is_whole else None

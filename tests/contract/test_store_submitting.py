@@ -300,6 +300,24 @@ def test_a_retry_takes_the_failed_with_what_was_skipped_for_them(night: Night) -
     assert night.store.run("r1").retried == 2, "nothing was left to be retried by the third"
 
 
+def test_the_time_in_which_a_run_was_over_is_none_of_the_time_it_took(night: Night) -> None:
+    """P11: what failed in the night is retried in the morning."""
+    skipped = [Verdict(task, TaskState.SKIPPED, cause=0) for task in (1, 2, 3)]
+    least = most = 0.0
+    for _ in range(2):
+        night.settle(Verdict(0, TaskState.FAILED, Charge(1)), *skipped)
+        assert night.end()
+        over = night.store.run("r1")
+        assert over.ended_at is not None
+        least += night.store.now() - over.ended_at
+        night.store.request("r1", Request.RETRY)
+        most += night.store.now() - over.ended_at
+        again = night.store.run("r1")
+        assert least <= again.rested <= most
+        assert over.seconds(night.store.now()) == over.ended_at - over.created_at - over.rested
+        assert again.seconds(again.created_at + 60) == 60 - again.rested
+
+
 def test_a_retry_of_what_was_skipped_takes_along_what_it_was_skipped_for(night: Night) -> None:
     """P11: who asks read the states before that had failed; the task alone would wait for what never runs again."""
     night.start("b", [0, 3])

@@ -18,7 +18,7 @@ import pytest
 from overnight.cache import FileTaskCache
 from overnight.errors import BadSeal
 from overnight.flag_files import ABANDONED_SECONDS, existing_valid, open_flag, read_header, read_headers
-from overnight.flag_publishing import publish_flags
+from overnight.flag_publishing import later_ones, publish_flags, superseding_run
 from overnight.flag_writing import FEW_FLAGS, Written, sync_flags, write_flag, write_flags
 from overnight.flags import FAILED, AttemptFacts, FlagHeader, encode_flag, lineage_of_header
 from overnight.keyring import Keyring
@@ -223,6 +223,46 @@ def test_a_result_of_a_later_run_with_the_same_lineage_stands_for_the_own_one(tm
     assert existing_valid(tmp_path / "a.flag", "a", "20260301-220009-0123456789ab", lineage, NO_KEY) is None
     own = [(header(run_id=earlier), "a.flag", flag(b"own", run_id=earlier))]
     assert publish_flags(tmp_path, own, NO_KEY)[0].kept
+
+
+def test_a_later_flag_of_which_the_body_is_damaged_keeps_nobody_out(tmp_path: Path) -> None:
+    """P4, P12: after a clock was put back, a run of an older id found the header whole and left what is no result."""
+    earlier, later = "20260301-220000-0123456789ab", "20260301-220007-0123456789ab"
+    whole = encode_flag(FlagHeader("a", run_id=later, dependency_records=()), b"of the later run", NO_KEY)
+    damaged = whole[:-1] + b"?"
+    for data, superseding in ((whole, later), (damaged, None)):
+        (tmp_path / "a.flag").write_bytes(data)
+        assert superseding_run(tmp_path, "a", (), earlier, NO_KEY) == superseding
+    assert read_header(tmp_path / "a.flag", "a", NO_KEY).header.run_id == later
+    own = flag(b"own", run_id=earlier)
+    assert publish_flags(tmp_path, [(header(run_id=earlier), "a.flag", own)], NO_KEY)[0].error is None
+    assert body_at(tmp_path / "a.flag") == b"own"
+    (tmp_path / "a.flag").write_bytes(damaged)
+    rule = later_ones([header(run_id=earlier, state=FAILED)], NO_KEY, ["a.flag"])
+    assert write_flags(tmp_path, [("a.flag", own)], keep=rule)[0].kept is False
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+@pytest.mark.parametrize("finished", ["2026-03-01T21:59:59+00:00", "2026-03-01T22:00:01.5+00:00", "rubbish", None])
+def test_a_worker_of_a_lost_run_replaces_no_flag_that_came_while_its_run_went_on(
+    tmp_path: Path, finished: str | None, is_active: bool
+) -> None:
+    """P4: a run that came after may have adopted it, as it began when this one had been lost."""
+    earlier, own = "20260301-215950-0123456789ab", "20260301-220000-0123456789ab"
+    late = header(run_id=earlier, finished=finished)
+    publish_flags(tmp_path, [(late, "a.flag", encode_flag(late, b"late", NO_KEY))], NO_KEY)
+    asked: list[bool] = []
+
+    def told() -> bool:
+        asked.append(is_active)
+        return is_active
+
+    group = [(header(run_id=own), "a.flag", flag(b"own", run_id=own))]
+    (written,) = publish_flags(tmp_path, group, NO_KEY, is_active=told)
+    came_meanwhile = finished is not None and ":01.5" in finished
+    stays = came_meanwhile and not is_active
+    assert (written.error is not None, body_at(tmp_path / "a.flag")) == (stays, b"late" if stays else b"own")
+    assert len(asked) == came_meanwhile, "the server is asked where it matters alone"
 
 
 def test_a_worker_frozen_through_its_lease_replaces_no_flag_of_a_later_attempt(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from overnight.config import Settings
 from overnight.core.states import TaskState
+from overnight.flag_files import open_flag
 from overnight.flag_publishing import publish_flags
 from overnight.flags import FlagHeader, encode_flag
 from overnight.keyring import Keyring
@@ -54,3 +55,22 @@ def test_what_was_computed_from_a_result_that_does_not_stand_goes_back(tmp_path:
     assert store.read_digests("r1", [0]) == [digest(b"stands")]
     assert TaskState(store.states("r1")[2]) is TaskState.RUNNING
     assert batch.members[1].stage is Stage.RETURNED
+
+
+def test_a_worker_of_a_lost_run_leaves_the_late_flag_of_an_earlier_one(tmp_path: Path) -> None:
+    """P9: the run that goes on in place of the lost one has adopted it, and what it computes from it would be lost."""
+    earlier, own = "20260301-215950-0123456789ab", "20260301-220000-0123456789ab"
+    claim = begin(MemoryStore(), 1, own).start("b", [0], lineages=[NO_LINEAGE])
+    batch = ClaimedBatch(claim, [Member(0, 0, 1, NO_LINEAGE, TaskFacts("t0", "f", "", (), (), (), ()), b"")])
+    late = FlagHeader("t0", run_id=earlier, finished="2026-03-01T22:00:01+00:00", dependency_records=())
+    publish_flags(tmp_path, [(late, flag_name("t0"), encode_flag(late, b"adopted", KEYRING))], KEYRING)
+    post = Post(MemoryStore(), KEYRING, Settings(), ("default",), "worker", instance="w1")
+    context = RunContext("/", 0o077, {}, [], None, 0, str(tmp_path), None)
+    spool = Spool(tmp_path / "spool", "w1", KEYRING)
+    delivery = Delivery(post, batch, Reporter(post, own, context), spool)
+    batch.members[0].stage, batch.members[0].ended = Stage.ENDED, Ended(b"own", digest=digest(b"own"))
+    delivery.add(batch.members[0])
+    delivery.flush()
+    assert open_flag(tmp_path / flag_name("t0"), "t0", KEYRING).body == b"adopted"
+    assert delivery.is_empty
+    assert any((tmp_path / "spool").iterdir())

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Protocol
 
 from overnight.config import Settings
+from overnight.errors import DamagedRun, UnknownRun, Unreachable
 from overnight.keyring import Keyring
 from overnight.store.ports import WorkingStore
 from overnight.wire import PROTOCOL
@@ -86,6 +87,15 @@ class Post:
     def host(self) -> str:
         """What this worker calls its host."""
         return self.settings.host_name
+
+    def is_active(self, run_id: str) -> bool:
+        """Tell whether a run goes on, as far as is known: while the server is away, no other begins in its place."""
+        try:
+            return not self.store.run(run_id).phase.is_over
+        except Unreachable:
+            return True
+        except (UnknownRun, DamagedRun):
+            return False
 
     @property
     def drain_seconds_left(self) -> float:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from overnight.error_text import error_text
@@ -164,7 +165,8 @@ class Reporter:
             written = self._write_remote(directory, group)
         else:
             flags = [(flag.header, flag.name, flag.data) for flag in group]
-            written = publish_flags(directory, flags, self._post.keyring, _before(batch, successes))
+            before, is_active = _before(batch, successes), partial(self._post.is_active, self._run_id)
+            written = publish_flags(directory, flags, self._post.keyring, before, is_active=is_active)
         for flag, result in zip(group, written, strict=True):
             if result.error is not None:
                 self._warn_once(directory, flag.header.task_id, result.error)
@@ -208,7 +210,8 @@ class Reporter:
         facts = AttemptFacts(
             run_id=self._run_id,
             attempt=member.attempt,
-            started=datetime.fromtimestamp(ended.started, UTC).isoformat(),
+            started=_iso(ended.started),
+            finished=None if ended.seconds is None else _iso(ended.started + ended.seconds),
             duration_seconds=ended.seconds,
             host=self._post.host,
             python=self._post.python,
@@ -246,6 +249,10 @@ class _Flag:
     header: FlagHeader
     name: str
     data: bytes
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def digest_of(body: bytes) -> bytes:

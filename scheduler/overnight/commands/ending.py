@@ -58,7 +58,7 @@ class Ending:
     @property
     def seconds(self) -> float:
         """How long the run took, or has taken so far."""
-        return max(0.0, (self.run.ended_at or self.now) - self.run.created_at)
+        return self.run.seconds(self.now)
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts as plain values."""

@@ -37,7 +37,7 @@ def command(*, settings: Settings, as_json: bool) -> None:
             "paused" if run.paused else run.phase.value,
             str(run.total),
             moment(run.created_at),
-            duration((run.ended_at or now) - run.created_at),
+            duration(run.seconds(now)),
             shown(run.name),
         ]
         for run in runs

@@ -20,7 +20,7 @@ from overnight.core.states import RunPhase
 from overnight.errors import DamagedRun, OvernightError
 from overnight.store.records import Batch, RunRecord, WorkerRecord
 
-_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at", "retried", "note"})
+_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at", "retried", "rested", "note"})
 _STATIC = tuple(field.name for field in fields(RunRecord) if field.name not in _CHANGING)
 _MOST_DIGITS: Final = 18
 #: What JSON may hold of a field, by the field's annotation.
@@ -127,6 +127,7 @@ def unpacked_run(meta: Mapping[bytes, bytes]) -> RunRecord:
         created_at=_finite(float(meta[b"created_at"])),
         ended_at=None if ended_at is None else _finite(float(ended_at)),
         retried=unpacked_index(meta.get(b"retried", b"0")),
+        rested=_finite(float(meta.get(b"rested", b"0"))),
         note=meta.get(b"note", b"").decode("utf-8", "replace"),
     )
 

@@ -61,7 +61,8 @@ RUN_KEYS: Final = (
     Key(
         "meta",
         "hash",
-        "record (JSON), keep, phase, paused, added, open, sequence, dispatched, invalidations, retried, note, times",
+        "record (JSON), keep, phase, paused, added, open, sequence, dispatched, invalidations, retried, note, times, "
+        "rested",
     ),
     Key("context", "string", "the sealed RunContext"),
     Key("specs", "hash", "first task -> sealed SpecChunk"),

@@ -238,7 +238,8 @@ class MemoryData:
 
     def reopen(self, run: MemoryRun, now: float) -> None:
         """Make an ended run active again."""
-        run.change(phase=RunPhase.ACTIVE, ended_at=None)
+        rested = run.record.rested + max(0.0, now - (run.record.ended_at or now))
+        run.change(phase=RunPhase.ACTIVE, ended_at=None, rested=rested)
         self.enter_active(run, now)
 
     def leave_active(self, run: MemoryRun) -> None:

@@ -17,7 +17,8 @@ class RunRecord:
 
     `key` identifies the graph (the same command makes the same key), `place` the status directory or other resource
     that only one active run may use (empty: none). Of runs that share workers, one of twice the `weight` is given twice
-    the time. `retried` differs after each RETRY: what runs again finds the code as it is then.
+    the time. `retried` differs after each RETRY: what runs again finds the code as it is then. `rested` are the seconds
+    for which it was over until something reopened it, all such times together.
     """
 
     run_id: str
@@ -43,12 +44,17 @@ class RunRecord:
     created_at: float = 0.0
     ended_at: float | None = None
     retried: int = 0
+    rested: float = 0.0
     note: str = ""
     """What a scheduler has to say of the run to people: why it leaves it alone."""
 
     def __post_init__(self) -> None:
         if not self.weight > 0:
             raise ValueError(self.weight)
+
+    def seconds(self, now: float) -> float:
+        """Return how long the run took, or has taken so far: without the time in which it was over."""
+        return max(0.0, (self.ended_at or now) - self.created_at - self.rested)
 
 
 class Opening(Enum):

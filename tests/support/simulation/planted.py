@@ -73,7 +73,7 @@ def _no_look(_self: Inputs, _batch: Any, _directory: str | None) -> list[Any]:
     return []
 
 
-def _overwriting(directory: str, group: Sequence[tuple[Any, str, bytes]], *_: Any) -> Any:
+def _overwriting(directory: str, group: Sequence[tuple[Any, str, bytes]], *_: Any, **__: Any) -> Any:
     return flag_writing.write_flags(directory, [(name, data) for _, name, data in group])
 
 

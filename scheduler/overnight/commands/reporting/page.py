@@ -92,7 +92,7 @@ def _outcome(facts: RunFacts, functions: Sequence[FunctionFigures]) -> dict[str,
         "states": [(state, counts[state]) for state in _STATES if state in counts],
         "total": len(facts.codes),
         "succeeded": sum(number for state, number in counts.items() if state in SUCCEEDED),
-        "wall": facts.ended_at - facts.run.created_at,
+        "wall": facts.run.seconds(facts.now),
         "work": sum(one.total for one in functions),
         "executed": len(facts.executed()),
     }

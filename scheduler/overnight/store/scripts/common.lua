@@ -222,9 +222,11 @@ local function end_run(run_id, phase, keep)
   keep_lifetimes({EVENTS, CONTROL})
 end
 
--- Make an ended run active again.
+-- Make an ended run active again. `rested` is for how many seconds it has been over before.
 local function reopen(run_id)
-  redis.call('HSET', META, 'phase', 'active', 'touched', '0')
+  local at = redis.call('HMGET', META, 'ended_at', 'rested')
+  local rested = math.max(now - (tonumber(at[1] or '') or now), 0) + (tonumber(at[2] or '') or 0)
+  redis.call('HSET', META, 'phase', 'active', 'touched', '0', 'rested', seconds_text(rested))
   redis.call('HDEL', META, 'ended_at')
   enter_active(run_id)
 end
