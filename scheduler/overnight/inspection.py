@@ -129,7 +129,7 @@ class Decisions:
         The caller that needs the value then tells `also_run`.
         """
         if self.runs(task):
-            raise RecordMismatch(f"Task {shown(task.task_id)!r} must run, so it has no result yet.")
+            raise RecordMismatch(f"Task {task.task_id!r} must run, so it has no result yet.")
         found = self._known.flags.get(task)
         if isinstance(found, FoundFlag) and found.body is not None:
             return result_in(found.body)

@@ -162,7 +162,7 @@ def _pruned(graph: TaskGraph, task_ids: Sequence[str]) -> TaskGraph:
     for task_id in task_ids:
         if not graph.has_task(Task(cut_task_id(task_id))):
             known = [task.task_id for task in graph.tasks]
-            raise UsageError(f"No task {shown(task_id)!r} is in the graph{ending_about(task_id, known)}")
+            raise UsageError(f"No task {task_id!r} is in the graph{ending_about(task_id, known)}")
     if task_ids:
         graph.prune(list(task_ids))
     return graph
