@@ -88,13 +88,7 @@ class Work:
         """Decide what must run. In a forced run only what `own_runs` computed is finished."""
         if self.request.force and not own_runs:
             return decide(self.graph, NO_TASK_CACHE)
-        try:
-            decisions = decide(self.graph, self.cache)
-        except Unreachable:
-            raise
-        except OSError as error:
-            what = f"The status directory {shown(self.status_dir)} cannot be used"
-            raise UsageError(f"{what}: {error.strerror or error}.") from error
+        decisions = decide(self.graph, self.cache)
         for task in decisions.completed if self.request.force else ():
             header = decisions.header(task)
             if not decisions.runs(task) and (header is None or header.run_id not in own_runs):
