@@ -201,12 +201,12 @@ class FileTaskCache(TaskCache):
         try:
             flag, _ = self._store.open(*_place_of(desc.task))
         except FileNotFoundError:
-            raise BadSeal(f"Task {shown(desc.task.task_id)!r} has no record.") from None
+            raise BadSeal(f"Task {desc.task.task_id!r} has no record.") from None
         if flag.header.state != DONE:
-            raise BadSeal(f"The record of task {shown(desc.task.task_id)!r} holds no result.")
+            raise BadSeal(f"The record of task {desc.task.task_id!r} holds no result.")
         different = identity_reason(identity_of(desc), flag.header)
         if different is not None:
-            raise BadSeal(f"The record of task {shown(desc.task.task_id)!r} is that of another: {different}.")
+            raise BadSeal(f"The record of task {desc.task.task_id!r} is that of another: {different}.")
         return result_in(flag.body)
 
     def _judged(self, desc: TaskDesc, identity: TaskIdentity, flag: Flag, mtime_ns: int | None) -> CacheRecord:

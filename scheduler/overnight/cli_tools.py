@@ -136,7 +136,7 @@ def _raisable(task: Task, error: BaseException) -> BaseException:
     """Return the exception that stands for a failure: a SystemExit would end the tool with the task's own status."""
     if not isinstance(error, SystemExit):
         return error
-    failure = TaskError(f"Task {shown(task.task_id)!r} called sys.exit({error.code!r}).")
+    failure = TaskError(f"Task {task.task_id!r} called sys.exit({error.code!r}).")
     failure.__cause__ = error
     return failure
 

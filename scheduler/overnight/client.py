@@ -108,11 +108,11 @@ class Client:
             return known[0]
         found = [run_id for run_id in known if run_id == name] or [run for run in known if run.startswith(name)]
         if not found:
-            about = f"There is no run {shown(name)!r} on {where}{nearest(name, known)}"
+            about = f"There is no run {name!r} on {where}{nearest(name, known)}"
             raise UnknownRunName(f"{about} This lists them: {hint(settings, 'runs')}")
         if len(found) > 1:
             raise UnknownRunName(
-                f"{shown(name)!r} fits {len(found)} runs, such as {found[0]} and {found[1]}: give more of the id."
+                f"{name!r} fits {len(found)} runs, such as {found[0]} and {found[1]}: give more of the id."
             )
         return found[0]
 

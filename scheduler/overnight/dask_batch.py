@@ -26,7 +26,6 @@ from overnight.errors import OvernightError, ResultNotPicklable
 from overnight.forked import AttemptOrder, run_in_child
 from overnight.graph import Task, resolve_arguments
 from overnight.invoke import Outcome, attempt
-from overnight.naming import shown
 from overnight.outcome_message import pack_outcome, unpack_outcome
 from overnight.pickling import loads
 from overnight.results import ResultLost
@@ -216,7 +215,7 @@ def _packed(outcome: Outcome, task_id: str) -> bytes:
     try:
         return pack_outcome(outcome, task_id)
     except BaseException as error:  # SystemExit, in a thread of Dask's, would end the worker
-        message = f"What task {shown(task_id)!r} ended with cannot be sent: packing it raised {type(error).__name__}."
+        message = f"What task {task_id!r} ended with cannot be sent: packing it raised {type(error).__name__}."
         told = ResultNotPicklable(message)
         return pack_outcome(Outcome(False, told, outcome.started, outcome.seconds), task_id)  # noqa: FBT003
 

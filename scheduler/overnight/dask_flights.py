@@ -147,7 +147,7 @@ class Flights:
         if losses < MOST_LOSSES:
             return None
         facts, task_id = self._facts, launch.task.task_id
-        reason = f"Task {shown(task_id)!r} died: {losses} workers in a row ended while it ran, the last one {worker}."
+        reason = f"Task {task_id!r} died: {losses} workers in a row ended while it ran, the last one {worker}."
         with TaskLog(task_id, facts.log_dir, facts.verbosity, run_id=facts.run_id, attempt=launch.attempt):
             _logger.error("task <%s> ended: %s", shown(task_id), reason)
         return failure(TaskDied(reason, worker=worker))

@@ -30,7 +30,6 @@ from overnight.flag_header import (
     record_of,
 )
 from overnight.keyring import Keyring
-from overnight.naming import shown
 
 __all__ = [
     "DONE",
@@ -106,7 +105,7 @@ def _header_line(header: FlagHeader) -> bytes:
     open_line = header_text(header).encode("ascii")[:-1]
     line = open_line + _check_of(open_line)
     if len(line) > LONGEST_HEADER_BYTES:
-        raise ValueError(f"The header of task {shown(header.task_id)!r} has {len(line)} bytes, above 1 MiB.")
+        raise ValueError(f"The header of task {header.task_id!r} has {len(line)} bytes, above 1 MiB.")
     return line
 
 
@@ -163,7 +162,7 @@ def _check_body(header: FlagHeader, body: bytes) -> None:
 def check_place(header: FlagHeader, offset: int, task_id: str, total_bytes: int | None) -> None:
     """Raise BadSeal if a header is that of another task, or its flag shorter or longer than it says."""
     if header.task_id != task_id:
-        raise BadSeal(f"it is the record of another task, {shown(header.task_id)!r}")
+        raise BadSeal(f"it is the record of another task, {header.task_id!r}")
     if total_bytes is not None and total_bytes != offset + header.body_bytes:
         raise BadSeal(f"it has {total_bytes} bytes where its header says {offset + header.body_bytes}")
 

@@ -154,7 +154,7 @@ class _Child:
 
     def cause_of_death(self) -> TaskTimedOut | TaskDied:
         """Return what ended a child that left no outcome. Only after `reap`."""
-        name = f"Task {shown(self._order.task_id)!r}"
+        name = f"Task {self._order.task_id!r}"
         if self._killed_for_time:
             return TaskTimedOut(f"{name} ran on after its limit of {self._order.timeout:g} s and was killed.")
         return death_of(name, self._exit_code)
@@ -249,7 +249,7 @@ def _death_descriptor(process: Any) -> int | None:
 
 
 def _packed(order: AttemptOrder) -> bytes:
-    what = f"The function or an argument of task {shown(order.task_id)!r}"
+    what = f"The function or an argument of task {order.task_id!r}"
     return dump_input((order, dict(os.environ), current_umask()), what)
 
 

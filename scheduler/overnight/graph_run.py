@@ -44,7 +44,6 @@ from overnight.graph import (
 from overnight.invoke import Outcome
 from overnight.joining import Joining
 from overnight.journal import Journal, Settled
-from overnight.naming import shown
 
 
 @dataclass(slots=True, eq=False)  # a frozen one takes five times as long to make
@@ -218,5 +217,5 @@ def _event(launch: Launch, outcome: Outcome | None) -> TaskSucceeded | TaskFaile
 
 
 def _lost_too_often(launch: Launch) -> Outcome:
-    error = TaskDied(f"Task {shown(launch.task.task_id)!r} lost its worker too often in a row.")
+    error = TaskDied(f"Task {launch.task.task_id!r} lost its worker too often in a row.")
     return Outcome(ok=False, value=error, started=time.time(), seconds=0.0)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from overnight.cache import (
     CacheRecord,
     CacheRecordType,
+    FileTaskCache,
     NoTaskCache,
     TaskCache,
     identity_reason,
@@ -19,7 +20,7 @@ from overnight.cache import (
     result_in,
 )
 from overnight.chain import function_name
-from overnight.errors import BadSeal, RecordMismatch
+from overnight.errors import BadSeal, RecordMismatch, Unreachable, UnusableDirectory
 from overnight.files import look_up
 from overnight.flags import FAILED, FlagHeader, FoundFlag, record_of
 from overnight.freshness import NEVER_RAN, FileTime, OwnRecord, TaskFiles
@@ -129,7 +130,7 @@ class Decisions:
         The caller that needs the value then tells `also_run`.
         """
         if self.runs(task):
-            raise RecordMismatch(f"Task {shown(task.task_id)!r} must run, so it has no result yet.")
+            raise RecordMismatch(f"Task {task.task_id!r} must run, so it has no result yet.")
         found = self._known.flags.get(task)
         if isinstance(found, FoundFlag) and found.body is not None:
             return result_in(found.body)
@@ -178,12 +179,21 @@ class _Known:
 
 
 def decide(graph: TaskGraph, cache: TaskCache, *, with_bodies: bool = False) -> Decisions:
-    """Decide which tasks of the graph must run (F). Raise CyclicGraph, or Unreachable for a remote store.
+    """Decide which tasks of the graph must run (F).
 
     `with_bodies` keeps the results, still pickled, that come along with the headers: for whoever will load them all.
+    Raise CyclicGraph, Unreachable for a remote status directory, UnusableDirectory for a local one.
     """
-    with uncollected():
-        return _decide(graph, cache, with_bodies=with_bodies)
+    try:
+        with uncollected():
+            return _decide(graph, cache, with_bodies=with_bodies)
+    except Unreachable:
+        raise
+    except OSError as error:
+        if not isinstance(cache, FileTaskCache):
+            raise
+        why = f"The status directory {shown(cache.directory)} cannot be used: {error.strerror or error}."
+        raise UnusableDirectory(why) from error
 
 
 def _decide(graph: TaskGraph, cache: TaskCache, *, with_bodies: bool) -> Decisions:

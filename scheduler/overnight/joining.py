@@ -91,4 +91,4 @@ class Joining:
 
 def _blocked(node: TaskNode) -> str:
     waits = ", ".join(repr(shown(dep.task_id)) for dep in list(node.remaining)[:_MOST_NAMED])
-    return f"{shown(node.task.task_id)!r} waits for {waits}"
+    return f"{node.task.task_id!r} waits for {waits}"

@@ -201,7 +201,7 @@ def check_resources(descs: Sequence[TaskDesc], options: RunOptions) -> None:
     needs = {desc.options.resources: desc.task for desc in reversed(descs)} if options.resource_limits else {}
     for resources, task in needs.items():
         rules = TaskRules(resources=tuple(resources))
-        demand_possible(rules, options.resource_limits, f"Task {shown(task.task_id)!r}")
+        demand_possible(rules, options.resource_limits, f"Task {task.task_id!r}")
 
 
 def _up_to_date(decisions: Decisions, descs: Sequence[TaskDesc], cache: TaskCache) -> Decisions:

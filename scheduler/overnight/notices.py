@@ -72,12 +72,12 @@ def words_of(command: str, option: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise UsageError(f"{option}: the quotes of {shown(command)!r} do not match ({error}).") from error
+        raise UsageError(f"{option}: the quotes of {command!r} do not match ({error}).") from error
     if not words:
         raise UsageError(f"{option}: expected a program and its arguments, found nothing.")
     if shutil.which(words[0]) is None:
         raise UsageError(
-            f"{option}: there is no program {shown(words[0])!r}. No shell reads the command: for more than one program "
+            f"{option}: there is no program {words[0]!r}. No shell reads the command: for more than one program "
             "give a script, or sh -c '...'."
         )
     return words

@@ -140,7 +140,7 @@ def dump_result(value: Any, task_id: str, *, limit_bytes: int | None = None) -> 
         data = dumps(value)
     if limit_bytes is not None and len(data) > limit_bytes:
         raise ResultNotPicklable(
-            f"The result of task {shown(task_id)!r} pickles to {len(data)} bytes, above the limit of {limit_bytes}; "
+            f"The result of task {task_id!r} pickles to {len(data)} bytes, above the limit of {limit_bytes}; "
             f"write it to a file and return the file's path."
         )
     return data
@@ -161,7 +161,7 @@ def _faults_of_result(value: Any, task_id: str) -> Iterator[None]:
     except FAULTS_OF_OBJECTS as error:
         better = "a list instead of a generator" if isinstance(value, Iterator) else "plain data, or the path of a file"
         raise ResultNotPicklable(
-            f"The result of task {shown(task_id)!r}, of type {type_name(type(value))}, cannot be sent back: "
+            f"The result of task {task_id!r}, of type {type_name(type(value))}, cannot be sent back: "
             f"{describe_unpicklable(value)} ({_one_line(error)}); return {better}."
         ) from error
 

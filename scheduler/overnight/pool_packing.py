@@ -14,7 +14,6 @@ from typing import Any
 from overnight.base_executor import RunFacts
 from overnight.graph_run import Launch
 from overnight.nameless_files import OwnedFile
-from overnight.naming import shown
 from overnight.pickling import dump_arguments, dump_input, dumps, dumps_noting
 from overnight.pool_frames import Kind, RunContext, RunFields, packed_frame
 from overnight.pool_process import Flight, import_paths
@@ -78,7 +77,7 @@ def _dumped_arguments(launch: Launch) -> tuple[bytes, Sequence[SharedValue]]:
             return dumps_noting((launch.args, launch.kwargs), SharedValue)
         return dumps((launch.args, launch.kwargs)), ()
     except Exception:  # as for a function
-        where = f"task {shown(launch.task.task_id)!r}"
+        where = f"task {launch.task.task_id!r}"
         dump_arguments(launch.args, launch.kwargs, where, limit_bytes=sys.maxsize)
         raise
 
@@ -87,7 +86,7 @@ def _dumped(value: Any, what: str, launch: Launch) -> bytes:
     try:
         return dumps(value)
     except Exception:  # what it is that cannot be pickled takes a search, which ends in an error that names it
-        return dump_input(value, f"{what} of task {shown(launch.task.task_id)!r}", limit_bytes=sys.maxsize)
+        return dump_input(value, f"{what} of task {launch.task.task_id!r}", limit_bytes=sys.maxsize)
 
 
 def run_frame(flight: Flight, function: bytes | None) -> tuple[bytes, Sequence[OwnedFile]]:

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 
 from overnight.errors import TaskError
 from overnight.graph_run import Launch
-from overnight.naming import shown
 from overnight.pool_board import Board, new_page
 from overnight.pool_frames import Frame, FrameReader, Outgoing, take_ticket
 from overnight.pool_values import Place
@@ -64,7 +63,7 @@ class Flight:
     @property
     def name(self) -> str:
         """Its task, as errors name it."""
-        return f"Task {shown(self.launch.task.task_id)!r}"
+        return f"Task {self.launch.task.task_id!r}"
 
     def take_up(self) -> None:
         """Note that its process takes it up now."""

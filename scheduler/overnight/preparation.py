@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from overnight.cache import FileTaskCache, NoTaskCache, TaskCache
-from overnight.errors import BadSeal, RecordMismatch, Unreachable, UnusableDirectory
+from overnight.cache import NoTaskCache, TaskCache
+from overnight.errors import BadSeal, RecordMismatch
 from overnight.garbage import uncollected
 from overnight.graph import Task, TaskGraph, missing_dependencies, value_dependencies
 from overnight.inspection import Decisions, decide
-from overnight.naming import shown
 from overnight.task import TaskDesc, sent_desc
 
 
@@ -49,7 +48,7 @@ def prepare(graph: TaskGraph, cache: TaskCache, *, force: bool = False, load_all
     missing_dependencies(graph, ())
     if force or isinstance(cache, NoTaskCache):
         return Preparation()
-    decisions = _decided(graph, cache, with_bodies=load_all)
+    decisions = decide(graph, cache, with_bodies=load_all)
     loader = _Loader(graph, decisions)
     if load_all:
         with uncollected():
@@ -58,18 +57,6 @@ def prepare(graph: TaskGraph, cache: TaskCache, *, force: bool = False, load_all
         loader.load_needed()
     results = {task: value for task, value in loader.results.items() if not decisions.runs(task)}
     return Preparation(decisions.completed, results, decisions)
-
-
-def _decided(graph: TaskGraph, cache: TaskCache, *, with_bodies: bool) -> Decisions:
-    try:
-        return decide(graph, cache, with_bodies=with_bodies)
-    except Unreachable:
-        raise
-    except OSError as error:
-        if not isinstance(cache, FileTaskCache):
-            raise
-        why = f"The status directory {shown(cache.directory)} cannot be used: {error.strerror or error}."
-        raise UnusableDirectory(why) from error
 
 
 class _Loader:

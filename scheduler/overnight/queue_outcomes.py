@@ -19,7 +19,6 @@ from overnight.keyring import Keyring
 from overnight.launch import LaunchStore
 from overnight.mending import Mending
 from overnight.messages import StoredError, StoredResult
-from overnight.naming import shown
 from overnight.outcome_message import rebuilt_exception
 from overnight.pickling import loads
 from overnight.results import ResultLost, ResultOutOfReach, Results
@@ -89,7 +88,7 @@ class QueueOutcomes:
 
     def _fetched(self, number: int, stored: StoredResult | ResultLost | None, task_id: str) -> Fetched:
         if stored is None:
-            raise ResultLost(f"The result of task {shown(task_id)!r} is not on the server any more.")
+            raise ResultLost(f"The result of task {task_id!r} is not on the server any more.")
         if isinstance(stored, ResultLost):
             raise stored
         body = self._results.body(stored, task_id)
@@ -98,7 +97,7 @@ class QueueOutcomes:
         try:
             value = loads(body)
         except FAULTS_OF_OBJECTS as error:  # a user's class may raise anything
-            reason = f"The result of task {shown(task_id)!r} cannot be rebuilt here: {type(error).__name__}: {error}"
+            reason = f"The result of task {task_id!r} cannot be rebuilt here: {type(error).__name__}: {error}"
             return Fetched(_ended(ResultNotPicklable(reason), ok=False))
         return Fetched(_ended(value, ok=True), load=partial(self._load, stored, task_id) if stored.locator else None)
 

@@ -10,7 +10,6 @@ from overnight.core.states import TERMINAL
 from overnight.errors import UnknownTask, nearest
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
-from overnight.naming import shown
 
 _TERMINAL = frozenset(int(state) for state in TERMINAL)
 
@@ -83,7 +82,7 @@ class Structure:
             self._indices = {known: number for number, known in enumerate(self.ids())}
         found = self._indices.get(task_id)
         if found is None:
-            raise UnknownTask(f"The run has no task {shown(task_id)!r}{nearest(task_id, list(self._indices))}")
+            raise UnknownTask(f"The run has no task {task_id!r}{nearest(task_id, list(self._indices))}")
         return found
 
     def order(self) -> list[int]:

@@ -20,7 +20,6 @@ from overnight.garbage import uncollected
 from overnight.graph import function_name
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk, StoredResult, TaskFacts, TaskMessage, sealed_blob
-from overnight.naming import shown
 from overnight.pickling import dump_arguments, dump_input
 from overnight.shared_arguments import SharedArguments
 from overnight.store.ports import SubmittingStore
@@ -121,7 +120,7 @@ class Submission:
         return [number for task in tasks if (number := index.get(task)) is not None]
 
     def _message(self, number: int, desc: TaskDesc, dependencies: list[int]) -> bytes:
-        where = f"task {shown(desc.task.task_id)!r}"
+        where = f"task {desc.task.task_id!r}"
         taken = value_dependencies(desc.args, desc.kwargs)
         try:
             refuse_misplaced(desc.task, desc.args, desc.kwargs)

@@ -103,6 +103,13 @@ def test_the_flag_of_another_task_is_refused() -> None:
         decode_flag(encode_flag(FULL, b"", NO_KEY), "other", NO_KEY)
 
 
+def test_an_odd_id_is_escaped_once_in_a_sentence() -> None:
+    """I7."""
+    with pytest.raises(BadSeal) as raised:
+        decode_flag(encode_flag(FlagHeader("a\\b\x1b"), b"", NO_KEY), "other", NO_KEY)
+    assert str(raised.value) == r"it is the record of another task, 'a\\b\x1b'"
+
+
 def test_with_a_key_unsigned_and_foreign_flags_are_refused() -> None:
     """C16."""
     with pytest.raises(BadSeal, match="not signed, and"):

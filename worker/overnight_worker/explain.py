@@ -9,8 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from overnight.naming import shown
-
 
 class loading:  # noqa: N801  # used as a context, like those of contextlib
     """Say in a missing module's error what needs it, who lacks it, and where that one looks.
@@ -41,14 +39,14 @@ class loading:  # noqa: N801  # used as a context, like those of contextlib
 
 def function_of(task_id: str, function: str) -> str:
     """Name a task's function in such a message."""
-    return f"The function of task {shown(task_id)!r}, {function},"
+    return f"The function of task {task_id!r}, {function},"
 
 
 def result_of(task_id: str) -> str:
     """Name a dependency's result in such a message."""
-    return f"The result of {shown(task_id)!r}"
+    return f"The result of {task_id!r}"
 
 
 def arguments_of(task_id: str) -> str:
     """Name a task's arguments in such a message."""
-    return f"An argument of task {shown(task_id)!r}"
+    return f"An argument of task {task_id!r}"

@@ -15,7 +15,7 @@ from datetime import datetime
 from overnight.errors import BadSeal, InputLost, TaskError
 from overnight.flag_files import existing_valid
 from overnight.messages import StoredResult, opened_blob
-from overnight.naming import flag_name, shown
+from overnight.naming import flag_name
 from overnight.results import ResultLost, Results
 from overnight_worker.batch import NO_DIGEST, ClaimedBatch, Ended, Member, Stage
 from overnight_worker.post import Post
@@ -128,11 +128,11 @@ def _body(
     results: Results, name: str, digest: bytes | None, stored: StoredResult | ResultLost | None
 ) -> bytes | InputLost:
     if stored is None:
-        return InputLost(f"The result of {shown(name)!r} is not on the server any more.")
+        return InputLost(f"The result of {name!r} is not on the server any more.")
     if isinstance(stored, ResultLost):
         return InputLost(str(stored))
     if stored.digest != digest:
-        return InputLost(f"The result of {shown(name)!r} is not the one on record.")
+        return InputLost(f"The result of {name!r} is not the one on record.")
     try:
         return results.body(stored, name)
     except ResultLost as error:

@@ -129,11 +129,11 @@ def chosen_cause(causes: Sequence[Cause], text: str, run_id: str) -> Cause:
     if len(found) == 1:
         return found[0]
     if not causes:
-        raise UsageError(f"Nothing of run {run_id} is failed, so it has no cause {shown(text)!r}.")
+        raise UsageError(f"Nothing of run {run_id} is failed, so it has no cause {text!r}.")
     known = ", ".join(f"{one.name} ({shown(one.type_name)}, {shown(one.where)})" for one in causes[:MOST_NAMED])
     more = f" and {len(causes) - MOST_NAMED} more" if len(causes) > MOST_NAMED else ""
     fits = f"fits {len(found)} causes" if found else "is no cause"
-    raise UsageError(f"{shown(text)!r} {fits} of failures in run {run_id}; there are {known}{more}.")
+    raise UsageError(f"{text!r} {fits} of failures in run {run_id}; there are {known}{more}.")
 
 
 def _stand_in(deployment: Deployment, run_id: str, task: int, function_of: Callable[[int], str]) -> str:

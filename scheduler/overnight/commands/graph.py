@@ -80,11 +80,10 @@ def command(
 
 def _format(out: str) -> str:
     from overnight.errors import UsageError
-    from overnight.naming import shown
 
     kind = _FORMATS.get(Path(out).suffix.lower())
     if kind is None:
-        raise UsageError(f"A picture is a file ending in .svg, .dot or .mmd, not {shown(out)!r}.")
+        raise UsageError(f"A picture is a file ending in .svg, .dot or .mmd, not {out!r}.")
     return kind
 
 

@@ -138,7 +138,7 @@ class _Log:
                 else f"is in {shown(self._file.place)} on {shown(running.worker.host)}"
             )
             state = self._view().state.name.lower()
-            click.echo(f"Task {shown(self.task_id)!r} is {state}; what it wrote after these lines {place}.", err=True)
+            click.echo(f"Task {self.task_id!r} is {state}; what it wrote after these lines {place}.", err=True)
 
     def _view(self) -> TaskView:
         [view] = self._client.deployment.store.tasks(self._run.run_id, [self._number])
@@ -207,7 +207,7 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, file: LogFile 
         raise Refused(f"Run {run.run_id} was started without a log directory. This tells of the task: {look}")
     facts = json.loads(view.facts) if view.facts else {}
     host = facts.get("host")
-    about = f"Task {shown(task_id)!r}"
+    about = f"Task {task_id!r}"
     if file.is_forbidden:
         raise Refused(f"{about} may have a log, which this user may not read: {shown(file.place)}")
     if host == socket.gethostname():

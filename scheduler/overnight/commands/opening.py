@@ -114,11 +114,11 @@ def index_of(client: Client, run_id: str, task_id: str) -> int:
     """Return a task's index in its run; UsageError for an id that the run does not hold."""
     from overnight.commands.suggestion import ending_about
     from overnight.errors import UnknownTask
-    from overnight.naming import cut_task_id, shown
+    from overnight.naming import cut_task_id
 
     structure = client.structure(run_id)
     try:
         return structure.index(cut_task_id(task_id))
     except UnknownTask as error:
         ending = ending_about(task_id, list(structure.ids()))
-        raise UsageError(f"The run has no task {shown(task_id)!r}{ending}") from error
+        raise UsageError(f"The run has no task {task_id!r}{ending}") from error

@@ -53,10 +53,10 @@ def parse_target(text: str) -> Target:
     """Return the parts of a target; UsageError if it has none of the two forms."""
     place, _, name = text.rpartition(":")
     if not place or not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"A target is {_FORMS}, not {shown(text)!r}.")
+        raise UsageError(f"A target is {_FORMS}, not {text!r}.")
     target = Target(place, name)
     if not target.is_file and not all(part.isidentifier() for part in place.split(".")):
-        raise UsageError(f"{shown(place)!r} is neither a module's name nor a .py file: a target is {_FORMS}.")
+        raise UsageError(f"{place!r} is neither a module's name nor a .py file: a target is {_FORMS}.")
     return target
 
 
@@ -96,7 +96,7 @@ def _module(target: Target) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError(
-                f"There is no module {shown(error.name)!r}: {target} is looked for from {Path.cwd()}, then where "
+                f"There is no module {error.name!r}: {target} is looked for from {Path.cwd()}, then where "
                 f"{sys.executable} has its packages."
             ) from error
         raise UsageError(f"{target} cannot be imported: {_described(error)}.") from error
@@ -121,15 +121,15 @@ def _importable(target: Target) -> str:
     file = Path(target.place).absolute()
     if not file.is_file():
         close = get_close_matches(file.name, [path.name for path in file.parent.glob("*.py")], n=1)
-        hint = f"; did you mean {shown(close[0])!r}?" if close else ""
-        raise UsageError(f"There is no file {shown(target.place)!r}{hint or '.'}")
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"There is no file {target.place!r}{hint or '.'}")
     root, parts = file.parent, [file.stem]
     while (root / "__init__.py").is_file():
         root, parts = root.parent, [root.name, *parts]
     name = ".".join(parts)
     if not all(part.isidentifier() for part in parts):
         raise UsageError(
-            f"{shown(target.place)!r} cannot be imported on workers: {shown(name)!r} is no module name. Rename the "
+            f"{target.place!r} cannot be imported on workers: {name!r} is no module name. Rename the "
             "file, with letters, digits and '_' only."
         )
     if str(root) not in sys.path:

@@ -24,7 +24,7 @@ def split_parameters(given: Sequence[str]) -> dict[str, str]:
         name, equals, text = item.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name:
-            raise UsageError(f"A parameter is name=value, not {shown(item)!r}.")
+            raise UsageError(f"A parameter is name=value, not {item!r}.")
         if name in texts:
             raise UsageError(f"Parameter {shown(name)} is given twice.")
         texts[name] = text
@@ -43,7 +43,7 @@ def converted(function: Callable[..., Any], texts: Mapping[str, str], target: st
     unknown = [name for name in texts if name not in named]
     if unknown and not takes_any:
         hint = nearest(unknown[0], list(named))
-        raise UsageError(f"{target} has no parameter {shown(unknown[0])!r}{hint} {_offer(named)}")
+        raise UsageError(f"{target} has no parameter {unknown[0]!r}{hint} {_offer(named)}")
     missing = [name for name, known in named.items() if known.default is known.empty and name not in texts]
     if missing:
         wanted = " ".join(f"-p {name}=..." for name in missing)
@@ -106,7 +106,7 @@ def _value(name: str, text: str, parameter: inspect.Parameter | None) -> Any:
         except ValueError:
             continue
     wanted = " or ".join(_EXPECTED[choice] for choice in convertible)
-    raise UsageError(f"Parameter {name} must be {wanted}, not {shown(text)!r}.")
+    raise UsageError(f"Parameter {name} must be {wanted}, not {text!r}.")
 
 
 def _choices(kind: Any) -> list[Any]:

@@ -37,7 +37,7 @@ def seconds_of(text: str) -> float:
     found = _TIME.fullmatch(text.lower())
     seconds = float(found[1]) * _UNITS.get(found[2], 0) if found else 0.0
     if not 0 < seconds < inf:
-        raise UsageError(f"A time is a number of seconds or such as 90s, 30min, 2h or 1d, not {shown(text)!r}.")
+        raise UsageError(f"A time is a number of seconds or such as 90s, 30min, 2h or 1d, not {text!r}.")
     return seconds
 
 

@@ -17,7 +17,7 @@ def why_planned(work: Work, task_id: str) -> dict[str, Any]:
     names = {task.task_id: number for number, task in enumerate(work.decisions.judged.order)}
     found = names.get(cut_task_id(task_id))
     if found is None:
-        raise UsageError(f"No task {shown(task_id)!r} is in the graph{ending_about(task_id, list(names))}")
+        raise UsageError(f"No task {task_id!r} is in the graph{ending_about(task_id, list(names))}")
     judged = work.decisions.judged
     steps = []
     number: int | None = found

@@ -88,13 +88,7 @@ class Work:
         """Decide what must run. In a forced run only what `own_runs` computed is finished."""
         if self.request.force and not own_runs:
             return decide(self.graph, NO_TASK_CACHE)
-        try:
-            decisions = decide(self.graph, self.cache)
-        except Unreachable:
-            raise
-        except OSError as error:
-            what = f"The status directory {shown(self.status_dir)} cannot be used"
-            raise UsageError(f"{what}: {error.strerror or error}.") from error
+        decisions = decide(self.graph, self.cache)
         for task in decisions.completed if self.request.force else ():
             header = decisions.header(task)
             if not decisions.runs(task) and (header is None or header.run_id not in own_runs):
@@ -162,7 +156,7 @@ def _pruned(graph: TaskGraph, task_ids: Sequence[str]) -> TaskGraph:
     for task_id in task_ids:
         if not graph.has_task(Task(cut_task_id(task_id))):
             known = [task.task_id for task in graph.tasks]
-            raise UsageError(f"No task {shown(task_id)!r} is in the graph{ending_about(task_id, known)}")
+            raise UsageError(f"No task {task_id!r} is in the graph{ending_about(task_id, known)}")
     if task_ids:
         graph.prune(list(task_ids))
     return graph
