@@ -139,9 +139,10 @@ class Arena:
             time.sleep(TICK_SECONDS)
 
     def _turn(self) -> None:
-        now = self.clock()
-        while self._heap and self._heap[0][0] <= now:
+        due = self.clock()
+        while self._heap and self._heap[0][0] <= due:
             heapq.heappop(self._heap)[2]()
+        now = self.clock()  # what was due may have waited long for a frozen server, and disturbed others from then on
         for name in (SERVER, *self.cluster.schedulers, *self.cluster.workers):
             self._keep_up(name, now)
         self.clients.step(now)
