@@ -53,7 +53,7 @@ class Evidence:
     #: Batches that a server still held which fell back: they carry no mark to look for flags first.
     _fallen_back: set[str] = field(default_factory=set)
     _batch_of: dict[str, str] = field(default_factory=dict)
-    #: The tasks of which an outcome was accepted, or that were reaped, by batch.
+    #: The tasks of which an outcome was accepted, or that went back or were reaped, by batch.
     _through_with: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     _placed_at: dict[str, float] = field(default_factory=dict)
     #: Instances of workers -> actors.

@@ -65,6 +65,8 @@ class Oracle(ClientOracle):
             answers = zip(arguments[3], told.reply.acceptances, strict=True)
             accepted = {report.task for report, answer in answers if answer is Acceptance.ACCEPTED}
             self._through_with[arguments[1]] |= accepted
+        if name == "give_back":
+            self._through_with[arguments[1]].update(arguments[3])
         if name == "reap":
             for reaped in told.reply:
                 self._reaped(reaped, *holders.get((reaped.run_id, reaped.batch), _NOBODY))
@@ -115,7 +117,7 @@ class Oracle(ClientOracle):
         if holder in self._dead:
             return
         if self._through_with[reaped.batch].issuperset(reaped.tasks):
-            return  # the server has lost these outcomes, or that it had reaped the batch: its worker is through with it
+            return  # the server has lost their outcomes, or that they went back or were reaped: their worker is through
         self._through_with[reaped.batch].update(reaped.tasks)
         hindered = max(self.world.costs.get(name, 0.0) for name in ("", self._owners.get(holder, "")))
         if ran_out - hindered > 4 * LEASE:
