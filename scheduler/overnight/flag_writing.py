@@ -6,8 +6,9 @@ all temporary files, one sync of their content, all renames, one sync of the dir
 without a sync (`write_flag`), and made to survive a power cut together with others (`sync_flags`).
 
 A rule says what may not be replaced (`keep`; `flag_publishing` has those in use). Against a rival that acts between
-look and rename, the new flag is put in place by a hard link, which never replaces, and a stale flag is first taken away
-under a private name and looked at again; so a writer that was frozen there cannot change a result that counts.
+look and rename, the new flag is put in place by a hard link, which never replaces, and a stale flag is held
+(`flag_rivals`), taken away under a private name and looked at again; so a writer that was frozen there cannot change a
+result that counts.
 
 A flag can be read by its owner alone, and by the directory's group where that shares it on purpose
 (`is_shared_with_group`). Where root writes it into somebody's directory, it becomes that somebody's: a client must be
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from overnight import failpoints
 from overnight.errors import BadSeal, Unreachable
-from overnight.flag_files import check_regular
+from overnight.flag_rivals import held, replaceable
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -227,25 +228,17 @@ class _Group:
             return Written(error=error)
 
     def _rename(self, path: str, name: str) -> None:
-        self._check_replaceable(name)
+        replaceable(name, self.directory)
         os.rename(path, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
-
-    def _check_replaceable(self, name: str) -> os.stat_result | None:
-        try:
-            facts = os.stat(name, dir_fd=self.directory, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        check_regular(facts)
-        return facts
 
     def _put_unless_kept(self, path: str, name: str, keep: Keep) -> Written:
         while not self._link(path, name):
-            judged = self._check_replaceable(name)
-            stays = keep(self.directory, name)
-            if stays is not None:
-                return stays
-            if judged is not None:
-                self._take_away(name, judged)
+            with held(name, self.directory) as judged:
+                if judged is not None:
+                    stays = keep(self.directory, name)
+                    if stays is not None:
+                        return stays
+                    self._take_away(name, judged)
         return Written()
 
     def _link(self, path: str, name: str) -> bool:
@@ -257,7 +250,7 @@ class _Group:
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
-            if self._check_replaceable(name) is not None:
+            if replaceable(name, self.directory) is not None:
                 return False
             os.rename(path, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
         return True

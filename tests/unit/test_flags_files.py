@@ -319,6 +319,34 @@ def test_a_worker_frozen_between_look_and_rename_replaces_nothing(tmp_path: Path
     assert names_in(tmp_path) == ["a.flag"]
 
 
+def test_two_who_replace_one_flag_go_one_after_the_other(tmp_path: Path) -> None:
+    """P4: the second would take away what the first has put there, and put it back only after it has looked."""
+    (tmp_path / "a.flag").write_bytes(flag(b"stale", run_id="old"))
+    judging, goes_on = threading.Event(), threading.Event()
+
+    def keep(_directory: int, _name: str) -> Written | None:
+        judging.set()
+        assert goes_on.wait(30)
+        return None
+
+    outcomes: dict[str, Written] = {}
+    group = [(header(), "a.flag", flag(b"second"))]
+    first = threading.Thread(
+        target=lambda: outcomes.update(first=write_flags(tmp_path, [("a.flag", flag(b"first"))], keep=keep)[0])
+    )
+    second = threading.Thread(target=lambda: outcomes.update(second=publish_flags(tmp_path, group, NO_KEY)[0]))
+    first.start()
+    assert judging.wait(30)
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    goes_on.set()
+    for thread in (first, second):
+        thread.join()
+    assert (outcomes["first"].kept, outcomes["second"].kept) == (False, True)
+    assert body_at(tmp_path / "a.flag") == b"first"
+
+
 def test_a_reader_sees_one_writers_record_or_the_others_never_a_mixture(tmp_path: Path) -> None:
     """C6."""
     bodies = [bytes([65 + n]) * 50_000 for n in range(2)]

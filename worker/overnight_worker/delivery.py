@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from overnight import failpoints
 from overnight.errors import DamagedRun, UnknownRun, Unreachable
 from overnight.store.records import Acceptance, CommitReply, Report
-from overnight_worker.batch import ClaimedBatch, Member
+from overnight_worker.batch import ClaimedBatch, Member, Stage
 from overnight_worker.post import Post
 from overnight_worker.report import Reporter
 from overnight_worker.spool import Spool, Spooled
@@ -108,6 +109,22 @@ class Delivery:
                 return False
         self._keep()
         return self._spooled is not None
+
+    def give_back_rest(self) -> None:
+        """Give back what goes back, when all else is delivered: also what a report has found void only now."""
+        if not self.lease_lost:
+            self.give_back([member.task for member in self._batch.members if member.stage is Stage.RETURNED])
+
+    def give_back(self, tasks: Sequence[int]) -> None:
+        """Give tasks of the batch back to the store."""
+        if not tasks:
+            return
+        run_id, batch = self.lease
+        try:
+            failpoints.reach("worker.in_give_back")
+            self._post.store.give_back(run_id, batch, self._post.instance, tasks)
+        except (Unreachable, UnknownRun) as error:
+            _logger.warning("tasks could not be given back, their lease runs out: %s", error)
 
     def _committed(self) -> CommitReply:
         batch = self._batch

@@ -55,6 +55,7 @@ class Outgoing:
             if delivery.due_at is not None and now >= delivery.due_at:
                 self._flush(delivery)
         if self._earlier is not None and self._earlier.is_empty:
+            self._earlier.give_back_rest()
             self._earlier = None
 
     def leave_in_spool(self) -> None:

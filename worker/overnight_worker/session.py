@@ -15,7 +15,6 @@ import logging
 import select
 import time
 
-from overnight import failpoints
 from overnight.errors import DamagedRun, UnknownRun, Unreachable
 from overnight.messages import RunContext
 from overnight.naming import shown
@@ -283,15 +282,7 @@ class Session:
 
     def _end(self) -> None:
         self._outgoing.leave_in_spool()
-        if self.delivery.lease_lost:
-            return
-        self._give_back([member.task for member in self._batch.members if member.stage is Stage.RETURNED])
+        self.delivery.give_back_rest()
 
     def _give_back(self, tasks: list[int]) -> None:
-        if not tasks:
-            return
-        try:
-            failpoints.reach("worker.in_give_back")
-            self._post.store.give_back(self._batch.run_id, self._batch.claim.batch, self._post.instance, tasks)
-        except (Unreachable, UnknownRun) as error:
-            _logger.warning("tasks could not be given back, their lease runs out: %s", error)
+        self.delivery.give_back(tasks)
