@@ -50,11 +50,12 @@ def largest(demands: Iterable[Demand]) -> Demand:
 class FleetPlan:
     """The commands of the slots; ``--queue QUEUE`` is added to the worker's.
 
-    Workers find modules in the directory they start in, as the user's script does; the scheduler imports none of them.
+    With ``-P``, a module in the directory that they start in, named like one of the library, does not take its place
+    there. The paths on which tasks find modules travel with their run.
     """
 
     scheduler: tuple[str, ...] = (sys.executable, "-P", "-m", "overnight.service")
-    worker: tuple[str, ...] = (sys.executable, "-m", "overnight_worker")
+    worker: tuple[str, ...] = (sys.executable, "-P", "-m", "overnight_worker")
 
     def commands(self, demand: Demand) -> dict[str, tuple[str, ...]]:
         """Return the command of each slot that a demand asks for, by the slot's name."""
