@@ -62,12 +62,22 @@ class FleetPlan:
         commands = {SCHEDULER: self.scheduler} if demand.scheduler else {}
         for queue, number in demand.workers.items():
             for position in range(1, number + 1):
-                commands[f"worker-{file_name(queue)}-{position}"] = (*self.worker, "--queue", queue)
+                commands[f"{_worker_slot(queue)}{position}"] = (*self.worker, "--queue", queue)
         return commands
 
     def to_json(self) -> str:
         """Return the text that `plan_from_json` reads."""
         return json.dumps({"scheduler": self.scheduler, "worker": self.worker})
+
+
+def worker_slots(queue: str, slots: Iterable[str]) -> list[str]:
+    """Return which of these slots are of workers that serve a queue."""
+    beginning = _worker_slot(queue)
+    return [slot for slot in slots if slot.startswith(beginning) and slot.removeprefix(beginning).isdecimal()]
+
+
+def _worker_slot(queue: str) -> str:
+    return f"worker-{file_name(queue)}-"
 
 
 def plan_from_json(text: str) -> FleetPlan:

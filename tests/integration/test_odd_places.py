@@ -35,7 +35,7 @@ def odd_desk(request: pytest.FixtureRequest, short_directory: Path) -> Iterator[
 
 
 def test_a_run_in_an_oddly_named_directory_ends_and_every_verb_reads_it(odd_desk: Desk) -> None:
-    """QX1: the embedded server, its scheduler and its workers serve whatever the project's directory is called."""
+    """QX14: the embedded server, its scheduler and its workers serve whatever the project's directory is called."""
     ended = odd_desk.run("run", "flow.py:build", "-j", "1")
     assert (ended.status, "succeeded" in ended.out) == (0, True), ended.out + ended.err
     for words in (("status", "last"), ("runs",), ("why", "last", "two"), ("logs", "last", "two"), ("doctor",)):

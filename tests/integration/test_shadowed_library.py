@@ -65,7 +65,7 @@ def number_of_workers(project: Desk) -> int:
 
 @pytest.mark.parametrize("name", [*NAMES, "every one"])
 def test_a_run_ends_beside_a_module_that_is_named_like_the_librarys(project: Desk, name: str) -> None:
-    """No process of overnight's own takes a project's module for the library's."""
+    """QX14: no process of overnight's own takes a project's module for the library's."""
     every = [each for each in sys.stdlib_module_names if not each.startswith("__") and each != OF_THE_FLOW]
     shadow(project, *(every if name == "every one" else [name]))
     told = project.run("run", "flow.py:build", "-j", "1", "--on-finish", "touch told")
@@ -86,7 +86,7 @@ def test_workers_start_by_hand_beside_a_module_that_is_named_like_the_librarys(p
 
 
 def test_a_task_that_finds_a_projects_module_in_place_of_the_librarys_names_its_file(project: Desk) -> None:
-    """The rules of Python hold for what tasks import; what fails for that says which file is meant."""
+    """QX14: the rules of Python hold for what tasks import; what fails for that says which file is meant."""
     shadow(project, "statistics", text="")
     told = project.run("run", "flow.py:build_failing", "-j", "1", "--keep-going")
     assert told.status == 1
