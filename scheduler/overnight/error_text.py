@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from overnight.errors import FAULTS_OF_OBJECTS, RemoteTaskError
 from overnight.pickling import type_name
+from overnight.shadowing import shadowing
 
 LONGEST_TEXT_BYTES = 64 * 1024
 LONGEST_TYPE_NAME = 1000
@@ -35,7 +36,7 @@ def error_text(error: BaseException) -> ErrorText:
     """Describe an exception in bounded text; one that stands for another describes that other."""
     if isinstance(error, RemoteTaskError):
         return bounded_error_text(error.type_name, error.message, error.traceback_text)
-    return bounded_error_text(type_name(type(error)), _message(error), _formatted(error))
+    return bounded_error_text(type_name(type(error)), _whole_message(error), _formatted(error))
 
 
 def short_type_name(name: str) -> str:
@@ -58,6 +59,12 @@ def bounded(text: str, limit_bytes: int = LONGEST_TEXT_BYTES) -> str:
     half = (limit_bytes - len(_CUT)) // 2
     tail = text[-limit_bytes:].encode("utf-8", "surrogatepass")
     return head[:half].decode("utf-8", "ignore") + _CUT + tail[-half:].decode("utf-8", "ignore")
+
+
+def _whole_message(error: BaseException) -> str:
+    """Return an exception's message, and which file it is about if that has the name of a module of the library."""
+    reason = shadowing(error)
+    return _message(error) if reason is None else f"{_message(error)}; {reason}"
 
 
 def _message(error: BaseException) -> str:

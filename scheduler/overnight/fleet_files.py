@@ -4,7 +4,8 @@
   new ones waiting: the fleet is stopped only under it.
 - ``clients/<name>.json``: what one client wants, locked for as long as that client lives.
 - ``keeper.lock``: held by the one keeper; ``keeper.pipe``: wakes it.
-- ``slots/<slot>.lock``: held by the process of the slot (see `slots`); ``logs/<slot>.log``: what it prints.
+- ``slots/<slot>.lock``: held by the process of the slot (see `slots`); ``logs/<slot>.log``: what it prints;
+  ``slots/<slot>.ends``: that it ends as soon as it is started (see `early_ends`).
 
 A fleet that works for a Redis elsewhere has these files in a directory of its own, so that one state directory can
 serve several servers.
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from overnight.early_ends import EarlyEnds, early_ends_at
 from overnight.fleet_plan import Demand, demand_from_json
 from overnight.state_dir import try_lock, unlock
 
@@ -56,6 +58,14 @@ class FleetFiles:
     def slot_lock(self, slot: str) -> Path:
         """Return the lock that the process of a slot holds."""
         return self.directory / "slots" / f"{slot}.lock"
+
+    def ends_note(self, slot: str) -> Path:
+        """Return the note that the process of a slot ends as soon as it is started."""
+        return self.directory / "slots" / f"{slot}.ends"
+
+    def early_ends(self, slot: str) -> EarlyEnds | None:
+        """Return what is noted of a slot, or None."""
+        return early_ends_at(self.ends_note(slot))
 
     def log(self, slot: str) -> Path:
         """Return the log of a slot."""

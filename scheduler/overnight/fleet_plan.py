@@ -50,23 +50,34 @@ def largest(demands: Iterable[Demand]) -> Demand:
 class FleetPlan:
     """The commands of the slots; ``--queue QUEUE`` is added to the worker's.
 
-    Workers find modules in the directory they start in, as the user's script does; the scheduler imports none of them.
+    With ``-P``, a module in the directory that they start in, named like one of the library, does not take its place
+    there. The paths on which tasks find modules travel with their run.
     """
 
     scheduler: tuple[str, ...] = (sys.executable, "-P", "-m", "overnight.service")
-    worker: tuple[str, ...] = (sys.executable, "-m", "overnight_worker")
+    worker: tuple[str, ...] = (sys.executable, "-P", "-m", "overnight_worker")
 
     def commands(self, demand: Demand) -> dict[str, tuple[str, ...]]:
         """Return the command of each slot that a demand asks for, by the slot's name."""
         commands = {SCHEDULER: self.scheduler} if demand.scheduler else {}
         for queue, number in demand.workers.items():
             for position in range(1, number + 1):
-                commands[f"worker-{file_name(queue)}-{position}"] = (*self.worker, "--queue", queue)
+                commands[f"{_worker_slot(queue)}{position}"] = (*self.worker, "--queue", queue)
         return commands
 
     def to_json(self) -> str:
         """Return the text that `plan_from_json` reads."""
         return json.dumps({"scheduler": self.scheduler, "worker": self.worker})
+
+
+def worker_slots(queue: str, slots: Iterable[str]) -> list[str]:
+    """Return which of these slots are of workers that serve a queue."""
+    beginning = _worker_slot(queue)
+    return [slot for slot in slots if slot.startswith(beginning) and slot.removeprefix(beginning).isdecimal()]
+
+
+def _worker_slot(queue: str) -> str:
+    return f"worker-{file_name(queue)}-"
 
 
 def plan_from_json(text: str) -> FleetPlan:

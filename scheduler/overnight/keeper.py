@@ -126,16 +126,24 @@ class Keeper:
             argv,
             lock_path=self._files.slot_lock(name),
             log_path=self._files.log(name),
+            note_path=self._files.ends_note(name),
             environment=self._environment,
         )
 
     def _dismiss(self, slot: Slot) -> None:
         _logger.info("%s is no longer needed", slot.name)
+        slot.forget_ends()
         self._leaving.append(slot)
 
     def _dismiss_leftovers(self) -> None:
-        """End what an earlier keeper started and nobody wants now."""
+        """End what an earlier keeper started and nobody wants now, and forget what it noted of that.
+
+        A keeper whose clients only read leaves the notes for them.
+        """
         self._follow_demand()
+        for name in self._files.known_slots() if self._slots else ():
+            if name not in self._slots:
+                self._files.ends_note(name).unlink(missing_ok=True)
         for name in self._files.known_slots():
             if name not in self._slots and is_locked(self._files.slot_lock(name)):
                 self._dismiss(self._slot(name, ()))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from overnight.errors import UsageError
+from overnight.naming import shell_word
 
 KEY_VARIABLE = "OVERNIGHT_SECRET_KEY"
 KEY_FILE_VARIABLE = "OVERNIGHT_SECRET_KEY_FILE"
@@ -126,7 +127,7 @@ def _check_guarded(facts: os.stat_result, path: str) -> None:
     if stat.S_IMODE(facts.st_mode) & 0o077:
         raise UsageError(
             f"The key file {path} has mode {stat.S_IMODE(facts.st_mode):04o}, so others may reach it. "
-            f"Run: chmod 600 {path}"
+            f"Run: chmod 600 {shell_word(str(path))}"
         )
     if facts.st_size > LARGEST_KEY_FILE_BYTES:
         raise UsageError(f"The key file {path} has {facts.st_size} bytes; the limit is {LARGEST_KEY_FILE_BYTES}.")

@@ -41,7 +41,7 @@ def place_of(traceback_text: str) -> str | None:
     if there is none, the innermost that is neither overnight's nor the pickler's. Overnight's examples are a user's.
     """
     frames = list(_FRAME.finditer(traceback_text.rpartition(_HEADING)[2]))
-    users = [frame for frame in frames if _is_users(frame["file"])]
+    users = [frame for frame in frames if is_users(frame["file"])]
     others = [frame for frame in frames if not _is_own(path := Path(frame["file"])) and path.name not in _PICKLERS]
     for frame in reversed(users or others):
         return f"{Path(frame['file']).name}:{frame['line']} in {frame['name']}"
@@ -51,7 +51,7 @@ def place_of(traceback_text: str) -> str | None:
 def place_in_dump(text: str) -> str | None:
     """Return where the interpreter crashed, as its last words tell: the innermost frame that is a user's."""
     for frame in _DUMPED.finditer(text):
-        if _is_users(frame["file"]):
+        if is_users(frame["file"]):
             return f"{Path(frame['file']).name}:{frame['line']} in {frame['name']}"
     return None
 
@@ -65,7 +65,8 @@ def _is_around_tasks(file: str) -> bool:
     return file.startswith("<") or _is_own(Path(file))
 
 
-def _is_users(file: str) -> bool:
+def is_users(file: str) -> bool:
+    """Tell whether a source file is neither of the standard library, nor of an installed package, nor overnight's."""
     path = Path(file)
     if file.startswith("<") or not _NOT_USERS.isdisjoint(path.parts):
         return False

@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from overnight.early_ends import EarlyEnds
 from overnight.errors import Unreachable
-from overnight.state_dir import is_locked, open_log, try_lock
+from overnight.state_dir import is_locked, last_line, open_log, try_lock
 
 SLOT_VARIABLE = "OVERNIGHT_SLOT_FD"
 #: A process that ends sooner than this after its start is restarted with growing delay.
@@ -115,17 +116,24 @@ class Backoff:
     def __init__(self) -> None:
         self.delay = 0.0
         self.not_before = 0.0
+        #: How many in a row have ended early.
+        self.early_ends = 0
         self._started = 0.0
 
     def started(self, now: float) -> None:
         """Note a start, at a time of the monotonic clock in seconds."""
         self._started = now
 
+    def has_settled(self, now: float) -> bool:
+        """Tell whether what was started has lasted long enough for its end to be no early one."""
+        return now - self._started >= SETTLED_SECONDS
+
     def ended(self, now: float) -> None:
         """Note an end."""
-        if now - self._started >= SETTLED_SECONDS:
-            self.delay = 0.0
+        if self.has_settled(now):
+            self.delay, self.early_ends = 0.0, 0
         else:
+            self.early_ends += 1
             self.delay = min(max(2 * self.delay, FIRST_DELAY_SECONDS), LONGEST_DELAY_SECONDS)
         self.not_before = now + self.delay
 
@@ -140,12 +148,15 @@ class Slot:
         *,
         lock_path: Path,
         log_path: Path,
+        note_path: Path,
         environment: Callable[[], Mapping[str, str]],
     ) -> None:
         self.name = name
         self._argv = tuple(argv)
         self._lock_path = lock_path
         self._log_path = log_path
+        self._log_start = 0
+        self._note_path = note_path
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         self._adopted = False
@@ -161,6 +172,8 @@ class Slot:
         """Start the process if the slot is free and the delay is over."""
         now = time.monotonic()
         self._notice_end(now)
+        if self._process is not None and self._backoff.early_ends and self._backoff.has_settled(now):
+            self.forget_ends()
         if self._process is not None or now < self.not_before:
             return
         lock = try_lock(self._lock_path)
@@ -189,6 +202,11 @@ class Slot:
             os.kill(pid, signal_number)
         return True
 
+    def forget_ends(self) -> None:
+        """Forget that processes of this slot have ended early, and remove the note that says so."""
+        self._backoff.early_ends = 0
+        self._note_path.unlink(missing_ok=True)
+
     def is_free(self) -> bool:
         """Tell whether no process is in the slot."""
         if self._process is not None:
@@ -198,15 +216,20 @@ class Slot:
     def _notice_end(self, now: float) -> None:
         if self._process is None or self._process.poll() is None:
             return
+        process, self._process = self._process, None
         self._backoff.ended(now)
+        how = how_it_ended(process.returncode)
         _logger.warning(
             "%s (pid %d) ended: %s; restarting %s",
             self.name,
-            self._process.pid,
-            how_it_ended(self._process.returncode),
+            process.pid,
+            how,
             f"in {self._backoff.delay:g} s" if self._backoff.delay else "at once",
         )
-        self._process = None
+        if self._backoff.early_ends:
+            line = last_line(self._log_path, self._log_start)
+            ends = EarlyEnds(self.name, self._backoff.early_ends, time.time(), how, str(self._log_path), line)
+            ends.write_to(self._note_path)
 
     def _adopt(self) -> None:
         if not self._adopted:
@@ -218,8 +241,11 @@ class Slot:
             _logger.warning("%s, started by an earlier keeper, ended; restarting", self.name)
             self._adopted = False
         os.ftruncate(lock, 0)
+        if not self._backoff.early_ends:
+            self.forget_ends()
         log = open_log(self._log_path)
         try:
+            self._log_start = os.fstat(log).st_size
             self._process = subprocess.Popen(
                 self._argv,
                 stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from overnight.errors import UsageError
+from overnight.naming import shell_word
 
 POLL_SECONDS = 0.01
 _logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def see_out_of_reach(directory: Path) -> None:
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise UsageError(
                 f"Every user of this host may replace what is in {place} (mode {stat.S_IMODE(mode):04o}), and so "
-                f"{directory}: run `chmod o-w {place}` or choose another directory."
+                f"{directory}: run `chmod o-w {shell_word(str(place))}` or choose another directory."
             )
 
 
@@ -68,7 +69,7 @@ def _see_private(directory: Path) -> None:
     if next(directory.iterdir(), None) is not None:
         raise UsageError(
             f"The state directory {directory} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}); "
-            f"run `chmod 700 {directory}` or choose another --state-dir."
+            f"run `chmod 700 {shell_word(str(directory))}` or choose another --state-dir."
         )
     directory.chmod(0o700)
     _logger.warning(

@@ -10,6 +10,8 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 
 from overnight.config import Settings
+from overnight.early_ends import EarlyEnds
+from overnight.failing_slots import failing_scheduler, failing_worker
 from overnight.hints import hint
 from overnight.naming import shown
 from overnight.store.ports import ReadingStore
@@ -51,7 +53,7 @@ class WorkerWatch:
         if note:
             self._look_at = now + LOOK_SECONDS
             former, self._note = self._note, note
-            return self._say(note) if note != former else None
+            return self._say(note, shown(note)) if note != former else None
         return self._lack_at(now) if is_due else None
 
     def _lack_at(self, now: float) -> str | None:
@@ -64,10 +66,10 @@ class WorkerWatch:
         if now < self._warn_at:
             return None
         self._warn_at = now + NEXT_WARNING_SECONDS
-        return self._say(lack)
+        return self._say(lack, lack)
 
-    def _say(self, sentence: str) -> str:
-        _logger.warning("%s", shown(sentence))
+    def _say(self, sentence: str, escaped: str) -> str:
+        _logger.warning("%s", escaped)
         return sentence
 
 
@@ -76,11 +78,12 @@ def lacks_of(
 ) -> Iterator[str]:
     """Yield a sentence for each thing without which a run waits: a scheduler, a worker that fits on each of `queues`.
 
+    Names in it are escaped. Where local ones end as soon as they are started, it says so: another would do the same.
     `python` is the minor version that workers must have, such as "3.11"; None: any.
     """
     if store.scheduler() is None:
-        start = hint(settings, "scheduler")
-        yield f"No scheduler serves this server; the run waits. Start one with: {start}"
+        what = "No scheduler serves this server; the run waits"
+        yield _with_way_out(what, failing_scheduler(settings), settings, "scheduler")
     workers = store.workers()
     for queue in sorted(queues):
         lack = lack_of_workers(workers, run_id, queue, settings, python)
@@ -91,11 +94,11 @@ def lacks_of(
 def lack_of_workers(
     workers: Sequence[WorkerRecord], run_id: str, queue: str, settings: Settings, python: str | None = None
 ) -> str | None:
-    """Return a sentence if none of these workers serves a queue of a run and fits the run; None if one does."""
+    """Return a sentence, as `lacks_of` yields it, if none of these workers serves a queue of a run and fits the run."""
     serving = [worker for worker in workers if queue in worker.queues]
     if not serving:
-        start = hint(settings, "worker", "-q", queue)
-        return f"No worker serves queue {shown(queue)}; the run waits. Start one with: {start}"
+        what = f"No worker serves queue {shown(queue)}; the run waits"
+        return _with_way_out(what, failing_worker(settings, queue), settings, "worker", "-q", queue)
     refusing = [worker for worker in serving if run_id in worker.note]
     if len(refusing) == len(serving):
         where, why = shown(refusing[0].host), shown(refusing[0].note)
@@ -107,6 +110,11 @@ def lack_of_workers(
         f"No worker of queue {shown(queue)} has Python {python} and protocol {PROTOCOL} "
         f"(found: {found}); the run waits. Start one with that Python."
     )
+
+
+def _with_way_out(lack: str, failing: EarlyEnds | None, settings: Settings, *words: str) -> str:
+    """Say with what is lacking the command that starts it, or why the one that is kept here does not last."""
+    return f"{lack}. Start one with: {hint(settings, *words)}" if failing is None else f"{lack}: {failing.sentence()}."
 
 
 def _fits(worker: WorkerRecord, python: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from overnight.early_ends import LEAST_IN_A_ROW
 from overnight.embedded import EmbeddedServer
 from overnight.errors import Refused, Unreachable, UsageError
 from overnight.fleet_files import STOP, FleetFiles, fleet_files
@@ -210,6 +211,41 @@ def test_a_process_that_keeps_dying_is_restarted_later_and_later(fleet: Fleet) -
     assert wait_until(lambda: fleet.log().count("exit status 3") >= 3, SECONDS), fleet.log()
     delays = [line.rpartition("; ")[2] for line in fleet.log().split("\n") if "exit status 3" in line]
     assert delays[:3] == ["restarting in 0.1 s", "restarting in 0.2 s", "restarting in 0.4 s"]
+
+
+def test_a_process_that_keeps_dying_is_noted_until_one_lasts(fleet: Fleet) -> None:
+    """QX13."""
+    (fleet.notes / "die").touch()
+    fleet.ensure(2)
+    slots = ("worker-default-1", "worker-default-2", "scheduler")
+    assert wait_until(lambda: all(early_ends(fleet, slot) >= LEAST_IN_A_ROW for slot in slots), SECONDS), fleet.log()
+    for slot in slots:
+        noted = fleet.files.early_ends(slot)
+        assert noted is not None
+        assert (noted.how, noted.line, noted.log) == ("exit status 3", "told to die", str(fleet.files.log(slot)))
+    (fleet.notes / "die").unlink()
+    assert wait_until(lambda: not any(early_ends(fleet, slot) for slot in slots), SECONDS), fleet.log()
+
+
+def test_a_note_outlives_its_keeper_until_somebody_wants_processes_again(fleet: Fleet) -> None:
+    """QX13: what nobody wants any more is forgotten too."""
+    (fleet.notes / "die").touch()
+    lease = fleet.ensure(2)
+    assert wait_until(lambda: early_ends(fleet, "worker-default-2") >= LEAST_IN_A_ROW, SECONDS), fleet.log()
+    lease.close(stop=True)
+    fleet.await_end()
+    with ensure_fleet(fleet.state_dir, workers=0, scheduler=False, plan=fleet.plan):
+        assert early_ends(fleet, "worker-default-2") >= LEAST_IN_A_ROW
+    end_keeper(fleet.files)
+    (fleet.notes / "die").unlink()
+    fleet.ensure(1)
+    fleet.await_running(2)
+    assert [early_ends(fleet, slot) for slot in fleet.files.known_slots()] == [0, 0, 0]
+
+
+def early_ends(fleet: Fleet, slot: str) -> int:
+    noted = fleet.files.early_ends(slot)
+    return noted.number if noted else 0
 
 
 def test_a_killed_server_is_back_with_its_data(fleet: Fleet) -> None:

@@ -2,8 +2,8 @@
 
 Called as ``slot_process.py DIRECTORY [--queue QUEUE]``. When it holds its slot, it appends ``<pid> <queue>`` to
 ``DIRECTORY/started`` and what its environment says to ``DIRECTORY/environment``; when it ends in order, ``<pid>`` to
-``DIRECTORY/drained``. A file ``DIRECTORY/die`` makes it end at once with status 3; ``DIRECTORY/stubborn`` makes it
-ignore SIGTERM; ``DIRECTORY/offspring`` makes it fork a process that outlives it and append the id of that to
+``DIRECTORY/drained``. A file ``DIRECTORY/die`` makes it say so and end at once with status 3; ``DIRECTORY/stubborn``
+makes it ignore SIGTERM; ``DIRECTORY/offspring`` makes it fork a process that outlives it and append the id of that to
 ``DIRECTORY/forked``.
 """
 
@@ -31,6 +31,7 @@ def main() -> int:
     _append(directory / "environment", " ".join(map(str, told)))
     _append(directory / "started", f"{os.getpid()} {queue}")
     if (directory / "die").exists():
+        print("told to die", file=sys.stderr)
         return 3
     signal.sigwait(stops or {signal.SIGUSR2})
     _append(directory / "drained", str(os.getpid()))

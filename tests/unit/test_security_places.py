@@ -171,6 +171,15 @@ def test_a_state_directory_of_somebody_else_or_open_to_others_is_refused(tmp_pat
             prepare_state_dir(tmp_path / "foreign")
 
 
+def test_the_command_that_mends_a_directory_can_be_typed_whatever_its_name(tmp_path: Path) -> None:
+    place = tmp_path / "sp ace"
+    place.mkdir(mode=0o750)
+    (place / "file").touch()
+    with pytest.raises(UsageError) as refused:
+        prepare_state_dir(place)
+    assert f"`chmod 700 '{place}'`" in str(refused.value)
+
+
 HERE = ("localhost", "127.0.0.1", "127.1.2.3", "[::1]")
 AWAY = ("host", "10.0.0.1", "[2001:db8::1]", "localhost.example", "0.0.0.0", "127.0.0.1.example")
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from overnight.config import Settings
+from overnight.early_ends import LEAST_IN_A_ROW, EarlyEnds
+from overnight.embedded import EmbeddedServer
+from overnight.fleet_files import fleet_files
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Epoch, WorkerRecord
 from overnight.wire import PROTOCOL
@@ -17,7 +21,13 @@ SETTINGS = Settings().with_values(redis_url="redis://me:pass@db:6379/0", state_d
 WORKER = WorkerRecord("w", "host", 1, ["default"], "3.11.7", PROTOCOL, started_at=0.0)
 
 
-def told(*workers: WorkerRecord, monkeypatch: pytest.MonkeyPatch, scheduler: bool = True, note: str = "") -> str | None:
+def told(
+    *workers: WorkerRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    scheduler: bool = True,
+    note: str = "",
+    settings: Settings = SETTINGS,
+) -> str | None:
     """Return what a client of a Python 3.11 run says after a long wait beside these workers."""
     store = MemoryStore(now=lambda: 0.0)
     store.open_run(run_record("r1"), b"")
@@ -27,9 +37,10 @@ def told(*workers: WorkerRecord, monkeypatch: pytest.MonkeyPatch, scheduler: boo
         store.note(epoch, "r1", note)
     for worker in workers:
         store.register(worker, 60.0)
-    watch = WorkerWatch(store, "r1", "default", SETTINGS, "3.11")
-    monkeypatch.setattr("time.monotonic", lambda: 1e9)
-    return watch.look()
+    watch = WorkerWatch(store, "r1", "default", settings, "3.11")
+    with monkeypatch.context() as patched:
+        patched.setattr("time.monotonic", lambda: 1e9)
+        return watch.look()
 
 
 def test_a_worker_of_the_same_minor_version_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +53,28 @@ def test_without_a_worker_the_command_that_starts_one_is_named(monkeypatch: pyte
     sentence = told(monkeypatch=monkeypatch)
     assert sentence is not None
     assert "overnight worker -q default -u 'redis://me:***@db:6379/0' --state-dir 'a b'" in sentence
+
+
+def test_a_local_worker_that_does_not_last_is_told_in_place_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QX13: the one that people would start in its place would do the same."""
+    settings = Settings().with_values(state_dir=str(tmp_path))
+    files = fleet_files(tmp_path, None)
+    files.prepare()
+    for slot in ("worker-default-1", "scheduler"):
+        (files.slot_lock(slot)).touch()
+        EarlyEnds(slot, LEAST_IN_A_ROW, 0.0, "exit status 1", "/a/log", "E: no\n").write_to(files.ends_note(slot))
+    for where in (settings, replace(settings, redis_url=EmbeddedServer(tmp_path).url)):
+        sentence = told(monkeypatch=monkeypatch, settings=where) or ""
+        assert sentence.startswith(
+            "No worker serves queue default; the run waits: worker-default-1 ended as soon as it "
+        )
+        assert sentence.endswith("with exit status 1; its log /a/log ends with: E: no\\x0a.")
+        assert "scheduler ended" in (told(monkeypatch=monkeypatch, settings=where, scheduler=False) or "")
+    elsewhere = replace(settings, redis_url="redis://db:6379/0")
+    assert "overnight worker -q default" in (told(monkeypatch=monkeypatch, settings=elsewhere) or "")
+    assert told(WORKER, monkeypatch=monkeypatch, settings=settings) is None
 
 
 def test_a_worker_of_another_queue_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ class Crew:
 
     def __init__(self, size: int, arguments: Sequence[str]) -> None:
         self._places = [_Place() for _ in range(size)]
-        self._command = [sys.executable, "-m", "overnight_worker", *_without_jobs(arguments)]
+        self._command = [sys.executable, "-P", "-m", "overnight_worker", *_without_jobs(arguments)]
         self._stopping = 0
         self._status = 0
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

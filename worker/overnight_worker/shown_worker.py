@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue
@@ -31,6 +32,16 @@ class ShownWorker(BaseWorker):
 
     last_cleaned_at: Any
     _shown_at = float("-inf")
+
+    def _set_ip_address(self, connection: Redis) -> None:
+        """Find out from where this worker connects, for RQ to show.
+
+        The client cannot read the server's answer where the path of a socket in it holds a space or ``=``.
+        """
+        try:
+            super()._set_ip_address(connection)
+        except ValueError:
+            self.ip_address = "unknown"
 
     def register_birth(self) -> None:
         """Register, also where an earlier try was carried out and its reply lost: nobody else has this name."""

@@ -91,13 +91,16 @@ def _server(settings: Settings, queues: Sequence[str], directories: Sequence[str
 
 def _before_a_run(settings: Settings, queues: Sequence[str], directories: Sequence[str]) -> Iterator[Finding]:
     """Yield what can be told while the embedded server, and so each local worker, is not there."""
-    from overnight.commands.findings import NOTE, OK, Finding, guarded
+    from overnight.commands.findings import NOTE, OK, WARNING, Finding, guarded
     from overnight.commands.local_findings import directory
     from overnight.config import DEFAULT_QUEUE
+    from overnight.failing_slots import failures_of_workers
     from overnight.hints import hint
     from overnight.naming import shown
 
     yield Finding("server", OK, "the embedded one is not running; it starts with a run")
+    for sentence in failures_of_workers(settings):
+        yield Finding("workers", WARNING, sentence)
     for place in directories:
         yield guarded("directory", partial(directory, place))
     for queue in [queue for queue in queues if queue != DEFAULT_QUEUE]:

@@ -68,7 +68,7 @@ def start_notifier(notices: Notices, settings: Settings, run_id: str) -> None:
         path = directory / f"{name}.json"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
             file.write(text)
-        argv = [sys.executable, "-m", "overnight.commands.notifier", str(path)]
+        argv = [sys.executable, "-P", "-m", "overnight.commands.notifier", str(path)]
         spawn_detached(argv, log=log, environment=os.environ, lock=lock)
     finally:
         os.close(log)

@@ -56,12 +56,11 @@ def local_workers(reading: Deployment, queue: str) -> int | None:
     theirs alone: they may have limits that local ones do not have.
     """
     from overnight.fleet_files import fleet_files
-    from overnight.naming import file_name
+    from overnight.fleet_plan import worker_slots
     from overnight.state_dir import is_locked
 
     files = fleet_files(_absolute(reading.settings.state_dir), None)
-    slots = (slot.removeprefix(f"worker-{file_name(queue)}-") for slot in files.known_slots())
-    local = sum(slot.isdecimal() and is_locked(files.slot_lock(f"worker-{file_name(queue)}-{slot}")) for slot in slots)
+    local = sum(is_locked(files.slot_lock(slot)) for slot in worker_slots(queue, files.known_slots()))
     is_served = any(queue in worker.queues for worker in reading.store.workers())
     return local if local or is_served else None
 

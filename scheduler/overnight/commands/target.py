@@ -27,6 +27,7 @@ from overnight.error_text import error_text
 from overnight.errors import GraphError, OvernightError, UsageError, nearest
 from overnight.graph import TaskGraph
 from overnight.naming import shown
+from overnight.shadowing import keep_library_whole
 
 _FORMS = "package.module:callable or path/to/file.py:callable"
 _OWN = str(Path(__file__).parents[1])
@@ -111,6 +112,7 @@ def _find_from_here() -> None:
     script = str(Path(sys.argv[0] or ".").resolve().parent)
     if sys.path and sys.path[0] == script:
         del sys.path[0]
+    keep_library_whole()
     here = str(Path.cwd())
     if not sys.path or sys.path[0] not in ("", here):
         sys.path.insert(0, here)

@@ -37,7 +37,7 @@ def command(*, jobs: int, queues: Sequence[str], settings: Settings, more: Seque
     if settings.redis_url is not None:
         # In the environment, not on the command line, because it may hold a password.
         environment["OVERNIGHT_REDIS_URL"] = settings.redis_url
-    program = [sys.executable, "-m", "overnight_worker", "--jobs", str(jobs)]
+    program = [sys.executable, "-P", "-m", "overnight_worker", "--jobs", str(jobs)]
     program += [word for queue in queues for word in ("--queue", queue)]
     sys.stdout.flush()
     os.execve(sys.executable, [*program, *more], environment)  # noqa: S606  # a list made here, no shell

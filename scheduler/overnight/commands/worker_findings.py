@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from overnight.commands.findings import OK, WARNING, Finding
+from overnight.commands.findings import FAULT, OK, WARNING, Finding
 from overnight.commands.server_findings import MOST_SKEW_SECONDS, clock
+from overnight.failing_slots import failing_scheduler, failures_of_workers
 from overnight.hints import hint
 from overnight.naming import shown
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 def scheduler(held: EpochHeld | None, settings: Settings) -> Finding:
     """Tell which scheduler dispatches."""
+    failing = failing_scheduler(settings)
+    if held is None and failing is not None:
+        return Finding("scheduler", FAULT, failing.sentence(), 4)
     if held is None:
         start = hint(settings, "scheduler")
         return Finding("scheduler", WARNING, f"there is none; runs wait until one is started: {start}")
@@ -32,7 +36,10 @@ def workers(found: Sequence[WorkerRecord], settings: Settings) -> Iterator[Findi
     """Yield what serves each queue, and whether that fits runs that are started with this Python."""
     from overnight.wire import PROTOCOL
 
-    if not found:
+    failing = failures_of_workers(settings)
+    for sentence in failing:
+        yield Finding("workers", WARNING if found else FAULT, sentence, 4)
+    if not found and not failing:
         start = hint(settings, "worker", "-j", "4")
         yield Finding("workers", WARNING, f"there are none; runs wait until one is started: {start}")
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -90,12 +97,12 @@ def runs(store: RedisStore, found: Sequence[WorkerRecord], settings: Settings) -
     from overnight.worker_watch import lack_of_workers
 
     for run in [run for run in store.runs() if not run.phase.is_over]:
-        said = [run.note] if run.note else []
+        said = [shown(run.note)] if run.note else []
         for queue in sorted(_queues(store, run)):
             lack = lack_of_workers(found, run.run_id, queue, settings, run.python)
             said += [lack] if lack is not None else []
         for sentence in said:
-            yield Finding(f"run {run.run_id}", WARNING, shown(sentence))
+            yield Finding(f"run {run.run_id}", WARNING, sentence)
 
 
 def _queues(store: RedisStore, run: RunRecord) -> set[str]:

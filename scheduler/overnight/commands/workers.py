@@ -67,6 +67,7 @@ def _list(client: Client, *, as_json: bool) -> None:
     from overnight.commands.facts import tell
     from overnight.commands.quarantine import as_fact, lines
     from overnight.commands.screen import say, table
+    from overnight.failing_slots import failures_of_workers
     from overnight.hints import hint
 
     store, settings = client.deployment.store, client.deployment.settings
@@ -80,9 +81,13 @@ def _list(client: Client, *, as_json: bool) -> None:
         return
     for line in lines(kept_apart):
         say(line)
+    failing = failures_of_workers(settings)
+    for sentence in failing:
+        say(f"{sentence}.")
     if not workers:
         start = f"Start some: {hint(settings, 'worker', '-j', '4')}"
-        say(f"There are no workers. {_BRINGS_ITS_OWN if settings.redis_url is None else start}")
+        advice = _BRINGS_ITS_OWN if settings.redis_url is None else start
+        say("There are no workers." if failing else f"There are no workers. {advice}")
         return
     titles = ["HOST", "PID", "QUEUES", "VERSIONS", "UP", "SEEN", "MEMORY", "DOING"]
     table(titles, [_row(worker, ids[worker.instance], now, is_news=not claimed) for worker in workers])
