@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from overnight.config import Settings
     from overnight.deployment import Deployment
     from overnight.store.records import RunRecord
+    from overnight.worker_watch import Lack
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -181,7 +182,7 @@ def _detached(work: Work, *, as_json: bool) -> int:
         deployment.close(stop=False)
     run_id = launched.run.run_id
     for lack in lacks:
-        click.echo(f"overnight: warning: {lack}", err=True)
+        click.echo(f"overnight: warning: {lack.text}", err=True)
     if as_json:
         tell("started", {"run": run_id, "attached": launched.attached, "total": launched.run.total})
         return 0
@@ -192,7 +193,7 @@ def _detached(work: Work, *, as_json: bool) -> int:
     return 0
 
 
-def _lacks(work: Work, deployment: Deployment, run: RunRecord) -> list[str]:
+def _lacks(work: Work, deployment: Deployment, run: RunRecord) -> list[Lack]:
     """Return what the run must wait for; on an embedded server it is being started."""
     from overnight.worker_watch import lacks_of
 
