@@ -62,6 +62,16 @@ class Structure:
         chunk, offset = self._place(task)
         return chunk.rules_of(offset)
 
+    def neediest(self, name: str) -> tuple[float, str]:
+        """Return the most that a task needs of a resource, and the id of the first such task; 0 if none needs it."""
+        most, found = 0.0, ""
+        for chunk in self._chunks:
+            for offset, rules in chunk.rules.items():
+                for resource, amount in rules.resources:
+                    if resource == name and amount > most:
+                        most, found = amount, chunk.ids[offset]
+        return most, found
+
     def reason(self, task: int) -> str | None:
         """Return why a task had to run when the run began, None if it was there already or that is not recorded."""
         chunk, offset = self._place(task)
