@@ -205,3 +205,29 @@ def test_a_limit_over_all_runs_is_told_with_who_holds_it_and_which_task_never_st
             for process in served:
                 process.terminate()
                 finished(process)
+
+
+def test_a_limit_that_is_given_to_a_run_holds_for_it_beside_a_scheduler_that_has_none(short_directory: Path) -> None:
+    """O6: what the scheduler that is there does over all runs is told."""
+    with desk(short_directory / "unlimited") as place:
+        (place.directory / "flow.py").write_text(LIMITED)
+        os.mkfifo(fifo := place.directory / "fifo")
+        target = ["flow.py:build", "-p", f"fifo={fifo}"]
+        lease = ensure_fleet(place.state_dir, workers=2)
+        try:
+            assert place.run("run", f"{GRAPHS}:diamond").status == 0  # after which the scheduler is there
+            place.environ["OVERNIGHT_RESOURCE_LIMITS"] = "db=1"
+            assert "needs 5 of 'db', and there are only 1" in place.run("submit", *target, "-p", "greedy=1").sentence
+            submitted = place.run("submit", *target)
+            alone = "OVERNIGHT_RESOURCE_LIMITS=db=1 holds for this run alone."
+            assert f"The scheduler that is there has other limits over all runs: none; {alone}\n" in submitted.err
+            gate = os.open(fifo, os.O_WRONLY)
+            facts = why(place, "n1")
+            assert (facts["kind"], facts["reason"]) == ("limit", "it needs 1 of db, of which 1 of 1 are in use by n0")
+            place.environ["OVERNIGHT_RESOURCE_LIMITS"] = "db=2"
+            again = place.run("submit", *target)
+            assert "OVERNIGHT_RESOURCE_LIMITS=db=2 does not hold for this run, which began with: db=1." in again.err
+            os.close(gate)
+            assert place.run("follow").status == 0
+        finally:
+            lease.close(stop=False)
