@@ -215,3 +215,41 @@ def test_what_cannot_be_told_or_drawn_is_one_sentence(place: Desk, words: list[s
     found = place.run(*words)
     assert found.status == 2
     assert sentence in found.sentence
+
+
+FAILING = """
+from pathlib import Path
+from overnight import TaskGraph
+
+
+def part(number):
+    if number and not Path("mended").exists():
+        raise RuntimeError(number)
+
+
+def build():
+    graph = TaskGraph()
+    parts = [graph.create_task(f"part {number}", part, args=[number]) for number in range(2)]
+    graph.create_task("sum", len, args=[parts])
+    return graph
+"""
+
+
+def test_what_failed_while_no_client_was_there_is_not_said_never_to_have_run(short_directory: Path) -> None:
+    with desk(short_directory / "unseen") as place:
+        (place.directory / "flow.py").write_text(FAILING)
+        lease = ensure_fleet(place.state_dir, workers=1)
+        try:
+            run_id = place.run("submit", "flow.py:build", "-k", "--json").facts["run"]
+            while place.run("status", "--json").facts["phase"] == "active":
+                pass
+            reason = f"failed with RuntimeError in run {run_id}"
+            for words in (["plan"], ["run", "-n"]):
+                facts: dict[str, Any] = place.run(*words, "flow.py:build", "--json").facts
+                assert reasons_of(facts) == {"part 1": reason, "sum": "never ran"}
+            assert place.run("why", "flow.py:build", "part 1", "--json").facts["reason"] == reason
+            (place.directory / "mended").touch()
+            assert place.run("run", "flow.py:build").status == 0
+            assert place.run("plan", "flow.py:build", "--json").facts["would_run"] == []
+        finally:
+            lease.close(stop=False)
