@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overnight.commands.completion import complete_task
+from overnight.commands.completion import complete_cause, complete_failed_task
 from overnight.commands.opening import index_of, local_workers, reading_run
 from overnight.commands.options import json_option, run_argument, server_options, verb
 
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     "--task-ids",
     multiple=True,
     metavar="ID",
-    shell_complete=complete_task,
+    shell_complete=complete_failed_task,
     help="Only this task, and what was skipped for it.",
 )
-@click.option("--cause", metavar="CAUSE", help="Only the tasks that failed by this cause, as 'status' names it.")
+@click.option(
+    "--cause",
+    metavar="CAUSE",
+    shell_complete=complete_cause,
+    help="Only the tasks that failed by this cause, as 'status' names it.",
+)
 @server_options
 @json_option
 def command(

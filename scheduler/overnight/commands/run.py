@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from overnight.commands.completion import complete_target
+from overnight.commands.completion import complete_parameter, complete_target
 from overnight.commands.notice_options import notice_options
 from overnight.commands.options import json_option, server_options, verb, verbose_option
 from overnight.config import MOST_JOBS
@@ -59,7 +59,13 @@ def work_options(command: Verb) -> Verb:
 def parameter_option(command: Verb) -> Verb:
     """Add ``-p name=value``."""
     return click.option(
-        "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the callable."
+        "-p",
+        "--parameter",
+        "parameters",
+        multiple=True,
+        metavar="NAME=VALUE",
+        shell_complete=complete_parameter,
+        help="A parameter of the callable.",
     )(command)
 
 
