@@ -227,6 +227,13 @@ def test_a_report_is_written_whole_or_not_at_all(place: Desk) -> None:
     assert not list(place.directory.glob(".report*"))
 
 
+def test_a_report_names_the_place_where_it_is(place: Desk) -> None:
+    told = place.run("report", "-o", "../told.html").out
+    page = place.directory.parent / "told.html"
+    assert f"Open it in a browser: {page.resolve().as_uri()}\n" in told
+    page.unlink()
+
+
 def test_status_tells_the_time_left_of_a_run_that_goes_on(place: Desk) -> None:
     gate = place.directory / "gate"
     gate.unlink(missing_ok=True)
