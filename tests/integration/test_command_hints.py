@@ -92,3 +92,17 @@ def test_a_run_on_a_private_server_says_which_queue_has_no_worker_and_ends_with_
             finished(worker)
         assert (found.status, found.err) == (0, "")
         assert " left" not in found.out
+
+
+def test_a_directory_that_a_cancelled_run_still_uses_is_told_without_advice_to_cancel_it(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with desk(tmp_path / "desk") as place:
+        place.environ["OVERNIGHT_REDIS_URL"] = redis_url
+        run_id = place.run("submit", f"{GRAPHS}:diamond", "-d", "records", "--json").facts["run"]
+        other = ("submit", f"{GRAPHS}:sleeps", "-d", "records")
+        assert f"or stop it (overnight cancel {run_id})" in place.run(*other).sentence
+        assert place.run("cancel", run_id).status == 0
+        told = place.run(*other).sentence
+        assert f"which is being cancelled: type this again when it has ended (overnight follow {run_id})" in told
+        assert "overnight cancel" not in told
