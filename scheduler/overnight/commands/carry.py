@@ -37,7 +37,10 @@ def nothing_to_do(work: Work) -> str:
     """Say why nothing has to run."""
     if work.graph.empty():
         return "Nothing to do: the graph has no tasks."
-    return f"Nothing to do: all {len(work.graph)} tasks are finished; their records are in {shown(work.status_dir)}."
+    place = shown(work.status_dir)
+    if len(work.graph) == 1:
+        return f"Nothing to do: the one task is finished; its record is in {place}."
+    return f"Nothing to do: all {len(work.graph)} tasks are finished; their records are in {place}."
 
 
 def nothing(work: Work, *, as_json: bool) -> int:

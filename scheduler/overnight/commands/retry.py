@@ -49,7 +49,7 @@ def command(
     """
     from overnight.client import Client
     from overnight.commands.facts import tell
-    from overnight.commands.screen import say
+    from overnight.commands.screen import say, tasks_text
     from overnight.deployment import Deployment
     from overnight.hints import hint
 
@@ -67,7 +67,7 @@ def command(
     if as_json:
         tell("request", {"run": record.run_id, "request": "retry", "tasks": list(task_ids)})
         return
-    which = f" with {len(task_ids)} tasks that had failed" if cause is not None else ""
+    which = f" with {tasks_text(len(task_ids))} that had failed" if cause is not None else ""
     say(f"Run {record.run_id} goes on{which}. Watch it: {hint(settings, 'follow', record.run_id)}")
 
 

@@ -100,7 +100,9 @@ class Watch:
 
     def _tell(self, findings: Findings) -> None:
         if findings.rewritten:
-            self._display.line(f"{len(findings.rewritten)} records were missing and have been written again.")
+            number = len(findings.rewritten)
+            were = "1 record was missing and has" if number == 1 else f"{number} records were missing and have"
+            self._display.line(f"{were} been written again.")
         if findings.unwritten:
             ids = ", ".join(shown(self._task_ids[task]) for task in findings.unwritten[:5])
             self._display.line(
@@ -113,7 +115,9 @@ class Watch:
                 f"{shown(self.run.status_dir or '')} cannot be looked at from here by this user."
             )
         if findings.invalidated:
-            self._display.line(f"{len(findings.invalidated)} results were lost; they are computed again.")
+            number = len(findings.invalidated)
+            lost = "1 result was lost; it is" if number == 1 else f"{number} results were lost; they are"
+            self._display.line(f"{lost} computed again.")
 
     def _until_over(self) -> RunPhase | Left:
         while True:
