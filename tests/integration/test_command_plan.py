@@ -253,3 +253,19 @@ def test_what_failed_while_no_client_was_there_is_not_said_never_to_have_run(sho
             assert place.run("plan", "flow.py:build", "--json").facts["would_run"] == []
         finally:
             lease.close(stop=False)
+
+
+def test_of_many_tasks_that_are_alike_a_few_stand_for_all(tmp_path: Path) -> None:
+    with desk(tmp_path / "many") as place:
+        told = place.run("plan", f"{GRAPHS}:noops", "-p", "n=300").out.splitlines()
+        assert [line.split("  ")[0] for line in told[:5]] == [
+            "TASK",
+            "noop 0",
+            "noop 1",
+            "noop 2",
+            "... 297 more of noop",
+        ]
+        assert told[5] == "300 of 300 tasks would run."
+        assert len(place.run("plan", f"{GRAPHS}:noops", "-p", "n=300", "-v").out.splitlines()) > 300
+        assert len(place.run("plan", f"{GRAPHS}:noops", "-p", "n=300", "--json").facts["would_run"]) == 300
+        assert "... " not in place.run("plan", f"{GRAPHS}:noops", "-p", "n=12").out

@@ -191,7 +191,7 @@ def _causes(judged: Judged) -> dict[str, tuple[int, int]]:
     for number, reason in judged.reasons.items():  # a cause comes before what it brings in
         cause = judged.because.get(number)
         if cause is None:
-            kind = kinds[number] = _kind_of(reason)
+            kind = kinds[number] = kind_of(reason)
             own[kind] += 1
             exact[kind] = reason
         else:
@@ -200,7 +200,7 @@ def _causes(judged: Judged) -> dict[str, tuple[int, int]]:
     return {(exact[kind] if number == 1 else kind): (number, pulled[kind]) for kind, number in own.most_common()}
 
 
-def _kind_of(reason: str) -> str:
+def kind_of(reason: str) -> str:
     """Return a reason without the output that it names."""
     newer = _NEWER.fullmatch(reason)
     if newer is not None:

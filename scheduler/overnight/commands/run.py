@@ -154,7 +154,7 @@ def show_plan(work: Work, *, as_json: bool, verbose: bool = False) -> int:
         tell("plan", facts_of(plan))
         return 0
     if plan.would_run:
-        table(*rows_of(plan))
+        table(*rows_of(plan, every_task=verbose))
     if verbose:
         say("\n".join(f"up to date: {shown(task_id)}" for task_id in plan.up_to_date))
     for line in total_lines(plan, work.settings):
