@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from overnight.fleet_files import fleet_files
 from overnight.local_fleet import ensure_fleet
-from tests.support.command import Desk, desk, finished
+from overnight.state_dir import is_locked, wait_until
+from tests.support.command import SECONDS, Desk, desk, finished
 from tests.support.servers import free_port
 
 TARGET = "tests.support.planned:build"
@@ -253,6 +255,19 @@ def test_what_failed_while_no_client_was_there_is_not_said_never_to_have_run(sho
             assert place.run("plan", "flow.py:build", "--json").facts["would_run"] == []
         finally:
             lease.close(stop=False)
+
+
+def test_what_failed_unseen_is_known_when_the_private_server_has_ended(short_directory: Path) -> None:
+    with desk(short_directory / "gone") as place:
+        place.environ["OVERNIGHT_IDLE_SECONDS"] = "0.5"
+        (place.directory / "flow.py").write_text(FAILING)
+        run_id = place.run("submit", "flow.py:build", "-k", "-j", "1", "--json").facts["run"]
+        keeper = fleet_files(place.state_dir, None).keeper_lock
+        assert wait_until(lambda: not is_locked(keeper), SECONDS)
+        assert reasons_of(place.run("plan", "flow.py:build", "--json").facts)["part 1"] == "failed with RuntimeError"
+        facts = place.run("why", "flow.py:build", "part 1", "--json").facts
+        assert (facts["record"]["state"], facts["record"]["run"]) == ("failed", run_id)
+        assert not is_locked(keeper)
 
 
 def test_of_many_tasks_that_are_alike_a_few_stand_for_all(tmp_path: Path) -> None:
