@@ -85,7 +85,7 @@ class Settings:
 
     `host_name` is what a worker calls its host: where containers have names of their own, that of the machine below
     them can be given, so that people, and the quarantine of hosts, know what belongs together. `resource_limits` are
-    those of a scheduler over all runs.
+    those of a scheduler over all runs, and those of the run that a command starts.
     """
 
     redis_url: str | None = None

@@ -46,7 +46,8 @@ class Keeper:
     """Keeps one fleet. `lock` is the descriptor of the keeper's lock, which this process holds.
 
     `environment` gives the variables of a process about to be started; `active_runs` counts the runs that are not
-    over, or raises Unreachable. `server` is None where the Redis is elsewhere.
+    over, or raises Unreachable. `server` is None where the Redis is elsewhere. `before_end` is called before that
+    server is ended, while it answers.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Keeper:
         server: EmbeddedServer | None,
         environment: Callable[[], Mapping[str, str]],
         active_runs: Callable[[], int],
+        before_end: Callable[[], None] = lambda: None,
         idle_seconds: float = IDLE_SECONDS,
         gone_seconds: float = GONE_SECONDS,
         drain_seconds: float = DRAIN_SECONDS,
@@ -70,6 +72,7 @@ class Keeper:
         self._server = KeptServer(server) if server else None
         self._environment = environment
         self._active_runs = active_runs
+        self._before_end = before_end
         self._usage = FleetUsage(active_runs, gone_seconds)
         self._idle_seconds = idle_seconds
         self._drain_seconds = drain_seconds
@@ -236,8 +239,12 @@ class Keeper:
         try:
             if self._is_removed():
                 self._server.kill()
-            else:
-                self._server.stop()
+                return
+            try:
+                self._before_end()
+            except (OvernightError, OSError) as error:
+                _logger.warning("what failed in the last runs could not be recorded: %s", error)
+            self._server.stop()
         except OvernightError as error:
             _logger.error("%s", error)
 

@@ -289,11 +289,11 @@ def stored_inline(value: Any) -> StoredResult:
 
 def _in_use(run: RunRecord, options: RunOptions, settings: Settings) -> Refused:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
-    if options.status_dir is None:
-        what, else_ = "This command", ""
-    else:
+    what, else_ = "This command", ""
+    if options.status_dir is not None:
         what, else_ = f"The status directory {shown(options.status_dir)}", ", or give another directory with -d"
-    return Refused(
-        f"{what} is in use by run {run.run_id} ({shown(run.name)}) since {since}: wait for it "
-        f"({hint(settings, 'follow', run.run_id)}) or stop it ({hint(settings, 'cancel', run.run_id)}){else_}."
-    )
+    follow, cancel = (hint(settings, verb, run.run_id) for verb in ("follow", "cancel"))
+    step = f": wait for it ({follow}) or stop it ({cancel})"
+    if run.phase is RunPhase.CANCELLING:
+        step = f", which is being cancelled: type this again when it has ended ({follow})"
+    return Refused(f"{what} is in use by run {run.run_id} ({shown(run.name)}) since {since}{step}{else_}.")

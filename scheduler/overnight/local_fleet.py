@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from overnight.concealment import conceal_secrets
@@ -187,10 +188,17 @@ def _keeper(options: argparse.Namespace, inherited_lock: int | None) -> Keeper:
         server=server,
         environment=lambda: fleet_environment(url(), directory),
         active_runs=lambda: count_active_runs(url()),
+        before_end=lambda: _record_failures(url(), settings),
         idle_seconds=settings.idle_seconds,
         gone_seconds=settings.gone_seconds,
         drain_seconds=options.drain_seconds,
     )
+
+
+def _record_failures(url: str, settings: Settings) -> None:
+    from overnight.unseen_failures import record_unseen_failures  # which needs what a keeper does not until its end
+
+    record_unseen_failures(url, replace(settings, connect_seconds=_ANSWER_SECONDS))
 
 
 def _own_lock(files: FleetFiles) -> int:

@@ -42,7 +42,7 @@ from overnight.recovered import recovered_results
 from overnight.run_key import RunOptions, graph_key
 from overnight.store.records import Request
 from overnight.submission import Submission
-from overnight.worker_watch import WorkerWatch
+from overnight.worker_watch import GraphQueues, WorkerWatch
 
 _logger = logging.getLogger(__name__)
 
@@ -149,7 +149,8 @@ class QueueRun:
         self._own_runs.append(run_id)
         self._submission: Submission = launched.submission
         self._follower = Follower(self._store, run_id, placed=lambda: len(self._submission.tasks))
-        self._watch = WorkerWatch(self._store, run_id, self._options.queue, deployment.settings)
+        queues = GraphQueues(self._journal.graph, self._options.queue)
+        self._watch = WorkerWatch(self._store, run_id, queues, deployment.settings)
         self._outcomes = outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
         self._audit = Audit(self._store, run_id, deployment.keyring, self._options.status_dir, seen=outcomes.seen)
         self._told.clear()

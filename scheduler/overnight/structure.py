@@ -6,12 +6,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from overnight.core.events import TaskRules
-from overnight.core.states import TERMINAL
+from overnight.core.states import SUCCEEDED, TERMINAL, TaskState
 from overnight.errors import UnknownTask, nearest
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 
 _TERMINAL = frozenset(int(state) for state in TERMINAL)
+_HAS_RESULT = frozenset(int(state) for state in SUCCEEDED)
+_WAITING = frozenset({int(TaskState.PENDING), int(TaskState.QUEUED), int(TaskState.TRIED)})
 
 
 class Structure:
@@ -60,6 +62,16 @@ class Structure:
         chunk, offset = self._place(task)
         return chunk.rules_of(offset)
 
+    def neediest(self, name: str) -> tuple[float, str]:
+        """Return the most that a task needs of a resource, and the id of the first such task; 0 if none needs it."""
+        most, found = 0.0, ""
+        for chunk in self._chunks:
+            for offset, rules in chunk.rules.items():
+                for resource, amount in rules.resources:
+                    if resource == name and amount > most:
+                        most, found = amount, chunk.ids[offset]
+        return most, found
+
     def reason(self, task: int) -> str | None:
         """Return why a task had to run when the run began, None if it was there already or that is not recorded."""
         chunk, offset = self._place(task)
@@ -75,6 +87,25 @@ class Structure:
                     found.add(rules.queue)
                     waiting.discard(chunk.first + offset)
         return found | {default} if waiting else found
+
+    def named_queues(self, default: str) -> set[str]:
+        """Return the queues of all tasks, whatever their state."""
+        found = {rules.queue or default for chunk in self._chunks for rules in chunk.rules.values()}
+        return found | {default} if any(len(chunk.rules) < len(chunk.ids) for chunk in self._chunks) else found
+
+    def waits_on(self, queue: str, default: str, codes: bytes) -> bool:
+        """Tell whether a task of a queue has all that it needs and no worker holds it; `codes` is one state a task."""
+
+        def is_there(dependency: int) -> bool:
+            return dependency < len(codes) and codes[dependency] in _HAS_RESULT
+
+        for chunk in self._chunks:
+            for offset, code in enumerate(codes[chunk.first : chunk.first + len(chunk.ids)]):
+                if code not in _WAITING or (chunk.rules_of(offset).queue or default) != queue:
+                    continue
+                if all(map(is_there, chunk.dependencies[offset])):
+                    return True
+        return False
 
     def index(self, task_id: str) -> int:
         """Return the index of the task with an id; UnknownTask names the nearest known one."""

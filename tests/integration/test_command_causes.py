@@ -107,8 +107,8 @@ def test_a_cause_is_named_by_its_beginning_or_its_type_and_a_slip_names_those_th
     assert "'Valu' is no cause of failures in run " in unknown.sentence
     assert f"there are {name} (TaskDied, flow.py:20 in dies, SIGSEGV)" in unknown.sentence
     assert place.run("retry", "last", "--cause", "x", "-t", "key 0").status == 2
-    for given in (name[:4], "KeyError"):
-        assert place.run("retry", "last", "--cause", given).status == 0
+    for given, tasks in ((name[:4], "2 tasks that had"), ("KeyError", "1 task that had")):
+        assert f"goes on with {tasks} failed" in place.run("retry", "last", "--cause", given).out
         assert place.run("follow").status == 1
 
 
@@ -225,6 +225,13 @@ def test_a_report_is_written_whole_or_not_at_all(place: Desk) -> None:
     assert refused.status == 2
     assert "cannot be written to" in refused.sentence
     assert not list(place.directory.glob(".report*"))
+
+
+def test_a_report_names_the_place_where_it_is(place: Desk) -> None:
+    told = place.run("report", "-o", "../told.html").out
+    page = place.directory.parent / "told.html"
+    assert f"Open it in a browser: {page.resolve().as_uri()}\n" in told
+    page.unlink()
 
 
 def test_status_tells_the_time_left_of_a_run_that_goes_on(place: Desk) -> None:

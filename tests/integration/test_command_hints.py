@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from tests.support.command import desk
+from tests.support.command import desk, finished
 
 GRAPHS = "tests.support.graphs"
 
@@ -62,3 +62,47 @@ def test_the_queues_of_tasks_that_wait_are_told(tmp_path: Path, redis_url: str) 
             assert "No worker serves queue fast" in text
             assert "No worker serves queue slow" in text
             assert "No worker serves queue default" not in text
+
+
+def test_a_run_on_a_private_server_says_which_queue_has_no_worker_and_ends_with_what_it_says(tmp_path: Path) -> None:
+    """QX2: no time left is told while a task waits for such a worker."""
+    (tmp_path / "queues.py").write_text(
+        "from overnight import TaskGraph\n"
+        "def build():\n"
+        "    graph = TaskGraph()\n"
+        "    first = graph.create_task('a', int, args=[])\n"
+        "    graph.create_task('b', int, args=[first], queue='gpu')\n"
+        "    return graph\n"
+    )
+    with desk(tmp_path) as place:
+        watched = place.start("run", "queues.py:build", "-j", "1")
+        assert watched.stderr is not None
+        told = watched.stderr.readline()
+        start = "No worker serves queue gpu; the run waits. Start one with: overnight worker -q gpu"
+        assert told == f"overnight: warning: {start}\n"
+        assert f"  {start}\n" in (said := place.run("status").out)
+        assert " left" not in said
+        facts = place.run("status", "--json").facts
+        assert (facts["seconds_left"], facts["lacks"]) == (None, [{"queue": "gpu", "text": start}])
+        worker = place.start(*shlex.split(start.partition("with: overnight ")[2]))
+        try:
+            found = finished(watched)
+        finally:
+            worker.terminate()
+            finished(worker)
+        assert (found.status, found.err) == (0, "")
+        assert " left" not in found.out
+
+
+def test_a_directory_that_a_cancelled_run_still_uses_is_told_without_advice_to_cancel_it(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with desk(tmp_path / "desk") as place:
+        place.environ["OVERNIGHT_REDIS_URL"] = redis_url
+        run_id = place.run("submit", f"{GRAPHS}:diamond", "-d", "records", "--json").facts["run"]
+        other = ("submit", f"{GRAPHS}:sleeps", "-d", "records")
+        assert f"or stop it (overnight cancel {run_id})" in place.run(*other).sentence
+        assert place.run("cancel", run_id).status == 0
+        told = place.run(*other).sentence
+        assert f"which is being cancelled: type this again when it has ended (overnight follow {run_id})" in told
+        assert "overnight cancel" not in told

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from overnight.fleet_files import fleet_files
 from overnight.local_fleet import ensure_fleet
-from tests.support.command import Desk, desk, finished
+from overnight.state_dir import is_locked, wait_until
+from tests.support.command import SECONDS, Desk, desk, finished
 from tests.support.servers import free_port
 
 TARGET = "tests.support.planned:build"
@@ -215,3 +217,70 @@ def test_what_cannot_be_told_or_drawn_is_one_sentence(place: Desk, words: list[s
     found = place.run(*words)
     assert found.status == 2
     assert sentence in found.sentence
+
+
+FAILING = """
+from pathlib import Path
+from overnight import TaskGraph
+
+
+def part(number):
+    if number and not Path("mended").exists():
+        raise RuntimeError(number)
+
+
+def build():
+    graph = TaskGraph()
+    parts = [graph.create_task(f"part {number}", part, args=[number]) for number in range(2)]
+    graph.create_task("sum", len, args=[parts])
+    return graph
+"""
+
+
+def test_what_failed_while_no_client_was_there_is_not_said_never_to_have_run(short_directory: Path) -> None:
+    with desk(short_directory / "unseen") as place:
+        (place.directory / "flow.py").write_text(FAILING)
+        lease = ensure_fleet(place.state_dir, workers=1)
+        try:
+            run_id = place.run("submit", "flow.py:build", "-k", "--json").facts["run"]
+            while place.run("status", "--json").facts["phase"] == "active":
+                pass
+            reason = f"failed with RuntimeError in run {run_id}"
+            for words in (["plan"], ["run", "-n"]):
+                facts: dict[str, Any] = place.run(*words, "flow.py:build", "--json").facts
+                assert reasons_of(facts) == {"part 1": reason, "sum": "never ran"}
+            assert place.run("why", "flow.py:build", "part 1", "--json").facts["reason"] == reason
+            (place.directory / "mended").touch()
+            assert place.run("run", "flow.py:build").status == 0
+            assert place.run("plan", "flow.py:build", "--json").facts["would_run"] == []
+        finally:
+            lease.close(stop=False)
+
+
+def test_what_failed_unseen_is_known_when_the_private_server_has_ended(short_directory: Path) -> None:
+    with desk(short_directory / "gone") as place:
+        place.environ["OVERNIGHT_IDLE_SECONDS"] = "0.5"
+        (place.directory / "flow.py").write_text(FAILING)
+        run_id = place.run("submit", "flow.py:build", "-k", "-j", "1", "--json").facts["run"]
+        keeper = fleet_files(place.state_dir, None).keeper_lock
+        assert wait_until(lambda: not is_locked(keeper), SECONDS)
+        assert reasons_of(place.run("plan", "flow.py:build", "--json").facts)["part 1"] == "failed with RuntimeError"
+        facts = place.run("why", "flow.py:build", "part 1", "--json").facts
+        assert (facts["record"]["state"], facts["record"]["run"]) == ("failed", run_id)
+        assert not is_locked(keeper)
+
+
+def test_of_many_tasks_that_are_alike_a_few_stand_for_all(tmp_path: Path) -> None:
+    with desk(tmp_path / "many") as place:
+        told = place.run("plan", f"{GRAPHS}:noops", "-p", "n=300").out.splitlines()
+        assert [line.split("  ")[0] for line in told[:5]] == [
+            "TASK",
+            "noop 0",
+            "noop 1",
+            "noop 2",
+            "... 297 more of noop",
+        ]
+        assert told[5] == "300 of 300 tasks would run."
+        assert len(place.run("plan", f"{GRAPHS}:noops", "-p", "n=300", "-v").out.splitlines()) > 300
+        assert len(place.run("plan", f"{GRAPHS}:noops", "-p", "n=300", "--json").facts["would_run"]) == 300
+        assert "... " not in place.run("plan", f"{GRAPHS}:noops", "-p", "n=12").out

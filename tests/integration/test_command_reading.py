@@ -218,6 +218,9 @@ def test_workers_names_the_task_that_each_runs(place: Desk) -> None:
         assert held.search(told)
     os.close(gate)
     assert place.run("follow").status == 0
+    after = place.run("workers").out  # what they said with their last heartbeat is over
+    assert "gate" not in after
+    assert f"run {run_id}" not in after
 
 
 def test_a_log_that_could_not_be_written_is_not_taken_for_silence(place: Desk) -> None:

@@ -42,6 +42,8 @@ def offered(place: Desk, line: str, shell: str = "zsh") -> list[str]:
             del place.environ[name]
     assert (found.status, found.err) == (0, "")
     rows = found.out.rstrip("\n").splitlines()
+    if shell == "bash":
+        return [value if kind == "plain" else kind for kind, _, value in (row.partition(",") for row in rows)]
     return [value if kind == "plain" else kind for kind, value in zip(rows[::3], rows[1::3], strict=True)]
 
 
@@ -56,6 +58,46 @@ def test_verbs_options_runs_tasks_and_files_are_completed(place: Desk) -> None:
     assert offered(place, "overnight why last bo") == ["bottom"]
     assert offered(place, "overnight plan ") == ["file"]
     assert offered(place, "overnight graph flow") == ["file"]
+
+
+FAILING = """
+from overnight import TaskGraph
+
+
+def build(*, size: int = 1, kind="x"):
+    graph = TaskGraph()
+    graph.create_task("good", int, args=[])
+    graph.create_task("bad", int, args=["x"])
+    graph.create_task("bad one", int, args=["y"], deps=[graph.tasks[1]])
+    return graph
+"""
+
+
+def test_what_can_be_tried_again_and_parameters_are_completed(short_directory: Path) -> None:
+    """A word with a space is for shells that quote it."""
+    with desk(short_directory / "again") as place:
+        (place.directory / "failing.py").write_text(FAILING)
+        lease = ensure_fleet(place.state_dir, workers=1)
+        try:
+            assert place.run("run", "failing.py:build", "-k", "-p", "size=2").status == 1
+            [cause] = place.run("status", "--json").facts["causes"]
+            assert offered(place, "overnight retry last --cause ") == [cause["cause"]]
+            assert offered(place, "overnight retry --cause zz") == []
+            assert offered(place, "overnight retry -t ") == ["bad", "bad one"]
+            assert offered(place, "overnight retry -t ", "bash") == ["bad"]
+            assert offered(place, "overnight run failing.py:build -p ") == ["size=", "kind="]
+            assert offered(place, "overnight plan failing.py:build -p size=2 -p ") == ["kind="]
+            assert offered(place, "overnight why failing:build -p k") == ["kind="]
+            assert offered(place, "overnight run gone.py:build -p ") == []
+            assert "failing.py:build -p size=2\n" in place.run("runs").out
+            run_id = place.run("status", "--json").facts["run"]
+            assert place.run("run", f"{GRAPHS}:diamond").status == 0
+            assert offered(place, f"overnight retry {run_id} --cause ") == [cause["cause"]]
+            assert offered(place, "overnight retry --cause ") == []
+            for line in ("status nothing ", "retry nothing --cause ", "retry nothing -t "):
+                assert offered(place, f"overnight {line}") == []
+        finally:
+            lease.close(stop=False)
 
 
 def test_where_no_server_is_there_completion_is_silent_and_starts_none(tmp_path: Path) -> None:

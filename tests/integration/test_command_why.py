@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from overnight.local_fleet import ensure_fleet
-from tests.support.command import Desk, desk
+from tests.support.command import Desk, desk, finished
 
 GRAPHS = "tests.support.graphs"
 SEVERAL = """
@@ -156,3 +156,78 @@ def test_an_unknown_task_is_a_slip_with_the_nearest(place: Desk) -> None:
     assert place.run("run", f"{GRAPHS}:raises", "-k").status == 1
     found = place.run("why", "culprti")
     assert (found.status, "did you mean 'culprit'?" in found.sentence) == (2, True)
+
+
+LIMITED = """
+from pathlib import Path
+from overnight import TaskGraph
+
+
+def waits(fifo):
+    Path(fifo).read_text()
+
+
+def build(*, fifo: str, greedy: bool = False):
+    graph = TaskGraph()
+    graph.create_task("n0", waits, args=[fifo], resources={"db": 1}, priority=1)
+    graph.create_task("n1", int, args=[], resources={"db": 1})
+    if greedy:
+        graph.create_task("greedy", int, args=[], resources={"db": 5})
+    return graph
+"""
+
+
+def test_a_limit_over_all_runs_is_told_with_who_holds_it_and_which_task_never_starts(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """O6, decision 0047."""
+    with desk(tmp_path / "limited") as place:
+        (place.directory / "flow.py").write_text(LIMITED)
+        os.mkfifo(fifo := place.directory / "fifo")
+        place.environ["OVERNIGHT_REDIS_URL"] = redis_url
+        served = [place.start("scheduler", "--limit", "db=1"), place.start("worker", "-j", "2")]
+        try:
+            target = ["flow.py:build", "-p", f"fifo={fifo}"]
+            first = place.run("submit", *target, "-p", "greedy=1", "-k", "--json").facts["run"]
+            gate = os.open(fifo, os.O_WRONLY)
+            in_use = "it needs 1 of db, of which 1 of 1 for all runs are in use by "
+            facts = why(place, "n1")
+            assert (facts["kind"], facts["reason"]) == ("limit", f"{in_use}n0")
+            assert [waited["task"] for waited in facts["waits_for"]] == ["n0"]
+            assert (
+                "db, of which its scheduler has only 1 for all runs: it never starts" in why(place, "greedy")["reason"]
+            )
+            assert "Task greedy needs 5 of 'db'" in place.run("status").out
+            assert place.run("submit", *target).status == 0
+            assert why(place, "last", "n1")["reason"] == f"{in_use}run {first}"
+            os.close(gate)
+        finally:
+            for process in served:
+                process.terminate()
+                finished(process)
+
+
+def test_a_limit_that_is_given_to_a_run_holds_for_it_beside_a_scheduler_that_has_none(short_directory: Path) -> None:
+    """O6: what the scheduler that is there does over all runs is told."""
+    with desk(short_directory / "unlimited") as place:
+        (place.directory / "flow.py").write_text(LIMITED)
+        os.mkfifo(fifo := place.directory / "fifo")
+        target = ["flow.py:build", "-p", f"fifo={fifo}"]
+        lease = ensure_fleet(place.state_dir, workers=2)
+        try:
+            assert place.run("run", f"{GRAPHS}:diamond").status == 0  # after which the scheduler is there
+            place.environ["OVERNIGHT_RESOURCE_LIMITS"] = "db=1"
+            assert "needs 5 of 'db', and there are only 1" in place.run("submit", *target, "-p", "greedy=1").sentence
+            submitted = place.run("submit", *target)
+            alone = "OVERNIGHT_RESOURCE_LIMITS=db=1 holds for this run alone."
+            assert f"The scheduler that is there has other limits over all runs: none; {alone}\n" in submitted.err
+            gate = os.open(fifo, os.O_WRONLY)
+            facts = why(place, "n1")
+            assert (facts["kind"], facts["reason"]) == ("limit", "it needs 1 of db, of which 1 of 1 are in use by n0")
+            place.environ["OVERNIGHT_RESOURCE_LIMITS"] = "db=2"
+            again = place.run("submit", *target)
+            assert "OVERNIGHT_RESOURCE_LIMITS=db=2 does not hold for this run, which began with: db=1." in again.err
+            os.close(gate)
+            assert place.run("follow").status == 0
+        finally:
+            lease.close(stop=False)

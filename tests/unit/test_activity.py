@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from overnight.commands.activity import Held, as_fact, held_tasks, lines
+from overnight.commands.workers import as_of_now
 from overnight.core.states import TaskState
+from overnight.store.memory import MemoryStore
 from overnight.store.records import WorkerRecord
+from tests.support.stores import begin, success
 
 DONE, RUNNING = TaskState.DONE, TaskState.RUNNING
 IDS = ["zero", "one", "t\nwo", "three", "four", "five", "six", "seven"]
@@ -31,3 +36,18 @@ def test_people_read_who_runs_what_and_a_few_of_those_that_are_only_claimed() ->
         r"  running: t\x0awo for 10 s on host, process 7",
         "  claimed by workers: zero, one, three, four, five and 2 more",
     ]
+
+
+def test_a_worker_is_not_told_to_run_what_has_ended_since_it_said_so() -> None:
+    """Nor of a run that is over, or that the server has lost, nor what another batch of the run runs."""
+    store = MemoryStore()
+    night = begin(store, 3)
+    night.start("b", [0, 1])
+    night.commit("b", success(0))
+    names = {"ended": worker(0, "r1"), "runs": worker(1, "r1"), "between": worker(None, "r1"), "lost": worker(0, "r2")}
+    told = [replace(one, instance=name) for name, one in names.items()]
+    now, ended = as_of_now(store, told)
+    assert ended == {"ended", "lost"}
+    assert [(one.run_id, one.task) for one in now] == [(None, None), ("r1", 1), ("r1", None), (None, None)]
+    night.commit("b", success(1))
+    assert as_of_now(store, told)[1] == set(names)

@@ -14,6 +14,8 @@ from overnight.core.events import Charge, Flight, TaskRules
 from overnight.core.states import RunPhase
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
+from overnight.service.identity import describe
+from overnight.shared_limits import excess_text
 from overnight.store.records import EpochHeld, RunRecord, WorkerRecord
 from overnight.structure import Structure
 from overnight.wire import PROTOCOL
@@ -37,6 +39,9 @@ class Scene:
     workers: Sequence[WorkerRecord] = (WORKER,)
     scheduler: bool = True
     run: Mapping[str, Any] = field(default_factory=dict)
+    #: Limits of the scheduler over all runs; None: it is of a version that does not tell them.
+    shared: Mapping[str, float] | None = None
+    elsewhere: Mapping[str, float] = field(default_factory=dict)
 
     def around(self) -> Circumstances:
         number = len(self.states)
@@ -44,11 +49,13 @@ class Scene:
         needs = [list(self.needs.get(task, ())) for task in range(number)]
         chunk = SpecChunk(0, ids, ["f"], [0] * number, needs, dict(self.rules)).sealed("r1", Keyring())
         run: RunRecord = replace(run_record("r1"), **{"phase": RunPhase.ACTIVE, "queue": "default", **self.run})
-        held = EpochHeld("s", "host:1", 5.0) if self.scheduler else None
+        told = "host:1" if self.shared is None else describe(self.shared)
+        held = EpochHeld("s", told, 5.0) if self.scheduler else None
         codes, structure = self.states.encode(), Structure("r1", [chunk], Keyring())
         return Circumstances(
-            run, codes, structure, self.flights, self.workers, held, 0, NOW, SETTINGS, lambda _tasks: self.charges
-        )
+            run, codes, structure, self.flights, self.workers, held, 0, NOW, SETTINGS, lambda _tasks: self.charges,
+            lambda _name: self.elsewhere,
+        )  # fmt: skip
 
     def kinds(self, task: int) -> list[str]:
         return [obstacle.kind for obstacle in self.around().obstacles(task)]
@@ -93,6 +100,32 @@ def test_a_limit_is_named_with_those_that_use_it_up() -> None:
     assert Scene("xp", rules={0: gpu, 1: gpu}, flights=scene.flights, run={"resource_limits": {"gpu": 4}}).kinds(1) == [
         "ready"
     ]
+
+
+def test_a_limit_over_all_runs_is_named_with_those_that_use_it_up() -> None:
+    """O6, decision 0047."""
+    one = TaskRules(resources=(("db", 1.0),))
+    scene = Scene(
+        "xp", rules={0: one, 1: one}, flights=[Flight("b", "default", (0,), claimed=True)], shared={"db": 1}
+    )  # fmt: skip
+    assert scene.kinds(1) == ["limit"]
+    assert scene.text(1) == "it needs 1 of db, of which 1 of 1 for all runs are in use by t0"
+    assert scene.around().obstacles(1)[0].tasks == [0]
+    both = replace(scene, shared={"db": 3}, elsewhere={"r2": 2.0})
+    assert both.text(1) == "it needs 1 of db, of which 3 of 3 for all runs are in use by t0 and run r2"
+    assert replace(scene, shared={"db": 2}).kinds(1) == ["ready"]
+    assert "scheduler may limit" not in replace(scene, shared={}).text(1)
+    assert "which the scheduler may limit over all runs" in replace(scene, shared=None).text(1)
+
+
+def test_a_task_that_needs_more_than_there_is_keeps_no_other_from_running() -> None:
+    rules = {1: TaskRules(resources=(("db", 1.0),)), 2: TaskRules(resources=(("db", 5.0),))}
+    note = excess_text("t2", 5, "db", 1)
+    scene = Scene("xpp", rules=rules, shared={"db": 1}, run={"note": note})
+    assert scene.kinds(1) == ["ready"]
+    assert scene.kinds(2) == ["limit"]
+    assert scene.text(2).startswith("it needs 5 of db, of which its scheduler has only 1 for all runs: it never starts")
+    assert replace(scene, shared=None).text(1) == f"its scheduler says of the run: {note}"
 
 
 def test_tasks_of_one_batch_use_a_resource_one_after_another() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from overnight.core.states import RunPhase, TaskState
 from overnight.errors import UnknownRun, Unreachable
 from overnight.flag_files import open_flag, read_header
 from overnight.flag_publishing import publish_flags
-from overnight.flags import DONE, AttemptFacts, encode_flag, lineage_of_header
+from overnight.flags import DONE, FAILED, AttemptFacts, encode_flag, lineage_of_header
 from overnight.keyring import Keyring
 from overnight.lineage import DependencyRecord, lineage_digest
 from overnight.mending import Mending
@@ -28,6 +29,7 @@ from overnight.store.codec import NO_DIGEST
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Acceptance, Addition, Adopted, Batch, Report, Verdict
 from overnight.structure import Structure
+from overnight.unseen_failures import write_missing
 from tests.support.one_scheduler import OneScheduler
 from tests.support.stores import Night, digest_of, epoch_of, failure, lacking, run_record, success
 
@@ -258,3 +260,21 @@ def test_the_record_of_a_failure_tells_when_its_attempt_ran(
     if ended is not None:
         assert (header.finished or "")[11:26] == ended
         assert (header.host, header.duration_seconds) == ("node7", 2.0)
+
+
+def test_a_failure_that_nobody_recorded_is_recorded_where_no_record_stands(tmp_path: Path) -> None:
+    """Whatever stands there is of somebody who has seen to that task since."""
+    night = night_with_a_task_in_flight(tmp_path / "t0.flag")
+    error = StoredError("builtins.ValueError", "no", "Traceback").sealed("r1", 1, KEYRING)
+    night.commit("b1", failure(1)._replace(record=error))
+    night.settle(Verdict(1, TaskState.FAILED))
+    run = replace(night.store.run("r1"), status_dir=str(tmp_path))
+    place = tmp_path / flag_name("t1")
+    for unfit in (None, "s3://bucket/records", str(tmp_path / "gone")):
+        assert write_missing(night.store, replace(run, status_dir=unfit), KEYRING) == []
+    place.write_bytes(b"whatever")
+    assert write_missing(night.store, run, KEYRING) == []
+    assert place.read_bytes() == b"whatever"
+    place.unlink()
+    assert write_missing(night.store, run, KEYRING) == ["t1"]
+    assert read_header(place, "t1", KEYRING).header.state == FAILED

@@ -111,10 +111,10 @@ def test_the_command_of_a_run_is_told_with_its_keeping_on_and_an_unknown_duratio
     facts = facts_of([DONE, SKIPPED])
     facts.run = replace(facts.run, command="overnight run flow.py:build", fail_fast=False)
     page = re.sub(r"\s+", " ", render(facts, Settings()))
-    assert "Started by <code>overnight run flow.py:build -k</code>" in page
+    assert "The same is run again by <code>overnight run flow.py:build -k</code>" in page
     assert "if no input has changed; how long that takes is not known." in page
     facts.run = replace(facts.run, fail_fast=True)
-    assert "Started by <code>overnight run flow.py:build</code>" in render(facts, Settings())
+    assert "The same is run again by <code>overnight run flow.py:build</code>" in render(facts, Settings())
 
 
 def test_a_run_without_any_executed_task_has_a_page() -> None:

@@ -12,6 +12,8 @@ from overnight.core.actions import Action, Dispatch
 from overnight.core.events import NewTask, TaskRules, TasksAdded, TaskSucceeded
 from overnight.core.invariants import check
 from overnight.core.run_state import RunState
+from overnight.keyring import Keyring
+from overnight.messages import SpecChunk
 from overnight.service.active_run import ActiveRun
 from overnight.service.learned import LearnedDurations
 from overnight.service.sharing import Sharing
@@ -105,7 +107,11 @@ def test_what_all_runs_hold_of_a_resource_stays_within_the_schedulers_limit() ->
     assert all(run.core.phase.is_over for run in runs)
 
 
-def test_a_run_that_asks_for_more_than_there_is_says_so() -> None:
+def test_a_run_that_asks_for_more_than_there_is_says_which_task_does() -> None:
     sharing = Sharing({"db": 2.0})
+    run = ActiveRun(run_record(), RunState(by_paths=True), LearnedDurations())
+    rules = {0: TaskRules(resources=(("db", 1.0),)), 1: TaskRules(resources=(("db", 3.0),))}
+    run.add(SpecChunk(0, ["a", "b"], ["f"], [0, 0], [[], []], rules).sealed(run.run_id, Keyring()), Keyring())
+    assert sharing.excess(run).startswith("Task b needs 3 of 'db', and this scheduler has only 2 for all runs: ")
     assert not sharing.excess(active(1, resources=(("db", 2.0), ("gpu", 9.0))))
     assert "needs 3 of 'db', and this scheduler has only 2" in sharing.excess(active(1, resources=(("db", 3.0),)))

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overnight.commands.time_left import HANDLING_SECONDS, TimeLeft, at_pace, expected_seconds, time_left
-from overnight.core.states import TaskState
+from overnight.commands.time_left import (
+    HANDLING_SECONDS,
+    TimeLeft,
+    at_pace,
+    expected_seconds,
+    read_time_left,
+    time_left,
+)
+from overnight.core.events import TaskRules
+from overnight.core.states import RunPhase, TaskState
+from overnight.keyring import Keyring
+from overnight.messages import SpecChunk
 from overnight.store.memory import MemoryStore
-from tests.support.stores import Night, begin, success
+from overnight.store.records import WorkerRecord
+from overnight.structure import Structure
+from overnight.wire import PROTOCOL
+from tests.support.stores import Night, begin, run_record, success
 
 PENDING, DONE, RUNNING = TaskState.PENDING, TaskState.DONE, TaskState.RUNNING
 Rows = list[tuple[str, Sequence[int]]]
@@ -49,7 +63,7 @@ def test_a_task_that_runs_for_longer_than_expected_may_do_so_for_as_long_again()
 def test_a_function_of_which_nothing_is_known_leaves_the_end_open() -> None:
     found = left([("f", ()), ("g", ())], [PENDING] * 2, {"f": 65.0}, workers=1)
     assert found.most is None
-    assert found.text() == "at least 1:05 left"
+    assert found.text() == "about 1:05 or more left"
     assert TimeLeft(0.0, None).text() == "time left unknown"
 
 
@@ -60,7 +74,27 @@ def test_nothing_is_said_without_tasks_or_workers() -> None:
 
 def test_both_ends_that_read_the_same_are_said_once() -> None:
     assert TimeLeft(61.1, 61.4).text() == "about 1:01 left"
-    assert TimeLeft(61.1, 75.0).text() == "1:01 to 1:15 left"
+    assert TimeLeft(61.1, 75.0).text() == "about 1:01 to 1:15 left"
+
+
+def test_nothing_is_said_of_a_run_that_cannot_go_on() -> None:
+    """A task's own queue without a worker, and a note of the scheduler, keep the run from its end."""
+    store = MemoryStore()
+    worker = WorkerRecord("w", "host", 1, ["default"], "3.11.7", PROTOCOL, started_at=0.0)
+    gpu = replace(worker, instance="g", queues=["gpu"])
+    run = replace(run_record("r1"), phase=RunPhase.ACTIVE, queue="default")
+    chunk = SpecChunk(0, ["a", "b"], ["f"], [0, 0], [[], []], {1: TaskRules(queue="gpu")}).sealed("r1", Keyring())
+    structure = Structure("r1", [chunk], Keyring())
+    store.write_durations({"f": (4.0, 9)})
+
+    def read(*workers: WorkerRecord, states: bytes = b"xp", note: str = "") -> TimeLeft | None:
+        return read_time_left(store, replace(run, note=note), structure, states, workers, 0.0, None)
+
+    assert read(worker) is None
+    assert read(worker, replace(gpu, draining=True)) is None
+    assert read(worker, gpu) is not None
+    assert read(worker, gpu, note="it lacks the key") is None
+    assert read(worker, states=b"xd") is not None
 
 
 @given(

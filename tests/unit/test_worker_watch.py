@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from overnight.config import Settings
+from overnight.core.events import TaskRules
 from overnight.early_ends import LEAST_IN_A_ROW, EarlyEnds
 from overnight.embedded import EmbeddedServer
 from overnight.fleet_files import fleet_files
+from overnight.keyring import Keyring
+from overnight.messages import SpecChunk
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Epoch, WorkerRecord
+from overnight.structure import Structure
 from overnight.wire import PROTOCOL
-from overnight.worker_watch import NEXT_WARNING_SECONDS, WorkerWatch
+from overnight.worker_watch import LOOK_SECONDS, NEXT_WARNING_SECONDS, GraphQueues, StoredQueues, WorkerWatch
+from tests.support.graphs import sleeps
 from tests.support.stores import run_record
 
 SETTINGS = Settings().with_values(redis_url="redis://me:pass@db:6379/0", state_dir="a b")
 WORKER = WorkerRecord("w", "host", 1, ["default"], "3.11.7", PROTOCOL, started_at=0.0)
+
+
+class AllWait:
+    """Queues on each of which a task waits."""
+
+    def __init__(self, *queues: str) -> None:
+        self.queues = queues
+
+    def waiting(self, is_unserved: Callable[[str], bool]) -> Collection[str]:
+        return [queue for queue in self.queues if is_unserved(queue)]
 
 
 def told(
@@ -37,7 +53,7 @@ def told(
         store.note(epoch, "r1", note)
     for worker in workers:
         store.register(worker, 60.0)
-    watch = WorkerWatch(store, "r1", "default", settings, "3.11")
+    watch = WorkerWatch(store, "r1", AllWait("default"), settings, "3.11")
     with monkeypatch.context() as patched:
         patched.setattr("time.monotonic", lambda: 1e9)
         return watch.look()
@@ -114,10 +130,60 @@ def test_what_the_scheduler_says_is_told_at_once_and_once(monkeypatch: pytest.Mo
     monkeypatch.setattr("time.monotonic", lambda: now)
     store = MemoryStore(now=lambda: 0.0)
     store.open_run(run_record("r1"), b"")
-    watch = WorkerWatch(store, "r1", "default", SETTINGS)
+    watch = WorkerWatch(store, "r1", AllWait("default"), SETTINGS)
     assert [watch.look("cannot read it") for _ in range(2)] == ["cannot read it", None]
     now += NEXT_WARNING_SECONDS
     assert watch.look("cannot read it") is None
     assert watch.look("still not") == "still not"
     now += NEXT_WARNING_SECONDS
     assert "No scheduler" in (watch.look("") or "")
+
+
+def test_each_queue_without_a_worker_is_told_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QX2: a task's own queue as well as the run's; what is served is not told."""
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    store = MemoryStore(now=lambda: 0.0)
+    store.open_run(run_record("r1"), b"")
+    store.take_epoch("s", "host:1", 1e6)
+    store.register(WORKER, 1e6)
+    queues = AllWait("default", "gpu")
+    watch = WorkerWatch(store, "r1", queues, SETTINGS, "3.11")
+    now += LOOK_SECONDS
+    assert watch.look() is None
+    now += LOOK_SECONDS
+    assert "No worker serves queue gpu; the run waits. Start one with: overnight worker -q gpu" in (watch.look() or "")
+    queues.queues = ("default", "gpu", "disk")
+    now += 2 * LOOK_SECONDS
+    assert "queue disk;" in (watch.look() or "")
+    now += LOOK_SECONDS
+    assert watch.look() is None
+    now += NEXT_WARNING_SECONDS
+    again = watch.look() or ""
+    assert "queue gpu;" in again
+    assert "queue disk;" in again
+
+
+def test_a_queue_waits_for_a_worker_while_a_task_of_it_waits_for_nothing_else() -> None:
+    gpu = TaskRules(queue="gpu")
+    chunk = SpecChunk(0, ["a", "b", "c"], ["f"], [0] * 3, [[], [0], []], {1: gpu}).sealed("r1", Keyring())
+    structure = Structure("r1", [chunk], Keyring())
+
+    def waiting(states: str) -> set[str]:
+        return set(StoredQueues("default", states.encode, lambda _number: structure).waiting(lambda _queue: True))
+
+    assert waiting("ppp") == {"default"}
+    assert waiting("xpx") == set()
+    assert waiting("dpx") == {"gpu"}
+    assert waiting("cqp") == {"default", "gpu"}
+
+
+def test_queues_of_a_graph_are_those_of_its_ready_tasks() -> None:
+    graph = sleeps(seconds=0, n=1)
+    first = graph.tasks[0]
+    graph.create_task("then", print, args=[first], queue="gpu")
+    queues = GraphQueues(graph, "default")
+    assert set(queues.waiting(lambda _queue: True)) == {"default"}
+    graph.process_completed_tasks([(first, None)])
+    assert set(queues.waiting(lambda _queue: True)) == {"gpu"}
+    assert not queues.waiting(lambda queue: queue != "gpu")

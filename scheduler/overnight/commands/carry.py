@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
 
 from overnight.commands.ending import Ending, exit_status, read_ending
 from overnight.commands.facts import tell
@@ -20,8 +21,9 @@ from overnight.errors import StillEnding, UnknownRun, Unreachable
 from overnight.hints import command_line, hint
 from overnight.launch import Launched, launch
 from overnight.naming import shown
+from overnight.shared_limits import limits_text, told_limits
 from overnight.store.connection import hidden
-from overnight.store.records import Request
+from overnight.store.records import Request, RunRecord
 
 _HUNG_UP_STATUS = 129
 
@@ -35,7 +37,10 @@ def nothing_to_do(work: Work) -> str:
     """Say why nothing has to run."""
     if work.graph.empty():
         return "Nothing to do: the graph has no tasks."
-    return f"Nothing to do: all {len(work.graph)} tasks are finished; their records are in {shown(work.status_dir)}."
+    place = shown(work.status_dir)
+    if len(work.graph) == 1:
+        return f"Nothing to do: the one task is finished; its record is in {place}."
+    return f"Nothing to do: all {len(work.graph)} tasks are finished; their records are in {place}."
 
 
 def nothing(work: Work, *, as_json: bool) -> int:
@@ -70,8 +75,26 @@ def submit(work: Work, deployment: Deployment, display: Display, stop: threading
     if run.paused:
         display.line("It was paused and goes on.")
         deployment.store.request(run.run_id, Request.RESUME)
+    for line in _other_limits(work, deployment, run):
+        display.line(line)
     start_notifier(work.request.notices, work.settings, run.run_id)
     return launched
+
+
+def _other_limits(work: Work, deployment: Deployment, run: RunRecord) -> Iterator[str]:
+    """Say where the limits of resources that were asked for do not hold: a run that was there before keeps its own, a
+    scheduler that runs since before those over all runs."""
+    asked = work.options.resource_limits
+    if not asked:
+        return
+    words = f"OVERNIGHT_RESOURCE_LIMITS={shown(limits_text(asked))}"
+    if run.resource_limits != asked:
+        yield f"{words} does not hold for this run, which began with: {shown(limits_text(run.resource_limits))}."
+    scheduler = deployment.store.scheduler()
+    over_all = None if scheduler is None else told_limits(scheduler.description)
+    if over_all is not None and any(over_all.get(name) != amount for name, amount in asked.items()):
+        alone = "" if run.resource_limits != asked else f"; {words} holds for this run alone"
+        yield f"The scheduler that is there has other limits over all runs: {shown(limits_text(over_all))}{alone}."
 
 
 class Carried:

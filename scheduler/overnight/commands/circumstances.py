@@ -17,6 +17,7 @@ from overnight.core.limits import Limits, highest
 from overnight.core.states import SUCCEEDED, RunPhase, TaskState
 from overnight.hints import hint
 from overnight.naming import shown
+from overnight.shared_limits import excess_text, told_limits
 from overnight.store.records import EpochHeld, RunRecord, WorkerRecord
 from overnight.structure import Structure
 from overnight.worker_watch import lack_of_workers
@@ -49,6 +50,8 @@ class Circumstances:
     now: float
     settings: Settings
     charges: Callable[[Sequence[int]], Mapping[int, Charge]]
+    elsewhere: Callable[[str], Mapping[str, float]] = lambda _name: {}
+    """How much of a resource each of the other runs holds, by the id of the run; those that hold none are left out."""
 
     def obstacles(self, task: int) -> list[Obstacle]:
         """Return what a task waits for that is not running; what weighs most comes first."""
@@ -66,8 +69,8 @@ class Circumstances:
         run = self.run
         if run.phase is RunPhase.CANCELLING:
             yield Obstacle("cancelling", "the run is being cancelled")
-        if run.note:
-            yield Obstacle("left_alone", f"its scheduler leaves the run alone: {run.note}")
+        if run.note and not self._is_of_excess(run.note):
+            yield Obstacle("left_alone", f"its scheduler says of the run: {shown(run.note)}")
         if run.paused:
             resume = hint(self.settings, "resume", run.run_id)
             yield Obstacle("paused", f"the run is paused. This lets it go on: {resume}")
@@ -86,7 +89,7 @@ class Circumstances:
             yield Obstacle("backing_off", text)
         if open_dependencies:
             return
-        limits = list(self._limits(task))
+        limits = [*self._limits(task), *self._shared_limits(task)]
         yield from limits
         lack = self._lack(task)
         if lack is not None:
@@ -117,6 +120,47 @@ class Circumstances:
                 )
                 yield Obstacle("limit", text, held[name])
 
+    @cached_property
+    def _shared(self) -> Mapping[str, float] | None:
+        """The limits over all runs; None if the scheduler does not say."""
+        return None if self.scheduler is None else told_limits(self.scheduler.description)
+
+    def _is_of_excess(self, note: str) -> bool:
+        """Tell whether a note is about a task that needs more than there is for all runs: the others go on."""
+        for name, limit in (self._shared or {}).items():
+            amount, task_id = self.structure.neediest(name)
+            if amount > limit and note == excess_text(task_id, amount, name, limit):
+                return True
+        return False
+
+    def _shared_limits(self, task: int) -> Iterator[Obstacle]:
+        """Yield what a task needs of which all runs together have no more."""
+        for name, amount in self.structure.rules(task).resources:
+            limit = (self._shared or {}).get(name)
+            if limit is None:
+                continue
+            what = f"it needs {amount:g} of {shown(name)}, of which "
+            if amount > limit:
+                raised = "cancel the run, or start the scheduler with a higher --limit"
+                yield Obstacle(
+                    "limit", f"{what}its scheduler has only {limit:g} for all runs: it never starts; {raised}"
+                )
+                continue
+            own = [flight for flight in self.flights if self._needs_of(flight, name)]
+            held = Limits({name: limit})
+            for amounts in ([self._needs_of(flight, name) for flight in own], self.elsewhere(name).values()):
+                for number in amounts:
+                    held.take(((name, number),))
+            if not held.fits(((name, amount),)):
+                tasks = [one for flight in own for one in flight.tasks]
+                holders = [self.named(tasks)] if tasks else []
+                holders += [f"run {run_id}" for run_id in self.elsewhere(name)]
+                in_use = f"{held.held(name):g} of {limit:g} for all runs are in use by {' and '.join(holders)}"
+                yield Obstacle("limit", what + in_use, tasks)
+
+    def _needs_of(self, flight: Flight, name: str) -> float:
+        return held_by(self.structure, flight, name)
+
     def queue(self, task: int) -> str:
         """Return the queue of a task."""
         return self.structure.rules(task).queue or self.run.queue
@@ -134,7 +178,9 @@ class Circumstances:
         return Obstacle("ready", text + self._beside() + self._bounded(task))
 
     def _bounded(self, task: int) -> str:
-        """Say what of a ready task a scheduler may limit over all runs, which it alone knows (decision 0047)."""
+        """Say what of a ready task a scheduler may limit over all runs that does not tell its limits."""
+        if self._shared is not None:
+            return ""
         needs = [f"{amount:g} of {shown(name)}" for name, amount in self.structure.rules(task).resources]
         return f"; it needs {', '.join(needs)}, which the scheduler may limit over all runs" if needs else ""
 
@@ -199,6 +245,11 @@ class Circumstances:
         """Return the ids of the first few tasks, and how many more there are."""
         names = ", ".join(shown(self.structure.task_id(task)) for task in tasks[:MOST_NAMED])
         return f"{names} and {len(tasks) - MOST_NAMED} more" if len(tasks) > MOST_NAMED else names
+
+
+def held_by(structure: Structure, flight: Flight, name: str) -> float:
+    """Return how much of a resource a batch holds, 0 if none of its tasks needs it."""
+    return dict(highest(structure.rules(one).resources for one in flight.tasks)).get(name, 0.0)
 
 
 def _is(number: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from overnight.client import Client
 from overnight.commands.causes import Cause, errors_of, opened_error, read_causes, short_type
 from overnight.commands.progress import counts_text
-from overnight.commands.screen import duration
+from overnight.commands.screen import duration, tasks_text
 from overnight.config import Settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
@@ -122,15 +122,11 @@ class Ending:
         else:
             lines += _failed_lines(example, verbose=verbose)
         if cause.skipped:
-            lines.append(f"    skipped for {'it' if number == 1 else 'them'}: {_tasks(cause.skipped)}")
+            lines.append(f"    skipped for {'it' if number == 1 else 'them'}: {tasks_text(cause.skipped)}")
         return [*lines, f"    run {'it' if number == 1 else 'them'} again: {self._retry(cause)}"]
 
     def _retry(self, cause: Cause) -> str:
         return hint(self.settings, "retry", self.run.run_id, "--cause", cause.name)
-
-
-def _tasks(number: int) -> str:
-    return "1 task" if number == 1 else f"{number} tasks"
 
 
 def _failed_lines(failed: FailedTask, *, verbose: bool, word: str = "failed:") -> list[str]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import logging
 import time
 
-from overnight.client import Client
+from overnight.commands.known_tasks import KnownTasks
 from overnight.commands.time_left import TimeLeft, read_time_left
 from overnight.deployment import Deployment
 from overnight.errors import OvernightError
 from overnight.store.records import RunRecord
-from overnight.structure import Structure
 
 #: A watcher spends at most this part of its time on it.
 SHARE_OF_TIME = 0.05
@@ -24,10 +23,10 @@ _logger = logging.getLogger(__name__)
 class Outlook:
     """What is known of a run's time left."""
 
-    def __init__(self, deployment: Deployment, run: RunRecord) -> None:
+    def __init__(self, deployment: Deployment, run: RunRecord, tasks: KnownTasks) -> None:
         self._deployment = deployment
         self._run_id = run.run_id
-        self._structure: Structure | None = None
+        self._tasks = tasks
         self._read_at = float("-inf")
         self._next_at = 0.0
         self._left: TimeLeft | None = None
@@ -48,9 +47,8 @@ class Outlook:
         store = self._deployment.store
         try:
             run, codes = store.run(self._run_id), store.states(self._run_id)[::2]
-            if self._structure is None or len(self._structure) < len(codes):
-                self._structure = Client.of(self._deployment).structure(self._run_id)
-            return read_time_left(store, run, self._structure, codes, store.workers(), store.now(), pace)
+            structure = self._tasks.structure(len(codes))
+            return read_time_left(store, run, structure, codes, store.workers(), store.now(), pace)
         except OvernightError as error:
             # Whoever follows the run says what is wrong with it or with its server.
             _logger.debug("the time left is not known: %s", error)

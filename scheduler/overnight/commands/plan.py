@@ -28,6 +28,7 @@ def command(
     """Say what a run of TARGET would do, and why; run nothing.
 
     Each task that would run has one reason. How long it takes is told as far as it is known, from records of finished
-    tasks and from what a server that is there has learned; nothing is started. -v names what is up to date too.
+    tasks and from what a server that is there has learned; nothing is started. Of many tasks in a row that are alike a
+    few are named; -v names each, and what is up to date too.
     """
     return start(request_of(target, parameters, options), settings, as_json=as_json, dry_run=True)

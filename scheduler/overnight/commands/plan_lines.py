@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
-from overnight.commands.planning import Plan
-from overnight.commands.screen import duration
+from overnight.commands.planning import Plan, PlannedTask, kind_of
+from overnight.commands.screen import duration, tasks_text
 from overnight.config import Settings
 from overnight.hints import hint
 from overnight.naming import shown
 
 _MOST_CAUSES = 10
 _MOST_FUNCTIONS = 3
+#: Of more tasks than this in a row that run for one reason, the first few are told.
+_MOST_ALIKE = 12
+_EXAMPLES = 3
 
 
 def facts_of(plan: Plan) -> dict[str, Any]:
@@ -45,20 +49,38 @@ def facts_of(plan: Plan) -> dict[str, Any]:
     }
 
 
-def rows_of(plan: Plan) -> tuple[list[str], list[list[str]]]:
-    """Return titles and rows of the tasks that would run; their expected times if any is known."""
-    if not plan.forecast.known:
-        return ["TASK", "REASON"], [[shown(task.task_id), shown(task.reason)] for task in plan.would_run]
-    return ["TASK", "TAKES", "REASON"], [
-        [shown(task.task_id), "?" if task.seconds is None else duration(task.seconds), shown(task.reason)]
-        for task in plan.would_run
-    ]
+def rows_of(plan: Plan, *, every_task: bool) -> tuple[list[str], list[list[str]]]:
+    """Return titles and rows of the tasks that would run; their expected times if any is known.
+
+    Unless `every_task` is wanted, of many tasks in a row that are of one function and run for one reason the first few
+    stand for all.
+    """
+    rows: list[list[str]] = []
+    for _, group in groupby(plan.would_run, lambda task: (task.function, kind_of(task.reason))):
+        alike = list(group)
+        told = alike if every_task or len(alike) <= _MOST_ALIKE else alike[:_EXAMPLES]
+        rows += [[shown(task.task_id), _takes([task]), shown(task.reason)] for task in told]
+        rest = alike[len(told) :]
+        if rest:
+            rows.append(
+                [f"... {len(rest)} more of {_short(rest[0].function)}", _takes(rest), "likewise; -v lists them"]
+            )
+    if plan.forecast.known:
+        return ["TASK", "TAKES", "REASON"], rows
+    return ["TASK", "REASON"], [[task, reason] for task, _, reason in rows]
+
+
+def _takes(tasks: Sequence[PlannedTask]) -> str:
+    """Return the expected time of tasks together, as far as it is known."""
+    known = [task.seconds for task in tasks if task.seconds is not None]
+    return duration(sum(known)) if known else "?"
 
 
 def total_lines(plan: Plan, settings: Settings) -> Iterator[str]:
     """Yield what people read below the tasks: how many, for which reasons, how long it takes, what is next."""
     number, fresh = len(plan.would_run), len(plan.up_to_date)
-    yield f"{number} of {number + fresh} tasks would run.{f' {fresh} are up to date.' if fresh else ''}"
+    is_are = "is" if fresh == 1 else "are"
+    yield f"{number} of {number + fresh} tasks would run.{f' {fresh} {is_are} up to date.' if fresh else ''}"
     if not number:
         return
     yield from _cause_lines(plan.causes)
@@ -91,7 +113,7 @@ def _expectation(plan: Plan) -> str:
         parts.append(f"the longest chain {duration(known.longest)}")
     if known.unknown:
         names = sorted({task.function for task in plan.would_run if task.seconds is None})
-        parts.append(f"without {known.unknown} task{'' if known.unknown == 1 else 's'} of {_some(names)}, not run yet")
+        parts.append(f"without {tasks_text(known.unknown)} of unknown duration ({_some(names)})")
     return ", ".join(parts) + "."
 
 

@@ -10,20 +10,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from overnight.chain import function_name
+from overnight.commands.last_failures import read_failures
 from overnight.commands.opening import open_present
 from overnight.commands.work import FORCED, Work
 from overnight.deployment import usable_cpus
 from overnight.errors import OvernightError
 from overnight.flags import FAILED, FlagHeader, FoundFlag
 from overnight.forecast import Forecast, forecast
+from overnight.freshness import NEVER_RAN
 from overnight.inspection import Judged
 
 #: A server that does not answer so fast tells no durations.
 _CONNECT_SECONDS = 2.0
+_FAILED = "failed"
 _NEWER = re.compile(r"(input .+ is newer) than .+ by [^ ]+ [a-z]+", re.DOTALL)
 _OUTPUT_MISSING = re.compile(r"output .+ is missing", re.DOTALL)
 
@@ -32,13 +35,22 @@ _OUTPUT_MISSING = re.compile(r"output .+ is missing", re.DOTALL)
 class Told:
     """What a server tells of the work: learned seconds by function, workers of the queue, the run that is active.
 
-    `workers` None: nobody can say. `fault`: why there is nothing to tell.
+    `workers` None: nobody can say. `fault`: why there is nothing to tell. `failures` are reasons to run tasks again
+    that failed while no client was there to record it.
     """
 
     seconds: Mapping[str, float]
     workers: int | None
     active: str | None = None
     fault: str | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    def amended(self, judged: Judged) -> Judged:
+        """Return what was decided with the reasons that only the server knows."""
+        reasons = {
+            number: self.failures.get(judged.order[number].task_id, why) for number, why in judged.reasons.items()
+        }
+        return judged._replace(reasons=reasons)
 
 
 class PlannedTask(NamedTuple):
@@ -71,7 +83,7 @@ class Plan:
 def make_plan(work: Work) -> Plan:
     """Return what a run of this work would do."""
     told = ask_server(work)
-    judged = _forced(work.decisions.judged) if work.request.force else work.decisions.judged
+    judged = _forced(work.decisions.judged) if work.request.force else told.amended(work.decisions.judged)
     functions = _functions(work, judged)
     expected = _Expected(_headers(work), told.seconds)
     names = [task.task_id for task in judged.order]
@@ -119,9 +131,17 @@ def ask_server(work: Work) -> Told:
             workers = local or sum(request.queue in worker.queues for worker in store.workers())
             place = work.options.status_dir
             active = [run.run_id for run in store.runs() if run.place == place and not run.phase.is_over]
+            failures = read_failures(deployment, place, _unrecorded(work))
     except OvernightError as error:
         return Told({}, local, fault=str(error))
-    return Told(learned, workers, active[0] if active else None)
+    return Told(learned, workers, active[0] if active else None, failures=failures)
+
+
+def _unrecorded(work: Work) -> list[str]:
+    """Return the tasks that run for want of a success, of which no later failure may be on record."""
+    judged = work.decisions.judged
+    wanting = [number for number, why in judged.reasons.items() if why == NEVER_RAN or why.startswith(_FAILED)]
+    return [judged.order[number].task_id for number in wanting]
 
 
 def _functions(work: Work, judged: Judged) -> dict[int, str]:
@@ -171,7 +191,7 @@ def _causes(judged: Judged) -> dict[str, tuple[int, int]]:
     for number, reason in judged.reasons.items():  # a cause comes before what it brings in
         cause = judged.because.get(number)
         if cause is None:
-            kind = kinds[number] = _kind_of(reason)
+            kind = kinds[number] = kind_of(reason)
             own[kind] += 1
             exact[kind] = reason
         else:
@@ -180,7 +200,7 @@ def _causes(judged: Judged) -> dict[str, tuple[int, int]]:
     return {(exact[kind] if number == 1 else kind): (number, pulled[kind]) for kind, number in own.most_common()}
 
 
-def _kind_of(reason: str) -> str:
+def kind_of(reason: str) -> str:
     """Return a reason without the output that it names."""
     newer = _NEWER.fullmatch(reason)
     if newer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ def command(*, run: str, output: str | None, settings: Settings, as_json: bool) 
     if output == TO_STANDARD_OUTPUT and not as_json:
         sys.stdout.write(page)
         return
-    path = Path(output if output not in (None, TO_STANDARD_OUTPUT) else f"report-{facts.run.run_id}.html").absolute()
+    given = Path(output if output not in (None, TO_STANDARD_OUTPUT) else f"report-{facts.run.run_id}.html")
+    path = Path(os.path.realpath(given.parent), given.name)  # and not where a link in its place leads to
     data = page.encode("utf-8")
     write_output("report", path, data, mode=0o600)
     if as_json:

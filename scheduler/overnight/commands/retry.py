@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overnight.commands.completion import complete_task
+from overnight.commands.completion import complete_cause, complete_failed_task
 from overnight.commands.opening import index_of, local_workers, reading_run
 from overnight.commands.options import json_option, run_argument, server_options, verb
 
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     "--task-ids",
     multiple=True,
     metavar="ID",
-    shell_complete=complete_task,
+    shell_complete=complete_failed_task,
     help="Only this task, and what was skipped for it.",
 )
-@click.option("--cause", metavar="CAUSE", help="Only the tasks that failed by this cause, as 'status' names it.")
+@click.option(
+    "--cause",
+    metavar="CAUSE",
+    shell_complete=complete_cause,
+    help="Only the tasks that failed by this cause, as 'status' names it.",
+)
 @server_options
 @json_option
 def command(
@@ -44,7 +49,7 @@ def command(
     """
     from overnight.client import Client
     from overnight.commands.facts import tell
-    from overnight.commands.screen import say
+    from overnight.commands.screen import say, tasks_text
     from overnight.deployment import Deployment
     from overnight.hints import hint
 
@@ -62,7 +67,7 @@ def command(
     if as_json:
         tell("request", {"run": record.run_id, "request": "retry", "tasks": list(task_ids)})
         return
-    which = f" with {len(task_ids)} tasks that had failed" if cause is not None else ""
+    which = f" with {tasks_text(len(task_ids))} that had failed" if cause is not None else ""
     say(f"Run {record.run_id} goes on{which}. Watch it: {hint(settings, 'follow', record.run_id)}")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from overnight.commands.completion import complete_target
+from overnight.commands.completion import complete_parameter, complete_target
 from overnight.commands.notice_options import notice_options
 from overnight.commands.options import json_option, server_options, verb, verbose_option
 from overnight.config import MOST_JOBS
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from overnight.config import Settings
     from overnight.deployment import Deployment
     from overnight.store.records import RunRecord
+    from overnight.worker_watch import Lack
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -58,7 +59,13 @@ def work_options(command: Verb) -> Verb:
 def parameter_option(command: Verb) -> Verb:
     """Add ``-p name=value``."""
     return click.option(
-        "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the callable."
+        "-p",
+        "--parameter",
+        "parameters",
+        multiple=True,
+        metavar="NAME=VALUE",
+        shell_complete=complete_parameter,
+        help="A parameter of the callable.",
     )(command)
 
 
@@ -147,7 +154,7 @@ def show_plan(work: Work, *, as_json: bool, verbose: bool = False) -> int:
         tell("plan", facts_of(plan))
         return 0
     if plan.would_run:
-        table(*rows_of(plan))
+        table(*rows_of(plan, every_task=verbose))
     if verbose:
         say("\n".join(f"up to date: {shown(task_id)}" for task_id in plan.up_to_date))
     for line in total_lines(plan, work.settings):
@@ -181,7 +188,7 @@ def _detached(work: Work, *, as_json: bool) -> int:
         deployment.close(stop=False)
     run_id = launched.run.run_id
     for lack in lacks:
-        click.echo(f"overnight: warning: {lack}", err=True)
+        click.echo(f"overnight: warning: {lack.text}", err=True)
     if as_json:
         tell("started", {"run": run_id, "attached": launched.attached, "total": launched.run.total})
         return 0
@@ -192,7 +199,7 @@ def _detached(work: Work, *, as_json: bool) -> int:
     return 0
 
 
-def _lacks(work: Work, deployment: Deployment, run: RunRecord) -> list[str]:
+def _lacks(work: Work, deployment: Deployment, run: RunRecord) -> list[Lack]:
     """Return what the run must wait for; on an embedded server it is being started."""
     from overnight.worker_watch import lacks_of
 

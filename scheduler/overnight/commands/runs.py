@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from overnight.config import Settings
     from overnight.store.records import RunRecord
 
+_RUN = "overnight run "
+
 
 @verb("runs", "overnight runs")
 @server_options
@@ -38,11 +40,17 @@ def command(*, settings: Settings, as_json: bool) -> None:
             str(run.total),
             moment(run.created_at),
             duration(run.seconds(now)),
-            shown(run.name),
+            shown(_spelled(run)),
         ]
         for run in runs
     ]
     table(["RUN", "PHASE", "TASKS", "STARTED", "TOOK", "NAME"], rows)
+
+
+def _spelled(run: RunRecord) -> str:
+    """Return what tells runs of one target apart: its parameters and chosen tasks too, as they were typed."""
+    typed = run.command.removeprefix(_RUN)
+    return typed if typed != run.command and typed.startswith(run.name) else run.name
 
 
 def _facts(run: RunRecord) -> dict[str, Any]:

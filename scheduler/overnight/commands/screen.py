@@ -193,6 +193,11 @@ def span(seconds: float) -> str:
     return f"{max(0.0, seconds) * 1000:.0f} ms" if seconds < 1 else duration(seconds)
 
 
+def tasks_text(number: int) -> str:
+    """Return ``1 task``, ``2 tasks``."""
+    return "1 task" if number == 1 else f"{number} tasks"
+
+
 def moment(seconds: float) -> str:
     """Return a time of the server's clock in this host's zone."""
     import time

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from overnight.commands.time_left import TimeLeft
     from overnight.config import Settings
     from overnight.store.records import RunRecord
+    from overnight.structure import Structure
+    from overnight.worker_watch import Lack
 
 
 @verb("status", "overnight status last", 'overnight status last "count json/decoder.py"')
@@ -49,14 +51,18 @@ def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool, i
     ending = read_ending(client.deployment, run.run_id, ids, every_failure=as_json)
     codes, workers = store.states(run.run_id)[::2], store.workers()
     held = held_tasks(run.run_id, codes, workers)
+    lacks = _lacks(client, ending, structure, codes, is_private=is_private)
     left = read_time_left(store, ending.run, structure, codes, workers, ending.now, _rate(ending))
+    left = None if lacks else left
     if as_json:
         running = [as_fact(each, ids[each.task], ending.now) for each in held]
         time_left = None if left is None else left.as_json()
-        tell("status", {**ending.as_json(), "running": running, "rate": _rate(ending), "seconds_left": time_left})
+        missing = [{"queue": lack.queue, "text": lack.text} for lack in lacks]
+        facts = {"running": running, "rate": _rate(ending), "seconds_left": time_left, "lacks": missing}
+        tell("status", {**ending.as_json(), **facts})
         return
-    lacks = [f"  {lack}" for lack in _lacks(client, ending, is_private=is_private)]
-    for line in [*_heading(ending, left), *lacks, *ending.lines(verbose=verbose)[1:], *lines(held, ids, ending.now)]:
+    missed = [f"  {lack.text}" for lack in lacks]
+    for line in [*_heading(ending, left), *missed, *ending.lines(verbose=verbose)[1:], *lines(held, ids, ending.now)]:
         say(line)
     for step in ending.next_steps():
         say(step)
@@ -85,7 +91,7 @@ def _heading(ending: Ending, left: TimeLeft | None) -> list[str]:
     ]
 
 
-def _lacks(client: Client, ending: Ending, *, is_private: bool) -> list[str]:
+def _lacks(client: Client, ending: Ending, structure: Structure, codes: bytes, *, is_private: bool) -> list[Lack]:
     """Return what the run waits for: of a young one a reader cannot tell what an embedded server's keeper is about to
     start."""
     from overnight.worker_watch import FIRST_WARNING_SECONDS, lacks_of
@@ -94,8 +100,7 @@ def _lacks(client: Client, ending: Ending, *, is_private: bool) -> list[str]:
     is_starting = is_private and ending.seconds < FIRST_WARNING_SECONDS
     if is_starting or run.phase.is_over or run.paused or run.note:
         return []
-    codes = deployment.store.states(run.run_id)[::2]
-    queues = client.structure(run.run_id).queues(run.queue, codes)
+    queues = structure.queues(run.queue, codes)
     return list(lacks_of(deployment.store, run.run_id, queues, deployment.settings, run.python))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,23 @@ def converted(function: Callable[..., Any], texts: Mapping[str, str], target: st
         wanted = " ".join(f"-p {name}=..." for name in missing)
         raise UsageError(f"{target} needs {wanted}. {_offer(named)}")
     return {name: _value(name, text, named.get(name)) for name, text in texts.items()}
+
+
+def names_in_source(target: str) -> list[str]:
+    """Return the parameters of a target's function as its file in this directory spells them; nothing is imported.
+
+    None of a target that is not a function at the top of a file or module here.
+    """
+    place, _, name = target.rpartition(":")
+    file = Path(place) if place.endswith(".py") else Path(*place.split(".")).with_suffix(".py") if place else None
+    try:
+        tree = ast.parse(file.read_bytes()) if file is not None else ast.Module([], [])
+    except (OSError, SyntaxError, ValueError):
+        return []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+    return []
 
 
 def spelled(value: Any) -> str:

@@ -18,6 +18,7 @@ from overnight.forecast import Chains, bounds
 from overnight.store.ports import ReadingStore
 from overnight.store.records import RunRecord, WorkerRecord
 from overnight.structure import Structure
+from overnight.worker_watch import is_served
 
 #: What the handling of one task costs besides its function, at the least.
 HANDLING_SECONDS = 0.0003
@@ -39,9 +40,9 @@ class TimeLeft:
         """Return it as people read it."""
         least = duration(self.least)
         if self.most is None:
-            return f"at least {least} left" if self.least >= 1 else "time left unknown"
+            return f"about {least} or more left" if self.least >= 1 else "time left unknown"
         most = duration(self.most)
-        return f"about {least} left" if least == most else f"{least} to {most} left"
+        return f"about {least} left" if least == most else f"about {least} to {most} left"
 
     def as_json(self) -> dict[str, float | None]:
         """Return it as plain values."""
@@ -113,14 +114,18 @@ def read_time_left(
     now: float,
     pace: float | None,
 ) -> TimeLeft | None:
-    """Read how long a run still takes with the workers that serve it; None while nothing of it is being started.
+    """Read how long a run still takes with the workers that serve it; None while it, or what waits on one of its
+    queues, cannot go on: its scheduler says why it does not, it is paused, or the queue has no worker.
 
     `pace` is how many tasks a second have ended, None if that is unknown.
     """
-    if run.phase.is_over or run.paused:
+    if run.phase.is_over or run.paused or run.note:
+        return None
+    queues, present = structure.queues(run.queue, codes), [worker for worker in workers if not worker.draining]
+    if not all(is_served(present, run.run_id, queue, run.python) for queue in queues):
         return None
     rows = list(structure.rows())
-    serving = sum(1 for worker in workers if not worker.draining and run.queue in worker.queues)
+    serving = sum(1 for worker in present if not queues.isdisjoint(worker.queues))
     ages = {
         worker.task: max(0.0, now - worker.task_since)
         for worker in workers

@@ -14,6 +14,7 @@ from enum import Enum
 from overnight.audit import Audit, Findings
 from overnight.commands.activity import where_of
 from overnight.commands.interrupts import Interrupts
+from overnight.commands.known_tasks import KnownTasks
 from overnight.commands.outlook import Outlook
 from overnight.commands.progress import Display, Pace, Running, Standing
 from overnight.core.states import SUCCEEDED, RunPhase, TaskState
@@ -22,7 +23,7 @@ from overnight.errors import Unreachable
 from overnight.following import Changed, Follower, lacking_words
 from overnight.naming import shown
 from overnight.store.records import Request, RunRecord
-from overnight.worker_watch import WorkerWatch
+from overnight.worker_watch import StoredQueues, WorkerWatch
 
 PATIENCE_SECONDS = 0.25
 GRACE_SECONDS = 10.0
@@ -63,9 +64,11 @@ class Watch:
         self._steers = steers
         placed = (lambda: len(task_ids)) if steers else None
         self._follower = Follower(self._store, run.run_id, interrupts.wake, placed=placed)
-        self._lacks = WorkerWatch(self._store, run.run_id, run.queue, deployment.settings, run.python)
+        tasks = KnownTasks(deployment, run.run_id)
+        queues = StoredQueues(run.queue, lambda: self._store.states(run.run_id)[::2], tasks.structure)
+        self._lacks = WorkerWatch(self._store, run.run_id, queues, deployment.settings, run.python)
         self._pace = Pace()
-        self._outlook = Outlook(deployment, run)
+        self._outlook = Outlook(deployment, run, tasks)
         #: Since when each running task runs, by this host's monotonic clock: as its worker says, else as heard.
         self._since: dict[int, float] = {}
         self._where: dict[int, str] = {}
@@ -97,7 +100,9 @@ class Watch:
 
     def _tell(self, findings: Findings) -> None:
         if findings.rewritten:
-            self._display.line(f"{len(findings.rewritten)} records were missing and have been written again.")
+            number = len(findings.rewritten)
+            were = "1 record was missing and has" if number == 1 else f"{number} records were missing and have"
+            self._display.line(f"{were} been written again.")
         if findings.unwritten:
             ids = ", ".join(shown(self._task_ids[task]) for task in findings.unwritten[:5])
             self._display.line(
@@ -110,7 +115,9 @@ class Watch:
                 f"{shown(self.run.status_dir or '')} cannot be looked at from here by this user."
             )
         if findings.invalidated:
-            self._display.line(f"{len(findings.invalidated)} results were lost; they are computed again.")
+            number = len(findings.invalidated)
+            lost = "1 result was lost; it is" if number == 1 else f"{number} results were lost; they are"
+            self._display.line(f"{lost} computed again.")
 
     def _until_over(self) -> RunPhase | Left:
         while True:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from overnight.client import Client
-from overnight.commands.circumstances import MOST_NAMED, Circumstances, Obstacle
+from overnight.commands.circumstances import MOST_NAMED, Circumstances, Obstacle, held_by
 from overnight.commands.ending import failed_task
 from overnight.commands.one_task import task_facts, told_of
 from overnight.commands.opening import index_of
@@ -15,6 +16,7 @@ from overnight.commands.screen import duration
 from overnight.commands.work import FORCED
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
+from overnight.errors import UnknownRun, UnreadableRun
 from overnight.hints import hint
 from overnight.naming import shown
 from overnight.own_frames import place_of
@@ -189,6 +191,7 @@ class Asked:
             store.now(),
             self._settings,
             charges,
+            lambda name: _held_by_runs(self._client, runs, name),
         )
 
     def _had_to_run(self) -> str | None:
@@ -241,3 +244,15 @@ class Asked:
         while way[-1] in came_from and way[-1] != self.task:
             way.append(came_from[way[-1]])
         return [shown(self.structure.task_id(task)) for task in way]
+
+
+def _held_by_runs(client: Client, runs: Sequence[RunRecord], name: str) -> dict[str, float]:
+    """Return how much of a resource the batches in flight of each of these runs hold; a run that has ended or cannot
+    be read is taken for one that holds none."""
+    held = {}
+    for run in runs:
+        with suppress(UnknownRun, UnreadableRun):
+            flights = client.deployment.store.flights(run.run_id)
+            structure = client.structure(run.run_id) if flights else None
+            held[run.run_id] = sum(held_by(structure, flight, name) for flight in flights) if structure else 0.0
+    return {run_id: amount for run_id, amount in held.items() if amount}

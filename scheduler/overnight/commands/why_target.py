@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from overnight.commands.planning import ask_server
 from overnight.commands.suggestion import ending_about
 from overnight.commands.work import Work
 from overnight.errors import UsageError
@@ -18,7 +19,7 @@ def why_planned(work: Work, task_id: str) -> dict[str, Any]:
     found = names.get(cut_task_id(task_id))
     if found is None:
         raise UsageError(f"No task {task_id!r} is in the graph{ending_about(task_id, list(names))}")
-    judged = work.decisions.judged
+    judged = ask_server(work).amended(work.decisions.judged)
     steps = []
     number: int | None = found
     while number is not None and number in judged.reasons:

@@ -126,6 +126,7 @@ class Work:
             fail_fast=not self.request.keep_going,
             weight=self.request.weight,
             force=self.request.force,
+            resource_limits=self.settings.resource_limits,
             keep_seconds=self.settings.keep_seconds,
         )
 

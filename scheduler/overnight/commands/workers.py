@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +14,7 @@ from overnight.commands.options import json_option, server_options, verb
 if TYPE_CHECKING:
     from overnight.client import Client
     from overnight.config import Settings
+    from overnight.store.ports import ReadingStore
     from overnight.store.records import WorkerRecord
 
 _BRINGS_ITS_OWN = "On this private server 'overnight run' brings its own, which end some time after it."
@@ -71,7 +72,8 @@ def _list(client: Client, *, as_json: bool) -> None:
     from overnight.hints import hint
 
     store, settings = client.deployment.store, client.deployment.settings
-    workers, now = store.workers(), store.now()
+    told, now = store.workers(), store.now()
+    workers, ended = as_of_now(store, told)
     ids = {worker.instance: _task_id(client, worker) for worker in workers}
     claimed = _claimed(client, workers)
     kept_apart = {one.host: as_fact(client, one) for one in store.quarantines()}
@@ -90,9 +92,41 @@ def _list(client: Client, *, as_json: bool) -> None:
         say("There are no workers." if failing else f"There are no workers. {advice}")
         return
     titles = ["HOST", "PID", "QUEUES", "VERSIONS", "UP", "SEEN", "MEMORY", "DOING"]
-    table(titles, [_row(worker, ids[worker.instance], now, is_news=not claimed) for worker in workers])
+    rows = []
+    for worker in workers:
+        has_ended = worker.instance in ended
+        rows.append(_row(worker, ids[worker.instance], now, is_news=not claimed, has_ended=has_ended))
+    table(titles, rows)
     for run_id, number in claimed.items():
         say(f"They hold {number} task{'' if number == 1 else 's'} of run {run_id} that none of them names yet.")
+
+
+def as_of_now(store: ReadingStore, told: Sequence[WorkerRecord]) -> tuple[list[WorkerRecord], set[str]]:
+    """Return the workers without what they said that they run and no worker holds any more, and which those are.
+
+    They say every few seconds what they run; states of tasks are known at once.
+    """
+    held = {run_id: _held(store, run_id) for run_id in {worker.run_id for worker in told} if run_id is not None}
+    ended = {
+        worker.instance
+        for worker in told
+        if worker.run_id is not None
+        and (not held[worker.run_id] if worker.task is None else worker.task not in held[worker.run_id])
+    }
+    now = [replace(one, run_id=None, task=None, task_since=None) if one.instance in ended else one for one in told]
+    return now, ended
+
+
+def _held(store: ReadingStore, run_id: str) -> set[int]:
+    """Return the tasks of a run that workers hold; none of one that is gone or damaged."""
+    from overnight.core.states import TaskState
+    from overnight.errors import DamagedRun, UnknownRun
+
+    try:
+        codes = store.states(run_id)[::2]
+    except (UnknownRun, DamagedRun):
+        return set()
+    return {task for task, code in enumerate(codes) if code == TaskState.RUNNING}
 
 
 def _task_id(client: Client, worker: WorkerRecord) -> str | None:
@@ -123,7 +157,7 @@ def _claimed(client: Client, workers: Sequence[WorkerRecord]) -> dict[str, int]:
     return {run_id: number for run_id, number in numbers.items() if number}
 
 
-def _row(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bool) -> list[str]:
+def _row(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bool, has_ended: bool) -> list[str]:
     from overnight.commands.screen import duration
     from overnight.naming import shown
 
@@ -135,17 +169,21 @@ def _row(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bool
         duration(worker.seconds_since(worker.started_at, now)),
         f"{duration(now - worker.seen_at)} ago",
         f"{worker.memory / 1e6:.0f} MB" if worker.memory else "-",
-        shown(_doing(worker, task_id, now, is_news=is_news)),
+        shown(_doing(worker, task_id, now, is_news=is_news, has_ended=has_ended)),
     ]
 
 
-def _doing(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bool) -> str:
-    """Say what a worker does; `is_news` False: that it waits may have changed since it said so."""
+def _doing(worker: WorkerRecord, task_id: str | None, now: float, *, is_news: bool, has_ended: bool) -> str:
+    """Say what a worker does; `is_news` False: that it waits may have changed since it said so; `has_ended`: what it
+    said that it runs has ended since."""
     from overnight.commands.screen import duration
 
     words = ["draining"] if worker.draining else []
+    seen = f"{duration(now - worker.seen_at)} ago"
     if worker.run_id is not None:
         age = f" for {duration(worker.seconds_since(worker.task_since, now))}" if worker.task_since else ""
         words.append(f"{task_id} (run {worker.run_id}){age}" if task_id is not None else f"run {worker.run_id}")
+    elif has_ended:
+        words.append(f"seen {seen} with a task that has ended since")
     words += [worker.note] if worker.note else []
-    return ", ".join(words) or ("waiting" if is_news else f"waiting as of {duration(now - worker.seen_at)} ago")
+    return ", ".join(words) or ("waiting" if is_news else f"waiting as of {seen}")

@@ -75,6 +75,8 @@ class ActiveRun:
         self._dependencies: list[array[int]] = []
         self._digests = bytearray()
         self._rules: dict[TaskRules, TaskRules] = {}
+        #: The most that a task needs of each resource, and the id of the first such task.
+        self.neediest: dict[str, tuple[float, str]] = {}
 
     @property
     def run_id(self) -> str:
@@ -146,6 +148,10 @@ class ActiveRun:
             rules = self._with_queue(chunk.rules_of(offset))
             tasks.append(NewTask(dependencies, rules, numbers[chunk.function_of[offset]]))
             self._dependencies.append(array("I", dependencies) if dependencies else _NO_DEPENDENCIES)
+        for offset, rules in chunk.rules.items():
+            for name, amount in rules.resources:
+                if amount > self.neediest.get(name, (0.0, ""))[0]:
+                    self.neediest[name] = (amount, chunk.ids[offset])
         self._digests.extend(bytes(DIGEST_BYTES * len(tasks)))
         return self.core.handle(TasksAdded(chunk.first, tasks))
 

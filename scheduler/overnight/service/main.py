@@ -60,7 +60,7 @@ def _serve(settings: Settings, url: str, stop: threading.Event) -> None:
     )
     transport = RqTransport(client, settings.prefix)
     with observing(settings.metrics) as observer:
-        scheduler = Scheduler(store, transport, keyring, settings, describe(), stop, observer)
+        scheduler = Scheduler(store, transport, keyring, settings, describe(settings.resource_limits), stop, observer)
         rarely_collect()
         _logger.info("scheduler %d serves prefix %s", os.getpid(), settings.prefix)
         scheduler.run()

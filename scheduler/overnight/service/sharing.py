@@ -18,6 +18,7 @@ from overnight.core.actions import Action, Dispatch
 from overnight.core.events import SlotsOffered
 from overnight.service.active_run import ActiveRun
 from overnight.service.window import BATCH_SECONDS, Window
+from overnight.shared_limits import excess_text
 
 
 class Turn(NamedTuple):
@@ -69,10 +70,7 @@ class Sharing:
         for name, limit in self._limits.items():
             most = run.core.most_needed(name)
             if most > limit:
-                return (
-                    f"A task needs {most:g} of {name!r}, and this scheduler has only {limit:g} for all runs: it never "
-                    "starts. Cancel the run, or start the scheduler with a higher --limit."
-                )
+                return excess_text(run.neediest.get(name, (0.0, ""))[1], most, name, limit)
         return ""
 
     def _ceilings(self, run: ActiveRun, runs: Collection[ActiveRun]) -> Mapping[str, float]:
