@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from overnight.service.losses import Loss
 from overnight.store.ports import SchedulingStore
 from overnight.store.records import WorkerRecord
 
@@ -18,14 +19,19 @@ WORKERS_SECONDS = 2.0
 #: Of the scheduler's time, the list may take one part in so many.
 LEAST_SHARE = 20
 MOST_SEEN = 1000
+#: A worker that has given no sign of life for so long may be lost.
+SILENT_SECONDS = 7.5
 _logger = logging.getLogger("overnight.scheduler")
 
 
 class Attendance:
     """The workers by instance, and how many serve each queue."""
 
-    def __init__(self, store: SchedulingStore) -> None:
+    def __init__(self, store: SchedulingStore, silent_seconds: float = SILENT_SECONDS) -> None:
         self._store = store
+        self._silent_seconds = silent_seconds
+        #: The sealed last lines of tasks whose workers are silent or gone, and when these were seen last.
+        self._tails: dict[str, tuple[float, bytes]] = {}
         self._known: dict[str, WorkerRecord] = {}
         #: Those that were ever seen, the latest: who has vanished is to be named too.
         self._seen: dict[str, WorkerRecord] = {}
@@ -54,6 +60,7 @@ class Attendance:
             new, gone = len(found.keys() - self._known.keys()), len(self._known.keys() - found.keys())
             _logger.info("workers: %d (%d new, %d gone)", len(found), new, gone)
         self._known = found
+        self._keep_tails(found)
         self._seen |= found
         for instance in list(self._seen)[: -max(MOST_SEEN, len(found))]:
             del self._seen[instance]
@@ -77,7 +84,22 @@ class Attendance:
         worker = self._known.get(instance)
         return None if worker is None else worker.host
 
-    def name_of(self, instance: str) -> tuple[str, str]:
-        """Return host and name of a worker that may be gone; empty texts for one that was never seen."""
-        worker = self._seen.get(instance)
-        return ("", "") if worker is None else (worker.host, f"{worker.host}:{worker.pid}")
+    def loss_of(self, instance: str | None, batch: str | None) -> Loss:
+        """Return what is known of a worker that may be gone, and was to run this batch."""
+        worker = self._seen.get(instance or "")
+        if worker is None:
+            return Loss(batch or "", None)
+        return Loss(batch or "", worker, self._tail_of(worker))
+
+    def _keep_tails(self, found: Mapping[str, WorkerRecord]) -> None:
+        """Keep the last lines of tasks whose worker has fallen silent: they go with its registration."""
+        holding = [worker for worker in found.values() if worker.task is not None]
+        silent_since = self._store.now() - self._silent_seconds if holding else 0.0
+        silent = [worker for worker in holding if worker.seen_at < silent_since]
+        gone = [(instance, kept) for instance, kept in self._tails.items() if instance not in found]
+        self._tails = dict(gone[-MOST_SEEN:]) | {one.instance: (one.seen_at, self._tail_of(one)) for one in silent}
+
+    def _tail_of(self, worker: WorkerRecord) -> bytes:
+        """Return the last lines that a worker had told when it was seen last."""
+        seen_at, tail = self._tails.get(worker.instance, (None, b""))
+        return tail if seen_at == worker.seen_at else self._store.read_tail(worker.instance)

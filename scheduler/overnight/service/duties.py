@@ -61,7 +61,7 @@ class Duties:
         self._look_for_entries = _Due(ENTRY_PATIENCE / 2)
         self._save_durations = _Due(DURATIONS_SECONDS)
         self._look_around = _Due(LOOK_SECONDS)
-        self._attendance = Attendance(store)
+        self._attendance = Attendance(store, settings.lease_seconds / 2)
         self._suspects = Suspects(store, settings.quarantine_seconds, self._attendance.host_of)
         self._wakes: list[tuple[float, str]] = []
         self._held_until = 0.0
@@ -101,7 +101,7 @@ class Duties:
             self._attendance.saw(entry.worker)
         self._suspects.hear(run, entry)
         if entry.what is Happening.REAPED:
-            run.lost_with.update(dict.fromkeys(entry.tasks, self._attendance.name_of(entry.worker or "")))
+            run.lost_with.update(dict.fromkeys(entry.tasks, self._attendance.loss_of(entry.worker, entry.batch)))
 
     def wake(self, run_id: str, at: float | None) -> None:
         """Remember that a run wants to be woken at a time."""
