@@ -172,6 +172,7 @@ class _Log:
         """Return what the server keeps of failed attempts that the file does not hold, each once."""
         from overnight.commands.causes import certificates_of, opened_error
         from overnight.commands.task_logs import Section, kept_of
+        from overnight.error_text import frames_of
 
         deployment, run_id = self._client.deployment, self._run.run_id
         held = self._seen | self._told
@@ -179,7 +180,8 @@ class _Log:
         self._told |= {one.attempt for one in kept}
         view, traces, sections = self._view(), dict[int, str](), list[Section]()
         if kept and view.error is not None:
-            traces[view.attempt] = opened_error(deployment, run_id, self._number, view.error).traceback
+            error = opened_error(deployment, run_id, self._number, view.error)
+            traces[view.attempt] = frames_of(error.traceback, error.message)
         for one in kept:
             told = "" if running is None else running.told_of(one.attempt)
             lines = kept_of(one, self._run, self.task_id, traces.get(one.attempt, ""), told)
@@ -245,7 +247,7 @@ def _without_log(view: TaskView, file: LogFile) -> str:
     if view.state is TaskState.CANCELLED and view.attempt:
         return f"is {state}; if it had begun, what it wrote is in {shown(file.place)} on the host that ran it."
     if view.state in {TaskState.SKIPPED, TaskState.CANCELLED}:
-        return f"has no log: it is {state} and never began."
+        return f"has no log, as it never began; it is {state}."
     return f"has written no log so far; it is {state}. {_LEVELS}"
 
 

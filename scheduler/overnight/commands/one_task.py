@@ -15,6 +15,7 @@ from overnight.commands.running_log import running_attempt
 from overnight.commands.screen import duration, moment, span
 from overnight.commands.task_logs import last_of
 from overnight.core.states import TaskState
+from overnight.error_text import frames_of, without_last_output
 from overnight.naming import shown
 from overnight.store.records import RunRecord, TaskView
 
@@ -101,12 +102,21 @@ def task_lines(facts: dict[str, Any]) -> list[str]:
         lines += ["  it wrote last:", *_last_lines(facts["last_lines"])]
     for death in facts["deaths"]:
         lines += _death_lines(death)
-    if facts["error"]:
-        first, *more = facts["error"]["message"].splitlines() or [""]
-        lines.append(f"  error: {shown(facts['error']['type'])}: {shown(first)}")
-        lines += [f"    {shown(line)}" for line in more]
-        lines += [f"    {shown(line)}" for line in facts["error"]["traceback"].rstrip().splitlines()]
-    return lines
+    return [*lines, *_error_lines(facts)] if facts["error"] else lines
+
+
+def _error_lines(facts: dict[str, Any]) -> list[str]:
+    """Return what people read of the last error, without last output that stands with the death already, and without a
+    traceback that has no frame: it says the message again."""
+    error = facts["error"]
+    has_tail = any(death["attempt"] == facts["attempt"] and death["tail"].strip() for death in facts["deaths"])
+    message = without_last_output(error["message"]) if has_tail else error["message"]
+    first, *more = message.splitlines() or [""]
+    frames = frames_of(error["traceback"], error["message"]).rstrip().splitlines()
+    return [
+        f"  error: {shown(error['type'])}: {shown(first)}",
+        *(f"    {shown(line)}" for line in [*more, *frames]),
+    ]
 
 
 def _running_lines(running: dict[str, Any]) -> list[str]:
