@@ -47,10 +47,12 @@ def test_the_last_lines_of_a_silent_worker_are_known_when_its_registration_is_ov
     at_work = replace(worker_record("w1"), run_id="r1", batch="b", task=0)
     store.heartbeat(at_work, LEASE, (), b"lines")
     store.heartbeat(replace(at_work, instance="w2"), LEASE, (), b"others")
-    known.look()
+    store.time += WORKERS_SECONDS + LEAST_SHARE
+    known.look_when_due(store.now())
     store.unregister("w1")
     store.heartbeat(replace(at_work, instance="w2"), LEASE, (), b"")
-    known.look()
+    store.time += WORKERS_SECONDS + LEAST_SHARE
+    known.look_when_due(store.now())
     lost = known.loss_of("w1", "b")
     assert (lost.batch, lost.worker is not None and lost.worker.task, lost.tail) == ("b", 0, b"lines")
     assert known.loss_of("w2", "b").tail == b""
@@ -76,7 +78,7 @@ def test_workers_are_counted_by_queue_and_those_that_leave_are_not(store: SlowSt
     store.register(replace(worker_record("w3"), draining=True), LEASE)
     known = Attendance(store)
     assert known.on("big") == 0
-    known.look_when_due()
+    known.look_when_due(store.now())
     assert (known.on("default"), known.on("big"), known.on("other")) == (1, 2, 0)
     assert known.host_of("w3") == "host"
     assert store.reads == 1
@@ -84,7 +86,7 @@ def test_workers_are_counted_by_queue_and_those_that_leave_are_not(store: SlowSt
 
 def test_the_list_is_read_again_for_a_worker_that_is_not_known(store: SlowStore) -> None:
     known = Attendance(store)
-    known.look_when_due()
+    known.look_when_due(store.now())
     store.register(worker_record("w1"), LEASE)
     assert known.host_of("w1") == "host"
     assert known.host_of("w2") is None
@@ -94,11 +96,11 @@ def test_the_list_is_read_again_for_a_worker_that_is_not_known(store: SlowStore)
 def test_a_list_that_takes_long_is_read_seldom_whoever_is_seen(store: SlowStore) -> None:
     """Row 54: ten thousand workers that start one after the other would have it read for each of them."""
     known = Attendance(store)
-    known.look_when_due()
+    known.look_when_due(store.now())
     began = store.time
     while store.reads < 2:
         known.saw("stranger")
-        known.look_when_due()
+        known.look_when_due(store.now())
         store.time += 0.1
     assert store.time - began >= LEAST_SHARE * store.seconds
 
@@ -106,13 +108,13 @@ def test_a_list_that_takes_long_is_read_seldom_whoever_is_seen(store: SlowStore)
 def test_a_quick_list_is_read_at_once_for_a_stranger_and_else_at_intervals(store: SlowStore) -> None:
     store.seconds = 0.001
     known = Attendance(store)
-    known.look_when_due()
+    known.look_when_due(store.now())
     store.time += WORKERS_SECONDS / 2
-    known.look_when_due()
+    known.look_when_due(store.now())
     assert store.reads == 1
     known.saw("stranger")
-    known.look_when_due()
+    known.look_when_due(store.now())
     assert store.reads == 2
     store.time += WORKERS_SECONDS
-    known.look_when_due()
+    known.look_when_due(store.now())
     assert store.reads == 3

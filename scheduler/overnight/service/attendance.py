@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from overnight.service.losses import Loss
 from overnight.store.ports import SchedulingStore
@@ -44,10 +44,11 @@ class Attendance:
         """The workers as they were last seen."""
         return list(self._known.values())
 
-    def look_when_due(self) -> None:
-        """Read the list if it is time to."""
+    def look_when_due(self, now: float) -> None:
+        """Read the list if it is time to; `now` is of the server's clock."""
         if time.monotonic() >= self._next_at:
             self.look()
+            self._keep_tails(now)
 
     def look(self) -> None:
         """Read the list."""
@@ -60,7 +61,6 @@ class Attendance:
             new, gone = len(found.keys() - self._known.keys()), len(self._known.keys() - found.keys())
             _logger.info("workers: %d (%d new, %d gone)", len(found), new, gone)
         self._known = found
-        self._keep_tails(found)
         self._seen |= found
         for instance in list(self._seen)[: -max(MOST_SEEN, len(found))]:
             del self._seen[instance]
@@ -91,12 +91,11 @@ class Attendance:
             return Loss(batch or "", None)
         return Loss(batch or "", worker, self._tail_of(worker))
 
-    def _keep_tails(self, found: Mapping[str, WorkerRecord]) -> None:
+    def _keep_tails(self, now: float) -> None:
         """Keep the last lines of tasks whose worker has fallen silent: they go with its registration."""
-        holding = [worker for worker in found.values() if worker.task is not None]
-        silent_since = self._store.now() - self._silent_seconds if holding else 0.0
-        silent = [worker for worker in holding if worker.seen_at < silent_since]
-        gone = [(instance, kept) for instance, kept in self._tails.items() if instance not in found]
+        silent_since = now - self._silent_seconds
+        silent = [one for one in self._known.values() if one.task is not None and one.seen_at < silent_since]
+        gone = [(instance, kept) for instance, kept in self._tails.items() if instance not in self._known]
         self._tails = dict(gone[-MOST_SEEN:]) | {one.instance: (one.seen_at, self._tail_of(one)) for one in silent}
 
     def _tail_of(self, worker: WorkerRecord) -> bytes:

@@ -73,9 +73,9 @@ class Duties:
         if runs and self._reap.passed(now):
             self._reap_leases()
         if runs:
-            self._attendance.look_when_due()
+            self._attendance.look_when_due(now)
         if self._performer.observer.looks and self._look_around.passed(now):
-            self._let_look(runs)
+            self._let_look(runs, now)
         stuck = self._push_lost_entries(runs, now) if runs and self._look_for_entries.passed(now) else []
         if runs and self._save_durations.passed(now):
             self._save(runs)
@@ -139,9 +139,9 @@ class Duties:
             )
             failpoints.reach("scheduler.after_reap")
 
-    def _let_look(self, runs: Mapping[str, ActiveRun]) -> None:
+    def _let_look(self, runs: Mapping[str, ActiveRun], now: float) -> None:
         performer = self._performer
-        self._attendance.look_when_due()
+        self._attendance.look_when_due(now)
         performer.observer.look(performer.epoch, runs, self._attendance.workers, performer.depth, self._store.now)
 
     def _push_lost_entries(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:
