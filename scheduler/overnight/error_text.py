@@ -16,6 +16,8 @@ from overnight.shadowing import shadowing
 LONGEST_TEXT_BYTES = 64 * 1024
 LONGEST_TYPE_NAME = 1000
 UNPRINTABLE = "<unprintable>"
+#: What stands in the message of a death before what its process printed last, on lines of its own.
+LAST_OUTPUT = "Its last output:"
 _CUT = " [... cut ...] "
 
 
@@ -42,6 +44,17 @@ def error_text(error: BaseException) -> ErrorText:
 def short_type_name(name: str) -> str:
     """Return the name of an error's type as people know it: of Python's own and overnight's, without a module."""
     return name.removeprefix("builtins.").removeprefix("overnight.errors.")
+
+
+def without_last_output(message: str) -> str:
+    """Return the message of a failure without what the process of the task had printed last."""
+    return message.partition(f" {LAST_OUTPUT}\n")[0]
+
+
+def frames_of(formatted: str, message: str) -> str:
+    """Return a formatted traceback; empty if it has no frame and does nothing but say type and message again."""
+    name, _, text = formatted.partition(": ")
+    return "" if len(name.split()) == 1 and text.strip() == message.strip() else formatted
 
 
 def bounded_error_text(kind: str, message: str, formatted: str) -> ErrorText:

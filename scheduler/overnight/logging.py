@@ -73,10 +73,16 @@ def _is_safe_component(name: str) -> bool:
 
 
 def task_log(
-    task_id: str, log_dir: str | None, verbosity: int | None = 0, *, run_id: str = "", attempt: int = 1
+    task_id: str,
+    log_dir: str | None,
+    verbosity: int | None = 0,
+    *,
+    run_id: str = "",
+    attempt: int = 1,
+    started: float | None = None,
 ) -> TaskLog:
     """Return a context in which the calling thread's log records go to the task's log (N4)."""
-    return TaskLog(task_id, log_dir, verbosity, run_id=run_id, attempt=attempt)
+    return TaskLog(task_id, log_dir, verbosity, run_id=run_id, attempt=attempt, started=started)
 
 
 class FsspecHandler(logging.StreamHandler[Any]):

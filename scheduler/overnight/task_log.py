@@ -40,13 +40,23 @@ def level_of(verbosity: int | None) -> int:
 
 
 class TaskLog:
-    """A context that gathers the log records of one attempt; with `log_dir` None it does nothing."""
+    """A context that gathers the log records of one attempt; with `log_dir` None it does nothing.
+
+    `started` is when the attempt began, in seconds since the epoch: now, unless another process has begun it.
+    """
 
     whole_process = False
     capture: OutputCapture | None = None
 
     def __init__(
-        self, task_id: str, log_dir: str | None, verbosity: int | None, *, run_id: str = "", attempt: int = 1
+        self,
+        task_id: str,
+        log_dir: str | None,
+        verbosity: int | None,
+        *,
+        run_id: str = "",
+        attempt: int = 1,
+        started: float | None = None,
     ) -> None:
         self.task_id = task_id
         self.log_dir = log_dir
@@ -54,6 +64,7 @@ class TaskLog:
         self.level = level_of(verbosity)
         self.run_id = run_id
         self.attempt = attempt
+        self.started = time.time() if started is None else started
         self._handler: logging.Handler | None = None
         self._token: Token[TaskLog | None] | None = None
         self._older_threads: frozenset[threading.Thread] = frozenset()
@@ -92,6 +103,11 @@ class TaskLog:
             handler = self._open()
             if self._has_room() or record.name == _ALWAYS_LOGGED:
                 handler.handle(record)
+
+    @property
+    def room(self) -> int:
+        """How many bytes may still be written."""
+        return max(0, self._room)
 
     def tail(self) -> str:
         """Return the end of what the attempt has printed and logged so far; nothing where no output is captured."""
@@ -164,8 +180,8 @@ class TaskLog:
         return handler
 
     def _separator(self) -> str:
-        now = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        return f"---- {shown(self.task_id)} run {self.run_id or '-'} attempt {self.attempt} {now}\n"
+        began = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(self.started))
+        return f"---- {shown(self.task_id)} run {self.run_id or '-'} attempt {self.attempt} {began}\n"
 
 
 def _write_text(handler: logging.StreamHandler[Any], text: str) -> None:

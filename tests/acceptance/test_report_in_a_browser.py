@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from overnight.commands.reporting.page import render
+from overnight.config import Settings
+from overnight.core.states import TaskState
 from tests.support.browser import Picture, browse, browser, dom_of, screenshot
 from tests.support.command import desk
+from tests.unit.test_report_page import facts_of
 
 GRAPHS = "tests.support.graphs"
 EVIL = "</title><script>document.title = 'owned'</script>"
@@ -27,6 +33,15 @@ def page(short_directory: Path) -> Iterator[Path]:
         assert reported.status == 0, reported
         assert reported.facts["counts"] == {"done": 1, "failed": 1, "skipped": 1}
         yield given.directory / "report.html"
+
+
+def sheets_of(paper: Path) -> list[list[str]]:
+    """Return the lines of each sheet of a printed page; skip the test where nothing can read them."""
+    reader = shutil.which("pdftotext")
+    if reader is None:
+        pytest.skip("What is printed is read by pdftotext: install it with `apt-get install poppler-utils`.")
+    done = subprocess.run([reader, "-layout", str(paper), "-"], capture_output=True, text=True, check=True)
+    return [sheet.splitlines() for sheet in done.stdout.split("\f") if sheet.strip()]
 
 
 def is_shown(picture: Picture, done: tuple[int, int, int], failed: tuple[int, int, int]) -> bool:
@@ -66,3 +81,18 @@ def test_it_can_be_printed(page: Path, tmp_path: Path) -> None:
     data = paper.read_bytes()
     assert data.startswith(b"%PDF")
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", data)) <= 3
+
+
+@pytest.mark.parametrize("lanes", [22, 23, 24])
+def test_no_heading_and_no_titles_of_a_table_stand_alone_at_the_foot_of_a_sheet(lanes: int, tmp_path: Path) -> None:
+    """With one lane more and less, durations by function begin before, at, and after the end of the first sheet."""
+    facts = facts_of([TaskState.DONE] * 60, workers=lanes)
+    facts.rows = [(f"flow:f{task % 20}", ()) for task in range(60)]
+    page, paper = tmp_path / "report.html", tmp_path / "report.pdf"
+    page.write_text(render(facts, Settings()), encoding="utf-8")
+    browse("--no-pdf-header-footer", f"--print-to-pdf={paper}", page.as_uri())
+    sheets = [[line.strip() for line in sheet if line.strip()] for sheet in sheets_of(paper)]
+    assert len(sheets) == 3
+    feet = [sheet[-1] for sheet in sheets]
+    assert not [foot for foot in feet if re.match(r"function +tasks|Durations by function|task +attempt", foot)], feet
+    assert any(line.startswith("Durations by function") for sheet in sheets for line in sheet)

@@ -124,6 +124,10 @@ def test_every_failed_attempt_of_a_task_is_certified_and_told(place: Desk) -> No
             r"    \| Current thread \w+ \(most recent call first\):\n    \|   File \"\S+flow\.py\", line 20 in dies\n",
             told,
         ), told
+    assert told.count("about to die") == 2, told
+    assert re.search(r"\n  error: TaskDied: The process .* was killed by SIGSEGV, peak memory \d+ MB\.\n$", told), told
+    why = place.run("why", "last", "dies").out
+    assert re.search(r": TaskDied: The process .* was killed by SIGSEGV, peak memory \d+ MB\.\n", why), why
     deaths = place.run("status", "last", "dies", "--json").facts["deaths"]
     assert [death["attempt"] for death in deaths] == [1, 2]
     assert all(death["ended"] > death["started"] > 1e9 for death in deaths)
@@ -139,6 +143,7 @@ def test_a_log_out_of_reach_is_told_from_what_the_server_keeps(place: Desk) -> N
     kept = place.run("logs", "last", "dies 0")
     assert kept.status == 0
     assert re.search(r"^---- dies 0 run \S+ attempt 1 .* \(from the server\)\nabout to die\n", kept.out)
+    assert kept.out.count("about to die") == 1
     facts = place.run("logs", "last", "key 0", "--json").facts
     assert [attempt["from"] for attempt in facts["attempts"]] == ["server"]
     assert "KeyError: 0 (flow.py:" in facts["attempts"][0]["text"]

@@ -88,6 +88,12 @@ def test_what_an_attempt_has_logged_goes_before_what_it_has_printed_since(child:
     assert LONGEST_TAIL_BYTES / 2 < len(found) <= LONGEST_TAIL_BYTES
 
 
+def test_what_is_told_of_much_that_was_printed_begins_with_a_line(child: ChildProcess) -> None:
+    """So that it meets what was told before."""
+    printed(child, b"".join(b"line %d\n" % number for number in range(2000)))
+    assert told(lines().record(child, BATCH, context(None))).startswith("line ")
+
+
 def test_a_log_that_cannot_be_read_keeps_nobody_waiting(
     child: ChildProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,9 +42,24 @@ def dies_once(gate):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def logs_first(gate):
+    logging.getLogger("flow").warning("a warning of the task")
+    print("nap 1")
+    wait_for(gate + ".more")
+    print("nap 2")
+    wait_for(gate)
+    print("has ended")
+
+
+def is_silent(gate):
+    logging.getLogger("flow").info("dropped")
+    wait_for(gate)
+
+
 def build(*, gate, what="waits"):
     graph = TaskGraph()
-    graph.create_task("the task", {"waits": waits, "dies_once": dies_once}[what], args=[gate], retries=1)
+    what = {"waits": waits, "dies_once": dies_once, "logs_first": logs_first, "is_silent": is_silent}[what]
+    graph.create_task("the task", what, args=[gate], retries=1)
     return graph
 """
 HEAD = (
@@ -165,3 +180,64 @@ def test_lines_told_by_the_server_are_not_printed_again_when_the_log_has_them(pl
     night.opens()
     ended = finished(follower)
     assert (ended.status, ended.out) == (0, "has ended\n")
+
+
+def test_what_a_task_prints_after_its_first_record_is_told_as_it_comes_and_once(place: Desk, tmp_path: Path) -> None:
+    """N6: its log has the record alone until it ends."""
+    night = Night(place, tmp_path, "logs_first")
+    follower = place.start("logs", "last", "the task", "-f")
+    said = read_until(follower, "nap 1")
+    assert re.fullmatch(r"---- the task run \S+ attempt 1 [-+: 0-9]+\nthe task: .*a warning of the task\nnap 1\n", said)
+    plain = place.run("logs", "last", "the task")
+    assert plain.out == said
+    attempts = place.run("logs", "last", "the task", "--json").facts["attempts"]
+    assert [(one["attempt"], one["from"]) for one in attempts] == [(1, "file"), (1, "server")]
+    night.opens(".more")
+    assert read_until(follower, "nap 2") == "nap 2\n"
+    night.opens()
+    ended = finished(follower)
+    assert (ended.status, ended.out) == (0, "has ended\n")
+
+
+def test_a_task_that_is_cancelled_is_followed_to_its_end_and_status_shows_what_it_wrote(
+    place: Desk, tmp_path: Path
+) -> None:
+    """N5, N6."""
+    night = Night(place, tmp_path, "logs_first")
+    follower = place.start("logs", "last", "the task", "-f")
+    read_until(follower, "nap 1")
+    night.opens(".more")
+    assert place.run("cancel", "last").status == 0
+    ended = finished(follower)
+    assert ended.status == 0
+    assert re.fullmatch(r"(nap 2\n)?the task: the process of the task was killed by worker .*\n", ended.out), ended.out
+    log = place.run("logs", "last", "the task").out
+    assert log.endswith(ended.out)
+    assert log.count("nap 1\n") == 1
+    told = place.run("status", "last", "the task")
+    assert re.search(r"\n  started: [-: 0-9]+\n", told.out), told.out
+    assert re.search(
+        r"\n  it wrote last:\n    \| the task: .*a warning of the task\n    \| nap 1\n(    \| nap 2\n)?"
+        r"    \| the task: the process of the task was killed by worker .*\n",
+        told.out,
+    ), told.out
+    facts = place.run("status", "last", "the task", "--json").facts
+    assert facts["last_lines"].startswith("the task: ")
+    assert facts["started"] is not None
+
+
+def test_a_task_that_logs_nothing_that_is_kept_is_told_of_the_option_that_keeps_it(place: Desk, tmp_path: Path) -> None:
+    """N1: without -v, records below WARNING are dropped."""
+    night = Night(place, tmp_path, "is_silent")
+    follower = place.start("logs", "last", "the task", "-f")
+    assert follower.stderr is not None
+    waiting = follower.stderr.readline()
+    assert re.fullmatch(r"Nothing is logged yet; the task is \w+\. Of what tasks log, .* run -v\.\n", waiting), waiting
+    so_far = place.run("logs", "last", "the task")
+    assert so_far.status == 5
+    assert "has written no log so far; it is" in so_far.err
+    assert "records below WARNING are kept with run -v" in so_far.err
+    night.opens()
+    ended = finished(follower)
+    assert (ended.status, ended.out) == (0, "")
+    assert "wrote nothing to its log. Of what tasks log, records below WARNING are kept with run -v." in ended.err

@@ -15,6 +15,7 @@ from overnight.config import Settings
 from overnight.core.states import RunPhase
 from overnight.keyring import read_keyring
 from overnight.lineage import lineage_digest
+from overnight.log_tails import sealed_tail
 from overnight.messages import SpecChunk
 from overnight.service.loop import Scheduler
 from overnight.state_dir import wait_until
@@ -28,6 +29,8 @@ from tests.support.stores import digest_of, failure, run_record, success, worker
 
 SECONDS = 20.0
 NO_LINEAGE = lineage_digest([])
+#: A scheduler looks at its workers every two seconds.
+LONG_ENOUGH_TO_BE_SEEN = 5.0
 
 
 class GatedStore(RedisStore):
@@ -162,6 +165,31 @@ def test_the_loss_of_a_worker_is_certified_with_who_it_was(stage: Stage) -> None
         (attempt, BY_LOSS, "host:42", "host") for attempt in (1, 2, 3)
     ]
     assert all(one.ended is not None for one in found)
+
+
+def test_the_loss_of_a_worker_is_certified_with_what_it_had_said_of_the_task(stage: Stage) -> None:
+    """Its lease and its registration end together, and another worker's sign of life clears its last lines away."""
+    stage.worker.open_run(run_record(total=1), b"context")
+    stage.add([[]])
+    batch, began = stage.claim("w1").batch, stage.worker.now() + 3600.0
+    said = replace(worker_record("w1"), run_id="r1", batch=batch, task=0, memory=3_000_000)
+    said = replace(said, task_since=began, clock=began + 12.0)  # by the worker's clock, an hour ahead
+    tail = sealed_tail("what it printed\n", "r1", 0, 1, read_keyring())
+    spoke = stage.worker.now()
+    stage.worker.heartbeat(said, LONG_ENOUGH_TO_BE_SEEN, [("r1", batch)], tail)
+
+    def is_certified() -> bool:
+        stage.worker.register(worker_record("w2"), SECONDS)
+        return bool(stage.worker.read_certificates("r1", [0]))
+
+    assert wait_until(is_certified, SECONDS)
+    assert stage.worker.read_tail("w1") == b""
+    [sealed] = stage.worker.read_certificates("r1", [0])[0]
+    found = DeathCertificate.opened(sealed, "r1", 0, read_keyring())
+    assert (found.worker, found.tail, found.peak_memory) == ("host:42", "what it printed\n", 3_000_000)
+    assert found.seconds == pytest.approx(12.0, abs=0.001)
+    assert found.ended is not None
+    assert spoke <= found.ended < spoke + LONG_ENOUGH_TO_BE_SEEN
 
 
 def test_a_run_that_is_gone_when_it_ends_does_not_end_the_scheduler(stage: Stage) -> None:

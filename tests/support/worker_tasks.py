@@ -88,6 +88,21 @@ def speak_until(path: str) -> None:
     wait_for_file(path)
 
 
+def print_and_wait(path: str) -> None:
+    """Print more than is kept of last words, then wait for `path`, as `wait_for_file` does."""
+    for number in range(2000):
+        print(f"line {number}")
+    print("the last line", end="")
+    wait_for_file(path)
+
+
+def print_much_and_die() -> None:
+    """Print more than is kept of last words, and die."""
+    for number in range(2000):
+        print(f"line {number}")
+    kill_itself()
+
+
 def kill_supervisor() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)

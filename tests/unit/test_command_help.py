@@ -36,6 +36,13 @@ def test_the_help_of_worker_says_how_to_list_the_options_that_it_passes_on() -> 
     assert "overnight worker -- --help" in shown
 
 
+@pytest.mark.parametrize("verb", ["run", "submit", "demo"])
+def test_the_help_of_what_starts_a_run_says_that_v_keeps_more_of_what_tasks_log(verb: str) -> None:
+    """N1."""
+    shown = " ".join(CliRunner().invoke(overnight, [verb, "--help"]).output.split())
+    assert "keep what tasks log below WARNING: -v their INFO records, -vv DEBUG." in shown
+
+
 def test_help_imports_nothing_heavy() -> None:
     """It is quick because it loads click alone."""
     code = "import sys; from overnight.commands import main; main(['--help']); print(*sys.modules)"

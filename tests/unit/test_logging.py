@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +334,20 @@ class TestTaskLog:
             True,
         ]
         assert len(lines) == 4
+
+    def test_of_an_attempt_names_its_begin_however_late_it_is_written(self, tmp_path: Path) -> None:
+        """N3."""
+        before = time.time()
+        with task_log("a", str(tmp_path)) as log:
+            assert before <= log.started <= time.time()
+            log.started = 1_000_000_000.0
+            logger.warning("words")
+        with task_log("b", str(tmp_path), started=1_000_000_000.0) as log:
+            log.write("words")
+        for name in "ab":
+            separator = read(tmp_path / f"log_{name}.log").splitlines()[0]
+            told = datetime.strptime(separator.partition(" attempt 1 ")[2], "%Y-%m-%d %H:%M:%S %z")
+            assert told.timestamp() == 1_000_000_000
 
     def test_may_lie_at_a_url(self) -> None:
         """N3."""

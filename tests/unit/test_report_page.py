@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from array import array
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ from math import nan
 
 import pytest
 
-from overnight.certificates import DeathCertificate
+from overnight.certificates import BY_EXCEPTION, DeathCertificate
 from overnight.commands.causes import Cause
 from overnight.commands.reporting.facts import Execution, RunFacts
 from overnight.commands.reporting.figures import by_function, critical_path, hungriest, next_run
@@ -208,3 +209,26 @@ def test_a_failed_attempt_before_the_last_one_is_drawn_too() -> None:
     first, last = facts.executions()
     assert (first.worker, first.started, first.failed) == ("host:9", 985.0, True)
     assert (last.worker, last.failed) == ("host:0", False)
+
+
+def test_an_attempt_that_an_exception_ended_is_told_with_its_type() -> None:
+    facts = facts_of([FAILED, FAILED])
+    facts.deaths = [
+        (0, DeathCertificate(1, BY_EXCEPTION, "builtins.ValueError", "bad", ended=1001.0, seconds=1.0)),
+        (1, DeathCertificate(1, "SIGKILL", "overnight.errors.TaskDied", "gone", ended=1002.0, seconds=1.0)),
+    ]
+    page = render(facts, Settings())
+    assert "<td>an exception: ValueError</td>" in page
+    assert "<td>SIGKILL</td>" in page
+
+
+def test_the_zone_of_its_times_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "IST-5:30")
+    time.tzset()
+    try:
+        page = render(facts_of([DONE]), Settings())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert page.count("times are in IST (UTC+05:30)") == 1
+    assert "started 1970-01-01 05:46:40" in page

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import logging
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from overnight.certificates import BY_TIME_LIMIT, LONGEST_TAIL_BYTES
 from overnight.errors import TaskDied, TaskTimedOut
@@ -11,11 +16,18 @@ from overnight.log_files import end_of_log
 from overnight.logging import task_log
 from overnight.messages import RunContext, StoredError
 from overnight.naming import log_name, shown
+from overnight.task_log import TaskLog
 from overnight_worker.batch import Ended, Member
 from overnight_worker.death import Death
 from overnight_worker.frames import Frame, Kind, success_of
 from overnight_worker.limits import Verdict
 from overnight_worker.report import digest_of, failure
+
+#: So much of the room of a log is left for what is said of the end of an attempt.
+ROOM_FOR_THE_END_BYTES = 4096
+LEFT_OUT = "---- The beginning of what the process had printed is left out.\n"
+_CHUNK_BYTES = 1 << 20
+_logger = logging.getLogger("overnight.worker")
 
 
 def ended_of(frame: Frame) -> tuple[int, Ended]:
@@ -55,11 +67,17 @@ def _cause_of(member: Member, death: Death, worker: str, verdict: Verdict | None
     return death.error(worker)
 
 
-def note_death(member: Member, ended: Ended, death: Death, run_id: str, context: RunContext) -> None:
-    """Note with the outcome what ended it and what it had written last; tell of the death in the log of the task."""
+def note_death(member: Member, ended: Ended, death: Death, output: int, run_id: str, context: RunContext) -> None:
+    """Note with the outcome what ended it and what it had written last; tell of the death in the log of the task (N5).
+
+    `output` is the file of what it had printed and not logged yet.
+    """
+    task = shown(member.facts.task_id)
+    _logger.warning("task %s of run %s: %s", task, run_id, death.sentence())
     ended.ended_by = death.ended_by() if ended.died else BY_TIME_LIMIT
     ended.tail = tail_of_log(member, run_id, context, ended.started, LONGEST_TAIL_BYTES) + death.last_words
-    write_to_task_log(member, death, run_id, context)
+    with written_to_task_log(member, output, ended.started or None, run_id, context) as log:
+        log.write(f"{task}: the process of the task {death.sentence()}\n")
 
 
 def tail_of_log(member: Member, run_id: str, context: RunContext, started: float, most_bytes: int) -> str:
@@ -81,11 +99,29 @@ def tail_of_log(member: Member, run_id: str, context: RunContext, started: float
     return text if changed_at >= started else ""
 
 
-def write_to_task_log(member: Member, death: Death, run_id: str, context: RunContext) -> None:
-    """Write the reason of a death, and what the process printed last, to the log of the task (N5)."""
-    if context.log_dir is None:
-        return
-    task_id = member.facts.task_id
-    with task_log(task_id, context.log_dir, context.verbosity, run_id=run_id, attempt=member.attempt) as log:
-        log.write(f"{death.last_words}\n" if death.last_words else "")
-        log.write(f"{shown(task_id)}: the process of the task {death.sentence()}\n")
+@contextmanager
+def written_to_task_log(
+    member: Member, output: int, started: float | None, run_id: str, context: RunContext
+) -> Iterator[TaskLog]:
+    """Move what a process had printed to the log of its task; in that log the caller says what ended it.
+
+    `output` is the file that it printed to. Of more than the log takes, its end is kept.
+    """
+    task_id, attempt = member.facts.task_id, member.attempt
+    with task_log(task_id, context.log_dir, context.verbosity, run_id=run_id, attempt=attempt, started=started) as log:
+        if context.log_dir is not None:
+            _move(output, log)
+        yield log
+
+
+def _move(output: int, log: TaskLog) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    most = log.room - min(log.room // 2, ROOM_FOR_THE_END_BYTES)
+    position, last = max(0, os.fstat(output).st_size - most), "\n"
+    log.write(LEFT_OUT if position else "")
+    while piece := os.pread(output, _CHUNK_BYTES, position):
+        position += len(piece)
+        text = decoder.decode(piece.replace(b"\0", b""))
+        log.write(text)
+        last = text[-1:] or last
+    log.write(decoder.decode(b"", final=True) + ("" if last == "\n" else "\n"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from overnight.certificates import DeathCertificate
+from overnight.error_text import without_last_output
 from overnight.own_frames import place_in_dump, place_of, without_dumped_own_frames
 from overnight_worker.batch import Ended, Member
-from overnight_worker.death import LAST_OUTPUT
 from overnight_worker.post import Post
 
 
@@ -18,7 +18,7 @@ def certified(post: Post, run_id: str, member: Member, ended: Ended) -> bytes:
         attempt=member.attempt,
         ended_by=ended.ended_by,
         type_name=error.type_name,
-        message=error.message.partition(f" {LAST_OUTPUT}\n")[0],
+        message=without_last_output(error.message),
         place=place_of(error.traceback) or (place_in_dump(ended.tail) if ended.died else None),
         worker=post.name,
         host=post.host,

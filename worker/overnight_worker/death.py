@@ -7,12 +7,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from overnight.error_text import LAST_OUTPUT
 from overnight.errors import TaskDied
 from overnight.slots import how_it_ended
 from overnight_worker.memory_kills import MemoryKills
 
-#: What stands in the message of a death before the last words.
-LAST_OUTPUT = "Its last output:"
 _MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
 
 

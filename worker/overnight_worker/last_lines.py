@@ -59,7 +59,8 @@ def _read(output: int, member: Member, run_id: str, context: RunContext, since: 
         started = time.time() - (time.monotonic() - since)
         logged = tail_of_log(member, run_id, context, started, LONGEST_TAIL_BYTES)
         end = os.fstat(output).st_size
-        printed = os.pread(output, LONGEST_TAIL_BYTES, max(0, end - LONGEST_TAIL_BYTES))
+        # One byte more than is told shows that the beginning is cut, and so where a line begins.
+        printed = os.pread(output, LONGEST_TAIL_BYTES + 1, max(0, end - LONGEST_TAIL_BYTES - 1))
         if size <= end == os.fstat(output).st_size:
             found.append(logged + printed.replace(b"\0", b"").decode("utf-8", "backslashreplace"))
     finally:

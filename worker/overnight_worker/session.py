@@ -12,12 +12,12 @@ end goes back to the store uncharged.
 from __future__ import annotations
 
 import logging
+import os
 import select
 import time
 
 from overnight.errors import DamagedRun, UnknownRun, Unreachable
 from overnight.messages import RunContext
-from overnight.naming import shown
 from overnight_worker.ahead import Ahead, Desk
 from overnight_worker.announcing import is_announced
 from overnight_worker.answers import ended_by_death, ended_of, note_death
@@ -32,6 +32,7 @@ from overnight_worker.nursery import Nursery
 from overnight_worker.orders import Orders
 from overnight_worker.outgoing import Outgoing
 from overnight_worker.post import Post
+from overnight_worker.stopped import BY_CANCEL, BY_WORKER, end_stopped
 from overnight_worker.tail import STOP_SEEN_SECONDS, Tail
 
 MOST_FRUITLESS_DEATHS = 3
@@ -183,7 +184,10 @@ class Session:
 
     def _child_died(self, child: ChildProcess) -> None:
         running = child.progress.running()
-        death = self._nursery.bury(child)
+        with os.fdopen(child.output_copy(), "rb", buffering=0) as output:
+            self._judge(self._nursery.bury(child), running, output.fileno())
+
+    def _judge(self, death: Death, running: tuple[int, float] | None, output: int) -> None:
         verdict = self._limits.take_verdict()
         self._in_child = False
         if self.delivery.lease_lost or self.delivery.stop or self._post.stopping.level >= 2:
@@ -192,19 +196,18 @@ class Session:
         was_running = None if running is None else self._batch.members[running[0]]
         if running is not None and was_running is not None and was_running.stage is Stage.OPEN:
             if verdict is None or verdict.position == was_running.position:
-                self._charge(was_running, death, running[1], verdict)
+                self._charge(was_running, death, running[1], verdict, output)
             # Otherwise the kill was meant for the task before: this one has just begun and begins again.
         elif self._fruitless_deaths < MOST_FRUITLESS_DEATHS:
             _logger.warning("the child ended between two tasks: %s", death.sentence())
         elif self._batch.open_members():
-            self._charge(self._batch.open_members()[0], death, None, None)
+            self._charge(self._batch.open_members()[0], death, None, None, output)
 
-    def _charge(self, member: Member, death: Death, since: float | None, verdict: Verdict | None) -> None:
+    def _charge(self, member: Member, death: Death, since: float | None, verdict: Verdict | None, output: int) -> None:
         """Record the death of the child, or its kill at a limit, as the failure of the task it ran."""
         death = verdict.on(death) if verdict is not None else death
         ended = ended_by_death(member, death, self._post.name, verdict, since)
-        _logger.warning("task %s of run %s: %s", shown(member.facts.task_id), self._batch.run_id, death.sentence())
-        note_death(member, ended, death, self._batch.run_id, self._context)
+        note_death(member, ended, death, output, self._batch.run_id, self._context)
         self._ended(member, ended)
 
     # Duties.
@@ -275,8 +278,8 @@ class Session:
     def _kill_child(self) -> None:
         if self._in_child and self._child is not None:
             self._in_child = False
-            self._child.kill()
-            self._nursery.bury(self._child)
+            why = None if self.delivery.lease_lost else BY_CANCEL if self.delivery.stop else BY_WORKER
+            end_stopped(self._child, self._nursery, self._batch, self._context, self._post.name, why)
 
     # The end.
 

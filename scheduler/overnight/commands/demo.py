@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from overnight.commands.options import json_option, server_options, verb, verbose_option
+from overnight.commands.options import json_option, server_options, tasks_verbose_option, verb
 from overnight.commands.run import request_of, start, work_options
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _TARGET = "overnight.examples.stdlib_census:build"
 @work_options
 @server_options
 @json_option
-@verbose_option
+@tasks_verbose_option
 def command(
     *,
     out: str,

@@ -13,6 +13,8 @@ from overnight.commands.opening import index_of, reading_run
 from overnight.commands.options import json_option, server_options, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from overnight.client import Client
     from overnight.commands.running_log import RunningLog
     from overnight.commands.task_logs import LogFile, Section
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from overnight.store.records import RunRecord, TaskView
 
 LOOK_SECONDS = 0.25
+_LEVELS = "Of what tasks log, records below WARNING are kept with run -v."
 
 
 @verb("logs", 'overnight logs last "count json/decoder.py"', 'overnight logs last "count json/decoder.py" -f')
@@ -69,8 +72,8 @@ class _Log:
 
     def print(self) -> None:
         """Print what there is; say on standard error, or raise Refused, where there is nothing."""
-        view = self._view()
-        found = [*self._sections(), *self._kept(), *self._running(view)]
+        view, sections = self._view(), self._sections()
+        found = [*sections, *self._kept(), *self._running(view, sections)]
         for section in found:
             _write(section.text)
         if not found:
@@ -80,7 +83,7 @@ class _Log:
         """Return the attempts as plain values."""
         sections = self._sections()
         attempts = [{"attempt": one.attempt, "from": "file", "text": one.text} for one in sections]
-        told = [*self._kept(), *self._running(self._view())]
+        told = [*self._kept(), *self._running(self._view(), sections)]
         attempts += [{"attempt": one.attempt, "from": "server", "text": one.text} for one in told]
         place = self._file.place if self._file is not None and sections else None
         return {"run": self._run.run_id, "task": self.task_id, "file": place, "attempts": attempts}
@@ -90,47 +93,55 @@ class _Log:
         import time
 
         from overnight.commands.running_log import RunningLog
-        from overnight.core.states import TERMINAL, TaskState
+        from overnight.core.states import TaskState
 
         running = RunningLog(self._client.deployment, self._run.run_id, self.task_id)
-        found = [*self._sections(), *self._kept()]
-        for section in found:
-            _write(section.text)
-        is_waiting = not found
+        sections = self._sections()
+        said = _write("".join(running.logged(section.text) for section in sections))
+        said += _write("".join(section.text for section in self._kept()))
+        is_waiting = not said
         while True:
             view = self._view()
-            is_over = view.state in TERMINAL or self._client.deployment.store.run(self._run.run_id).phase.is_over
-            added = self._added(running)
+            is_over = self._is_over(view)
+            added = running.logged(self._added())
             has_ended = view.attempt != running.attempt or view.state is not TaskState.RUNNING
             if has_ended and running.attempt not in {None, *self._seen, *self._told}:
                 added += "".join(section.text for section in self._kept(running))
-            if view.attempt not in self._seen:
-                added += running.news(view, time.monotonic())
-            _write(added)
-            if is_waiting and not added and not is_over:
-                click.echo(f"Nothing is logged yet; the task is {view.state.name.lower()}.", err=True)
+            said += _write(added + running.news(view, time.monotonic()))
+            if is_waiting and not said and not is_over:
+                click.echo(f"Nothing is logged yet; the task is {view.state.name.lower()}. {_LEVELS}", err=True)
             is_waiting = False
             if is_over:
                 break
             time.sleep(LOOK_SECONDS)
-        self._end(running)
+        said += self._end(running)
+        if not said:
+            _tell_of_no_log(self._run, view, self.task_id, self._file, look=self._look)
 
-    def _added(self, running: RunningLog) -> str:
-        """Return what was added to the file, without what the server had told of it before it was there."""
+    def _is_over(self, view: TaskView) -> bool:
+        """Tell whether nothing more is to come: what is cancelled amid its work has ended when its worker says so."""
+        from overnight.commands.running_log import running_attempt
+        from overnight.core.states import TERMINAL, TaskState
+
+        deployment = self._client.deployment
+        if view.state is TaskState.CANCELLED:
+            return running_attempt(deployment, self._run.run_id, view) is None
+        return view.state in TERMINAL or deployment.store.run(self._run.run_id).phase.is_over
+
+    def _added(self) -> str:
+        """Return what was added to the file."""
         added = (self._file.read() if self._file is not None else None) or ""
-        for section in self._of_this_run(added):
-            head, told = section.text.partition("\n")[0], running.told_of(section.attempt)
-            if told and section.text.startswith(f"{head}\n{told}"):
-                added = added.replace(f"{head}\n{told}", "", 1)
+        self._of_this_run(added)
         return added
 
-    def _end(self, running: RunningLog) -> None:
-        """Print what the server keeps of the end, or say where the rest is of what it told while the task ran."""
+    def _end(self, running: RunningLog) -> int:
+        """Print what the server keeps of the end, or say where the rest is of what it told while the task ran; return
+        how much was printed."""
         from overnight.naming import shown
 
         if self._file is not None:
             self._of_this_run(type(self._file)(self._file.place).read() or "")
-        _write("".join(section.text for section in self._kept(running)))
+        said = _write("".join(section.text for section in self._kept(running)))
         if running.worker is not None and running.attempt not in self._seen | self._told:
             place = (
                 "is not kept"
@@ -139,6 +150,7 @@ class _Log:
             )
             state = self._view().state.name.lower()
             click.echo(f"Task {self.task_id!r} is {state}; what it wrote after these lines {place}.", err=True)
+        return said
 
     def _view(self) -> TaskView:
         [view] = self._client.deployment.store.tasks(self._run.run_id, [self._number])
@@ -160,6 +172,7 @@ class _Log:
         """Return what the server keeps of failed attempts that the file does not hold, each once."""
         from overnight.commands.causes import certificates_of, opened_error
         from overnight.commands.task_logs import Section, kept_of
+        from overnight.error_text import frames_of
 
         deployment, run_id = self._client.deployment, self._run.run_id
         held = self._seen | self._told
@@ -167,29 +180,33 @@ class _Log:
         self._told |= {one.attempt for one in kept}
         view, traces, sections = self._view(), dict[int, str](), list[Section]()
         if kept and view.error is not None:
-            traces[view.attempt] = opened_error(deployment, run_id, self._number, view.error).traceback
+            error = opened_error(deployment, run_id, self._number, view.error)
+            traces[view.attempt] = frames_of(error.traceback, error.message)
         for one in kept:
             told = "" if running is None else running.told_of(one.attempt)
             lines = kept_of(one, self._run, self.task_id, traces.get(one.attempt, ""), told)
             sections.append(Section(one.attempt, "".join(f"{line}\n" for line in lines)))
         return sections
 
-    def _running(self, view: TaskView) -> list[Section]:
-        """Return the last lines of the attempt that runs, if the file does not hold it."""
+    def _running(self, view: TaskView, sections: Sequence[Section]) -> list[Section]:
+        """Return the last lines of the attempt that runs, without those of `sections`, which the file holds."""
         from overnight.commands.running_log import RunningLog
         from overnight.commands.task_logs import Section
 
-        if view.attempt in self._seen:
-            return []
-        news = RunningLog(self._client.deployment, self._run.run_id, self.task_id).news(view, 0.0)
+        running = RunningLog(self._client.deployment, self._run.run_id, self.task_id)
+        for section in sections:
+            running.logged(section.text)
+        news = running.news(view, 0.0)
         return [Section(view.attempt, news)] if news else []
 
 
-def _write(text: str) -> None:
+def _write(text: str) -> int:
+    """Print a text; return its length."""
     from overnight.commands.task_logs import harmless
 
     sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
+    return len(text)
 
 
 def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, file: LogFile | None, *, look: str) -> None:
@@ -212,14 +229,26 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, file: LogFile 
         raise Refused(f"{about} may have a log, which this user may not read: {shown(file.place)}")
     if host == socket.gethostname():
         _see_that_it_could_log(run, about)
-        click.echo(f"{about} wrote nothing to its log.", err=True)
+        click.echo(f"{about} wrote nothing to its log. {_LEVELS}", err=True)
     elif host is not None:
         raise Refused(f"{about} ran on host {shown(str(host))}; what it wrote is there, in {shown(file.place)}.")
     elif view.state is TaskState.CACHED:
         raise Refused(f"{about} did not run in this run: its result was there already. This tells of it: {look}")
     else:
-        state = view.state.name.lower()
-        raise Refused(f"{about} has written no log so far; it is {state}. This tells of it: {look}")
+        raise Refused(f"{about} {_without_log(view, file)} This tells of it: {look}")
+
+
+def _without_log(view: TaskView, file: LogFile) -> str:
+    """Say of a task without a log, and of which no host is known, how it stands."""
+    from overnight.core.states import TaskState
+    from overnight.naming import shown
+
+    state = view.state.name.lower()
+    if view.state is TaskState.CANCELLED and view.attempt:
+        return f"is {state}; if it had begun, what it wrote is in {shown(file.place)} on the host that ran it."
+    if view.state in {TaskState.SKIPPED, TaskState.CANCELLED}:
+        return f"has no log, as it never began; it is {state}."
+    return f"has written no log so far; it is {state}. {_LEVELS}"
 
 
 def _see_that_it_could_log(run: RunRecord, about: str) -> None:

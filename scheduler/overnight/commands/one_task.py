@@ -13,7 +13,9 @@ from overnight.commands.ending import failed_task, log_of
 from overnight.commands.opening import index_of
 from overnight.commands.running_log import running_attempt
 from overnight.commands.screen import duration, moment, span
+from overnight.commands.task_logs import last_of
 from overnight.core.states import TaskState
+from overnight.error_text import frames_of, without_last_output
 from overnight.naming import shown
 from overnight.store.records import RunRecord, TaskView
 
@@ -43,6 +45,10 @@ def task_facts(client: Client, run: RunRecord, task_id: str) -> dict[str, Any]:
     told = json.loads(view.facts) if view.facts else {}
     facts |= {name: told.get(name) for name in ("worker", "host", "started", "seconds", "peak_memory")}
     facts["running"] = _running(client, run, view)
+    facts["last_lines"] = None
+    last = last_of(facts["log"], run.run_id, task_id, view.attempt) if view.state is TaskState.CANCELLED else None
+    if last is not None and view.facts is None:
+        facts["started"], facts["last_lines"] = last
     certificates = certificates_of(client.deployment, run.run_id, number)
     facts["deaths"] = [{name: getattr(one, name) for name in (*one.__slots__, "started")} for one in certificates]
     if view.state is TaskState.FAILED or view.error is not None:
@@ -92,22 +98,36 @@ def task_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"  skipped, because this failed: {shown(facts['skipped_for'])}")
     if facts["running"] is not None:
         lines += _running_lines(facts["running"])
+    elif facts["last_lines"]:
+        lines += ["  it wrote last:", *_last_lines(facts["last_lines"])]
     for death in facts["deaths"]:
         lines += _death_lines(death)
-    if facts["error"]:
-        first, *more = facts["error"]["message"].splitlines() or [""]
-        lines.append(f"  error: {shown(facts['error']['type'])}: {shown(first)}")
-        lines += [f"    {shown(line)}" for line in more]
-        lines += [f"    {shown(line)}" for line in facts["error"]["traceback"].rstrip().splitlines()]
-    return lines
+    return [*lines, *_error_lines(facts)] if facts["error"] else lines
+
+
+def _error_lines(facts: dict[str, Any]) -> list[str]:
+    """Return what people read of the last error, without last output that stands with the death already, and without a
+    traceback that has no frame: it says the message again."""
+    error = facts["error"]
+    has_tail = any(death["attempt"] == facts["attempt"] and death["tail"].strip() for death in facts["deaths"])
+    message = without_last_output(error["message"]) if has_tail else error["message"]
+    first, *more = message.splitlines() or [""]
+    frames = frames_of(error["traceback"], error["message"]).rstrip().splitlines()
+    return [
+        f"  error: {shown(error['type'])}: {shown(first)}",
+        *(f"    {shown(line)}" for line in [*more, *frames]),
+    ]
 
 
 def _running_lines(running: dict[str, Any]) -> list[str]:
     """Return what people read of the attempt that runs: where, for how long, its last lines."""
     memory = f", {running['memory'] / 1e6:.0f} MB" if running["memory"] else ""
     where = f"on {running['host']}, process {running['pid']}{memory}"
-    last = running["last_lines"].rstrip().splitlines()[-_MOST_LAST_LINES:]
-    return [f"  running for {duration(running['seconds'])} {shown(where)}", *(f"    | {shown(line)}" for line in last)]
+    return [f"  running for {duration(running['seconds'])} {shown(where)}", *_last_lines(running["last_lines"])]
+
+
+def _last_lines(text: str) -> list[str]:
+    return [f"    | {shown(line)}" for line in text.rstrip().splitlines()[-_MOST_LAST_LINES:]]
 
 
 def _death_lines(death: dict[str, Any]) -> list[str]:

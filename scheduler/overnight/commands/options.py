@@ -55,6 +55,12 @@ def verbose_option(command: Verb) -> Verb:
     return click.option("-v", "--verbose", "verbosity", count=True, help="Tell more; -vv tells all.")(command)
 
 
+def tasks_verbose_option(command: Verb) -> Verb:
+    """Add ``-v`` to a verb that starts a run: it is also the level of the records that go into its tasks' logs (N1)."""
+    told = "Tell more, and keep what tasks log below WARNING: -v their INFO records, -vv DEBUG."
+    return click.option("-v", "--verbose", "verbosity", count=True, help=told)(command)
+
+
 def run_argument(command: Verb) -> Verb:
     """Add RUN, by default the last one."""
     return click.argument("run", default="last", metavar="[RUN]", shell_complete=complete_run)(command)

@@ -9,7 +9,7 @@ import click
 
 from overnight.commands.completion import complete_parameter, complete_target
 from overnight.commands.notice_options import notice_options
-from overnight.commands.options import json_option, server_options, verb, verbose_option
+from overnight.commands.options import json_option, server_options, tasks_verbose_option, verb
 from overnight.config import MOST_JOBS
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def target_options(command: Verb) -> Verb:
 @click.option("--detach", is_flag=True, help="Start it, print its id, and leave it running.")
 @server_options
 @json_option
-@verbose_option
+@tasks_verbose_option
 def command(
     *,
     target: str,

@@ -1,4 +1,4 @@
-"""What is known of the log of an attempt that runs where it cannot be seen: who runs it, and its last lines there."""
+"""What is known of the log of an attempt that runs: who runs it, and its last lines there, beside what its log has."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from overnight.commands.activity import where_of
-from overnight.commands.task_logs import harmless
+from overnight.commands.task_logs import harmless, parted
+from overnight.commands.telling import Told
 from overnight.core.states import TaskState
 from overnight.deployment import Deployment
 from overnight.errors import BadSeal
-from overnight.log_tails import added_to, opened_tail
+from overnight.log_tails import opened_tail
 from overnight.naming import shown
 from overnight.store.records import TaskView, WorkerRecord
 
 #: Workers tell news every few seconds.
 LOOK_SECONDS = 1.0
-#: Stands where lines are missing between those that were told.
-MISSING = "...\n"
+#: A worker hears with its next sign of life that a task is cancelled, and names it until it has killed it.
+_HELD = frozenset({TaskState.RUNNING, TaskState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ class RunningAttempt:
 
 
 def running_attempt(deployment: Deployment, run_id: str, view: TaskView) -> RunningAttempt | None:
-    """Return the attempt of a task that runs; None if it does not run, or no worker has named it yet."""
-    if view.state is not TaskState.RUNNING:
+    """Return the attempt of a task that runs, be it cancelled; None if it does not, or no worker has named it yet."""
+    if view.state not in _HELD:
         return None
     named = [one for one in deployment.store.workers() if (one.run_id, one.task) == (run_id, view.task)]
     for worker in named:
@@ -47,19 +48,34 @@ def head_of(task_id: str, run_id: str, attempt: int, worker: WorkerRecord) -> st
 
 
 class RunningLog:
-    """Tells what is new of the last lines of a task, attempt after attempt. `told` is what was told of `attempt`."""
+    """Tells what is new of a task's log and of its last lines, attempt after attempt; each line once.
+
+    `attempt` is what is being told of, `worker` who has told of it.
+    """
 
     def __init__(self, deployment: Deployment, run_id: str, task_id: str) -> None:
         self.attempt: int | None = None
-        self.told = ""
         self.worker: WorkerRecord | None = None
+        self._told = Told()
         self._deployment = deployment
         self._run_id = run_id
         self._task_id = task_id
         self._look_at = float("-inf")
 
+    def logged(self, added: str) -> str:
+        """Return what is to be printed of what the log has brought; an attempt that was told of begins but once."""
+        before, *attempts = parted(added, self._run_id, self._task_id)
+        told = self._told.by_log(before.text)
+        for section in attempts:
+            separator, newline, text = section.text.partition("\n")
+            if section.attempt != self.attempt:
+                self.attempt, self._told, self.worker = section.attempt, Told(), None
+                told += separator + newline
+            told += self._told.by_log(text)
+        return told
+
     def news(self, view: TaskView, now: float) -> str:
-        """Return what is to be printed; `now` is a time of the monotonic clock."""
+        """Return what is to be printed of the last lines; `now` is a time of the monotonic clock."""
         if now < self._look_at:
             return ""
         self._look_at = now + LOOK_SECONDS
@@ -69,11 +85,10 @@ class RunningLog:
         head = ""
         if view.attempt != self.attempt:
             head = head_of(self._task_id, self._run_id, view.attempt, found.worker)
-            self.attempt, self.told, self.worker = view.attempt, "", found.worker
-        added = added_to(self.told, found.text)
-        self.told = found.text
-        return head + harmless(f"{MISSING}{found.text}" if added is None else added)
+            self.attempt, self._told = view.attempt, Told()
+        self.worker = found.worker
+        return head + harmless(self._told.by_worker(found.text))
 
     def told_of(self, attempt: int) -> str:
-        """Return what was told of an attempt."""
-        return self.told if attempt == self.attempt else ""
+        """Return the end of what was told of an attempt."""
+        return self._told.latest if attempt == self.attempt else ""

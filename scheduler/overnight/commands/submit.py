@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from overnight.commands.options import json_option, server_options, verb, verbose_option
+from overnight.commands.options import json_option, server_options, tasks_verbose_option, verb
 from overnight.commands.run import request_of, start, target_options
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @target_options
 @server_options
 @json_option
-@verbose_option
+@tasks_verbose_option
 def command(
     *,
     target: str,

@@ -10,15 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
-from overnight.certificates import DeathCertificate
+from overnight.certificates import DeathCertificate, last_part
 from overnight.commands.causes import short_type
 from overnight.commands.screen import moment, span
 from overnight.files import is_url
-from overnight.log_files import open_log
+from overnight.log_files import end_of_log, open_log
 from overnight.log_tails import added_to
 from overnight.naming import shown, without_controls
 from overnight.store.records import RunRecord
+
+#: The end of a log in which its last attempt is looked for.
+_LAST_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -72,6 +76,41 @@ def sections_of(text: str, run_id: str, task_id: str) -> list[Section]:
     ends = [match.start() for match in starts[1:]] + [len(text)]
     stretches = zip(starts, ends, strict=False)
     return [Section(int(match[2]), text[match.start() : end]) for match, end in stretches if match[1] == run_id]
+
+
+def last_of(place: str | None, run_id: str, task_id: str, attempt: int) -> tuple[float | None, str] | None:
+    """Return when an attempt began and the end of what it wrote, from a local log; None if that cannot be seen."""
+    if place is None or is_url(place):
+        return None
+    try:
+        text, _ = end_of_log(place, _LAST_BYTES)
+    except OSError:
+        return None
+    found = [
+        section.text.partition("\n") for section in sections_of(text, run_id, task_id) if section.attempt == attempt
+    ]
+    if not found:
+        return None
+    return _moment_of(found[0][0]), last_part("".join(text for _, _, text in found))
+
+
+def _moment_of(separator: str) -> float | None:
+    """Return the time at the end of a separator line, None if there is none."""
+    try:
+        return datetime.strptime(" ".join(separator.split()[-3:]), "%Y-%m-%d %H:%M:%S %z").timestamp()
+    except ValueError:
+        return None
+
+
+def parted(text: str, run_id: str, task_id: str) -> list[Section]:
+    """Return all of a text: what goes before the first attempt of the run that begins in it, then one attempt each."""
+    separator = re.compile(
+        rf"^---- {re.escape(shown(task_id))} run {re.escape(run_id)} attempt (\d+) [^\n]*$", re.MULTILINE
+    )
+    starts = list(separator.finditer(text))
+    ends = [*(match.start() for match in starts), len(text)]
+    attempts = [Section(int(match[1]), text[match.start() : end]) for match, end in zip(starts, ends[1:], strict=True)]
+    return [Section(0, text[: ends[0]]), *attempts]
 
 
 def kept_of(

@@ -16,6 +16,7 @@ from overnight.commands.screen import duration
 from overnight.commands.work import FORCED
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
+from overnight.error_text import without_last_output
 from overnight.errors import UnknownRun, UnreadableRun
 from overnight.hints import hint
 from overnight.naming import shown
@@ -223,7 +224,7 @@ class Asked:
 
     def _error(self, task: int, view: TaskView) -> str:
         failed = failed_task(self._client.deployment, self.run, view, self.structure.task_id(task))
-        first = (failed.message.splitlines() or [""])[0]
+        first = (without_last_output(failed.message).splitlines() or [""])[0]
         place = place_of(failed.traceback)
         what = f"{failed.type_name}: {first}" if first else failed.type_name
         return shown(f"{what} ({place})" if place else what)

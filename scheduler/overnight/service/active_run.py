@@ -20,6 +20,7 @@ from overnight.keyring import Keyring
 from overnight.lineage import lineage_digest
 from overnight.messages import SpecChunk
 from overnight.service.learned import LearnedDurations
+from overnight.service.losses import Loss
 from overnight.service.window import BATCH_SECONDS
 from overnight.store.records import Batch, Happening, RunEvent, RunRecord
 
@@ -68,8 +69,8 @@ class ActiveRun:
         self.queues: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
         self.suspicions = Suspicions()
-        #: Tasks whose worker was found lost, with its host and what people call it; until the verdicts are written.
-        self.lost_with: dict[int, tuple[str, str]] = {}
+        #: Tasks whose worker was found lost, with what is known of it; until the verdicts are written.
+        self.lost_with: dict[int, Loss] = {}
         self._learned = learned
         self._chunks: list[int] = []
         self._dependencies: list[array[int]] = []

@@ -61,7 +61,7 @@ class Duties:
         self._look_for_entries = _Due(ENTRY_PATIENCE / 2)
         self._save_durations = _Due(DURATIONS_SECONDS)
         self._look_around = _Due(LOOK_SECONDS)
-        self._attendance = Attendance(store)
+        self._attendance = Attendance(store, settings.lease_seconds / 2)
         self._suspects = Suspects(store, settings.quarantine_seconds, self._attendance.host_of)
         self._wakes: list[tuple[float, str]] = []
         self._held_until = 0.0
@@ -73,9 +73,9 @@ class Duties:
         if runs and self._reap.passed(now):
             self._reap_leases()
         if runs:
-            self._attendance.look_when_due()
+            self._attendance.look_when_due(now)
         if self._performer.observer.looks and self._look_around.passed(now):
-            self._let_look(runs)
+            self._let_look(runs, now)
         stuck = self._push_lost_entries(runs, now) if runs and self._look_for_entries.passed(now) else []
         if runs and self._save_durations.passed(now):
             self._save(runs)
@@ -101,7 +101,7 @@ class Duties:
             self._attendance.saw(entry.worker)
         self._suspects.hear(run, entry)
         if entry.what is Happening.REAPED:
-            run.lost_with.update(dict.fromkeys(entry.tasks, self._attendance.name_of(entry.worker or "")))
+            run.lost_with.update(dict.fromkeys(entry.tasks, self._attendance.loss_of(entry.worker, entry.batch)))
 
     def wake(self, run_id: str, at: float | None) -> None:
         """Remember that a run wants to be woken at a time."""
@@ -139,9 +139,9 @@ class Duties:
             )
             failpoints.reach("scheduler.after_reap")
 
-    def _let_look(self, runs: Mapping[str, ActiveRun]) -> None:
+    def _let_look(self, runs: Mapping[str, ActiveRun], now: float) -> None:
         performer = self._performer
-        self._attendance.look_when_due()
+        self._attendance.look_when_due(now)
         performer.observer.look(performer.epoch, runs, self._attendance.workers, performer.depth, self._store.now)
 
     def _push_lost_entries(self, runs: Mapping[str, ActiveRun], now: float) -> list[str]:

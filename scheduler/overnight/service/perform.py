@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from overnight import failpoints
-from overnight.certificates import BY_LOSS, DeathCertificate
 from overnight.core.actions import Action, Again, Dispatch, Ended, Repair, RunEnded, StopBatch, WakeAt
 from overnight.core.repairs import MOST_REPAIRS
 from overnight.core.states import RunPhase, TaskState
@@ -161,11 +160,8 @@ class Performer:
         """Certify the end of an attempt whose worker vanished; None if that is not what was heard of it."""
         if task not in run.lost_with:
             return None
-        host, worker = run.lost_with[task]
-        message = "Its worker fell silent while it held the task: killed, cut off, or its machine went down."
-        died = type_name(TaskDied)
-        attempt, at = run.core.attempt(task), run.moved_at
-        lost = DeathCertificate(attempt, BY_LOSS, died, message, worker=worker, host=host, ended=at)
+        attempt, noticed = run.core.attempt(task), run.moved_at
+        lost = run.lost_with[task].certificate(run.run_id, task, attempt, noticed, self._keyring)
         return lost.sealed(run.run_id, task, self._keyring)
 
     def _repair(self, run: ActiveRun, work: Work) -> None:

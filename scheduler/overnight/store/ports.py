@@ -157,6 +157,9 @@ class SchedulingStore(Protocol):
     def workers(self) -> list[WorkerRecord]:
         """Return the workers whose registration is alive."""
 
+    def read_tail(self, instance: str) -> bytes:
+        """Return the sealed last lines of the task that a worker runs, as far as it has told them; empty for none."""
+
     def read_durations(self) -> dict[str, tuple[float, int]]:
         """Return learned durations by function name: seconds and number of observations."""
 

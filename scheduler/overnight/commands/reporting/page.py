@@ -7,6 +7,7 @@ the page forbids itself scripts and connections besides. Its size is bounded wha
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from overnight.certificates import BY_EXCEPTION, DeathCertificate
+from overnight.commands.causes import short_type
 from overnight.commands.ending import log_of
 from overnight.commands.reporting.facts import RunFacts
 from overnight.commands.reporting.figures import (
@@ -29,6 +31,7 @@ from overnight.commands.reporting.timeline import Bar, timeline
 from overnight.commands.screen import duration, moment, span
 from overnight.config import Settings
 from overnight.core.states import SUCCEEDED, TaskState
+from overnight.error_text import without_last_output
 from overnight.hints import hint
 from overnight.naming import shown
 
@@ -77,6 +80,7 @@ def render(facts: RunFacts, settings: Settings) -> str:
         run=facts.run,
         State=TaskState,
         workers=workers,
+        zone=_zone(facts.ended_at),
         next=next_run(facts, max(1, workers)),
         command=lambda *words: hint(settings, *words),
         **_outcome(facts, functions),
@@ -190,6 +194,7 @@ def _environment() -> Environment:
         "amount": amount,
         "number": lambda number: f"{number:,}",
         "first": _first_line,
+        "ending": _ending,
     }
     return environment
 
@@ -201,8 +206,21 @@ def _name(text: str) -> Markup:
     return Markup(_PART_ENDS.sub("<wbr>", str(escape(shown(text)))))  # noqa: S704 - all but the break is escaped
 
 
+def _ending(death: DeathCertificate) -> str:
+    """Say what ended an attempt; of exceptions their type too, which tells them apart."""
+    by_exception = death.ended_by == BY_EXCEPTION
+    return f"{death.ended_by}: {short_type(death)}" if by_exception else death.ended_by
+
+
+def _zone(seconds: float) -> str:
+    """Name the time zone in which moments are told, and its distance from UTC."""
+    local = time.localtime(seconds)
+    offset = time.strftime("%z", local)
+    return f"{time.strftime('%Z', local)} (UTC{offset[:3]}:{offset[3:]})"
+
+
 def _first_line(text: str) -> str:
-    return text.partition("\n")[0].removesuffix(" Its last output:")
+    return without_last_output(text).partition("\n")[0]
 
 
 def amount(number: Any) -> str:
