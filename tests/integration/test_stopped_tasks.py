@@ -77,9 +77,13 @@ def test_a_task_that_is_stopped_with_its_worker_leaves_what_it_printed(
     assert ", as its worker ends; " in end
 
 
-def test_a_task_that_dies_leaves_all_that_it_printed(run: SmallScheduler, tmp_path: Path, redis_server: str) -> None:
+@pytest.mark.parametrize("fork_tasks", [False, True])
+def test_a_task_that_dies_leaves_all_that_it_printed(
+    run: SmallScheduler, tmp_path: Path, redis_server: str, fork_tasks: bool
+) -> None:
     """N5."""
-    run.submit([Plan(tasks.print_much_and_die)], tmp_path, context={"log_dir": str(tmp_path)})
+    context = {"log_dir": str(tmp_path), "fork_tasks": fork_tasks}
+    run.submit([Plan(tasks.print_much_and_die)], tmp_path, context=context)
     with worker(redis_server, tmp_path):
         run.dispatch(0)
         run.wait_ended(0)

@@ -14,10 +14,12 @@ from overnight import failpoints
 from overnight.arguments import resolve_arguments
 from overnight.invoke import Outcome, attempt
 from overnight.kept_values import KeptValues
+from overnight.naming import shown
 from overnight.output_capture import OutputCapture
 from overnight.pickling import loads
 from overnight.shared_arguments import put_back
 from overnight.task import Task
+from overnight.task_log import TaskLog
 from overnight_worker.explain import arguments_of, function_of, loading, result_of
 from overnight_worker.frames import Frame
 
@@ -111,6 +113,17 @@ class Attempts:
             whole_process=True,
             capture=self._capture,
         )
+
+    def told_death(self, order: Order, sentence: str, started: float) -> str:
+        """Move what a process of its own had printed for a task to the task's log, and say there what ended that
+        process (N5); return the end of what it had printed. `started` is seconds since the epoch."""
+        where = (order.task_id, self._log_dir, self._verbosity)
+        log = TaskLog(*where, run_id=self._run_id, attempt=order.attempt, started=started)
+        log.capture = self._capture
+        with log:
+            tail = log.tail()
+            log.write(f"{shown(order.task_id)}: the process of the task {sentence}\n")
+        return tail
 
     def _call(self, order: Order) -> Any:
         function = self._functions.get(order.digest)

@@ -59,5 +59,6 @@ def _unpacked(attempts: Attempts, order: Order, received: bytes) -> tuple[bytes,
 
 def _failure(attempts: Attempts, order: Order, death: Death, started: float, seconds: float) -> bytes:
     died = death.error(attempts.worker)
-    outcome = Outcome(ok=False, value=died, started=started, seconds=seconds, peak_memory=death.peak_memory)
+    tail = attempts.told_death(order, death.sentence(), started)
+    outcome = Outcome(ok=False, value=died, started=started, seconds=seconds, peak_memory=death.peak_memory, tail=tail)
     return packed_failure(order.position, outcome, death.ended_by())
