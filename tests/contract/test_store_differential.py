@@ -122,7 +122,7 @@ class Walk:
 
         def step(night: Night) -> Any:
             claim = night.store.claim("r1", name, worker, sequence, seconds)
-            return replace(claim, run=replace(claim.run, created_at=0)) if isinstance(claim, Claim) else claim
+            return replace(claim, run=replace(claim.run, created_at=0, rested=0)) if isinstance(claim, Claim) else claim
 
         return step
 
@@ -216,7 +216,8 @@ def taken(step: Step, night: Night) -> Any:
 
 def shown(store: Store) -> Any:
     snapshot = store.load_run("r1")
-    run = replace(snapshot.run, created_at=0.0, ended_at=None if snapshot.run.ended_at is None else 1.0)
+    ended_at = None if snapshot.run.ended_at is None else 1.0
+    run = replace(snapshot.run, created_at=0.0, ended_at=ended_at, rested=float(snapshot.run.rested > 0))
     flights = sorted(snapshot.flights, key=lambda flight: flight.batch)
     tasks = store.tasks("r1", range(snapshot.run.added))
     results = store.read_results("r1", range(snapshot.run.added))

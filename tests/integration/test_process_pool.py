@@ -222,9 +222,10 @@ def test_what_a_task_wrote_into_the_channel_is_charged_to_none_behind_it(
     """PP3: also where the driver reads it only after the next one has begun."""
     begun, listen = tmp_path / "begun", PoolRun._listen
 
-    def listen_late(*args: Any) -> None:
-        wait_for(begun)
-        listen(*args)
+    def listen_late(pool_run: PoolRun, process: PoolProcess, arrived: list[Any]) -> None:
+        if process.is_ready:  # until then it may have been given one task alone
+            wait_for(begun)
+        listen(pool_run, process, arrived)
 
     monkeypatch.setattr(PoolRun, "_listen", listen_late)
     with ProcessPoolTaskExecutor(max_workers=1, task_log_dir=str(tmp_path), fork_tasks=fork_tasks) as pool:

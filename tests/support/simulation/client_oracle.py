@@ -45,8 +45,8 @@ class ClientOracle(Evidence):
             if not self._may_skip(task_id):
                 self._fail("I7", f"{task_id} was skipped")
         left = [task_id for task_id in summary.not_run if not self._may_skip(task_id)]
-        # Who watches a run that was cancelled and then retried in part sees it end so; who gives the command runs all.
-        if left and (self.is_final or not self.is_partly_retried):
+        # Whoever gives the command once more runs all.
+        if left and (self.is_final or not self.may_leave_tasks):
             self._fail("I7", f"the client ended and {left} never ran")
         unlike = [task_id for task_id in finished if self.retries[task_id] < 0]
         if unlike:

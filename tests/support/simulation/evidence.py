@@ -50,6 +50,8 @@ class Evidence:
     is_final: bool = False
     #: Somebody asked for some tasks of a run to be tried again, not for all.
     is_partly_retried: bool = False
+    #: Somebody asked for a run to be cancelled.
+    was_cancelled: bool = False
     #: Batches that a server still held which fell back: they carry no mark to look for flags first.
     _fallen_back: set[str] = field(default_factory=set)
     _batch_of: dict[str, str] = field(default_factory=dict)
@@ -125,6 +127,14 @@ class Evidence:
     def has_forgotten(self) -> bool:
         """Tell whether what a client was told may have been computed again: the server fell back, and no flag stood."""
         return self.directory is None and bool(self.server.rollbacks)
+
+    @property
+    def may_leave_tasks(self) -> bool:
+        """Tell whether whoever watches a run may see it end with tasks that never ran.
+
+        It was cancelled and then retried in part, or the server forgot that, when some tasks had been cancelled.
+        """
+        return self.is_partly_retried or (self.was_cancelled and bool(self.server.rollbacks))
 
     def _was_damaged(self, task_id: str) -> bool:
         is_struck = task_id in self.damaged or self.strikes[task_id] > 0

@@ -97,6 +97,7 @@ class Gremlin:
         if not runs:
             return
         self._world.note(None, f"request {request.name}")
+        self._play.oracle.was_cancelled |= request is Request.CANCEL
         if request is Request.RETRY and self._world.random.random() < 0.5:
             # As a client does: a retried task takes along what it needs.
             self._play.oracle.is_partly_retried = True
