@@ -47,8 +47,8 @@ class EarlyEnds:
 
 
 def early_ends_at(path: Path) -> EarlyEnds | None:
-    """Return the note of a slot; None if there is none."""
+    """Return the note of a slot; None if there is none, or none that can be read: it only adds to what is told."""
     try:
         return EarlyEnds(**json.loads(path.read_text(encoding="ascii")))
-    except FileNotFoundError:
+    except (OSError, ValueError, TypeError):
         return None

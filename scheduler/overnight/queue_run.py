@@ -77,7 +77,6 @@ class QueueRun:
     def launch(self, preparation: Preparation) -> None:
         """Put the run in place, or attach to it. Raises what `launch.launch` does."""
         self._order(self._journal.descs)
-        deployment = self._deployment
         with stopped_if_interrupted(self._store, self._key):
             launched = launch(
                 self._store,
@@ -85,8 +84,8 @@ class QueueRun:
                 preparation.decisions,
                 self._cache,
                 self._options,
-                deployment.settings,
-                deployment.keyring,
+                self._deployment.settings,
+                self._deployment.keyring,
                 key=self._key,
             )
         self._enter(launched)

@@ -229,7 +229,8 @@ class Slot:
         if self._backoff.early_ends:
             line = last_line(self._log_path, self._log_start)
             ends = EarlyEnds(self.name, self._backoff.early_ends, time.time(), how, str(self._log_path), line)
-            ends.write_to(self._note_path)
+            with suppress(OSError):  # a full disk: the processes are looked after all the same
+                ends.write_to(self._note_path)
 
     def _adopt(self) -> None:
         if not self._adopted:

@@ -220,8 +220,7 @@ class Supervisor(ShownWorker):
         return taken
 
     def _deliver_leftovers(self) -> None:
-        moment = time.monotonic()
-        if moment >= self._leftovers_at:
+        if (moment := time.monotonic()) >= self._leftovers_at:
             self._leftovers_at = moment + LEFTOVERS_SECONDS
             self._foreman.deliver_leftovers()
 
