@@ -59,6 +59,27 @@ def test_a_small_run_beside_a_large_one_is_done_after_its_first_batch_which_goes
     assert (came[0], len(came[1].tasks), came[1].urgent) == (small, 10, True)
 
 
+def test_a_small_run_waits_for_no_place_in_a_full_window() -> None:
+    large, small, other, third = active(2_000), active(10), active(10), active(10)
+    sharing = Sharing({})
+    assert len(turns(sharing, [large])) == 2 * WORKERS
+    (came,) = turns(sharing, [large, small])
+    assert (came[0], len(came[1].tasks), came[1].urgent) == (small, 10, True)
+    # There are no more such batches than workers: a third run has its turn when there is room.
+    assert [run for run, _ in turns(sharing, [large, small, other, third])] == [other]
+    assert turns(sharing, [large, small, other, third]) == []
+
+
+def test_a_run_that_was_served_more_than_others_waits_for_its_turn() -> None:
+    large, chain = active(2_000, seconds=0.01), active(2_000, seconds=1.0)
+    sharing = Sharing({})
+    turns(sharing, [large])
+    (first,) = turns(sharing, [large, chain])
+    assert first[0] is chain
+    finish(*first)
+    assert turns(sharing, [large, chain]) == []
+
+
 @pytest.mark.parametrize(("weight", "share"), [(1.0, 0.5), (3.0, 0.75)])
 def test_runs_get_time_by_weight_whatever_their_batches_hold(weight: float, share: float) -> None:
     heavy, light = active(20_000, weight=weight), active(1_000, seconds=0.05)

@@ -3,7 +3,8 @@
 For each run is kept what it was served: the expected seconds of the batches that were dispatched for it, divided by its
 weight. The run that was served least comes next. One that has just come, or had nothing to run, starts from where the
 least served of those stands that have batches in flight: it makes up for nothing, and waits for nobody. Its first batch
-goes to the front of the queue, so that it waits for no more than a worker's batch at hand.
+goes to the front of the queue, at once, though the queue may hold as many batches as it should: it waits for no more
+than a worker's batch at hand.
 
 A resource that the scheduler limits (`overnight scheduler --limit`) is counted over all runs: a run is told, with
 each offer, how much of it all others leave.
@@ -41,13 +42,20 @@ class Sharing:
         window = Window(workers)
         busy = {run: run.core.outstanding(queue) for run in here}
         room = window.batches - sum(busy.values())
-        if room <= 0:
+        if room <= -workers or (room <= 0 and all(busy.values())):
             return
         ready = {run: run.core.ready_count(queue) for run in here if run.held_until <= now and not run.is_behind}
         _level(queue, busy, ready)
         takers = [run for run, count in ready.items() if count]
         # Of runs that stand alike, one that has nothing in flight comes first.
         takers.sort(key=lambda run: bool(busy[run]))
+        if room <= 0:
+            for run in _newcomers(takers, busy):
+                if room > -workers:
+                    offers = [window.extra_offer(queue)]
+                    yield Turn(run, SlotsOffered(now, offers, self._ceilings(run, runs)), is_first=True)
+                    room -= run.core.outstanding(queue)
+            return
         for run, number in _shared(room, takers, ready).items():
             others = any(count for other, count in busy.items() if other is not run)
             offers = window.offers(queue, number, ready[run])
@@ -89,6 +97,12 @@ def _level(queue: str, busy: Mapping[ActiveRun, int], ready: Mapping[ActiveRun, 
         elif queue not in run.busy_on:
             run.busy_on.add(queue)
             run.served = max(run.served, least)
+
+
+def _newcomers(takers: Sequence[ActiveRun], busy: Mapping[ActiveRun, int]) -> list[ActiveRun]:
+    """Return the runs that have nothing in flight, and were not served more than any that has."""
+    least = min(run.served for run, count in busy.items() if count)
+    return [run for run in takers if not busy[run] and run.served <= least]
 
 
 def _shared(room: int, takers: Sequence[ActiveRun], ready: Mapping[ActiveRun, int]) -> dict[ActiveRun, int]:

@@ -1,7 +1,7 @@
 """How many batches may wait on the queues, and how large they are.
 
 Only a short window of batches is on the queues (about twice the workers), so that priorities, fairness between runs
-and cancelling stay effective with a million tasks pending.
+and cancelling stay effective with a million tasks pending. A run that comes while it is full waits for no place in it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,17 @@ class Window:
 
     def offers(self, queue: str, number: int, ready: int) -> list[Offer]:
         """Return so many offers of room for batches, to a run that has `ready` tasks for the queue."""
-        sizes = (MOST_TASKS_IN_BATCH, BATCH_SECONDS, self.share(ready), LITTLE_SECONDS, CHAIN_SECONDS)
-        return [Offer(secrets.token_hex(16), queue, *sizes, max(1, self.workers)) for _ in range(number)]
+        return [self._offer(queue, self.share(ready)) for _ in range(number)]
+
+    def extra_offer(self, queue: str) -> Offer:
+        """Return an offer beyond the window, to a run that has just come. It is no fair share: to spread a little work
+        over workers that all have something at hand costs more than to do it one after the other."""
+        return self._offer(queue, MOST_TASKS_IN_BATCH)
 
     def share(self, ready: int) -> int:
         """Return how many of the ready tasks a batch may take: never more than a fair share for all workers."""
         return max(1, min(MOST_TASKS_IN_BATCH, ready // self.batches))
+
+    def _offer(self, queue: str, share: int) -> Offer:
+        sizes = (MOST_TASKS_IN_BATCH, BATCH_SECONDS, share, LITTLE_SECONDS, CHAIN_SECONDS)
+        return Offer(secrets.token_hex(16), queue, *sizes, max(1, self.workers))
