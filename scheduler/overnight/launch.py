@@ -8,7 +8,6 @@ its run again; the place (the status directory) is used by one active run at a t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import secrets
 import socket
@@ -18,10 +17,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from overnight import failpoints
-from overnight.cache import FileTaskCache, TaskCache
+from overnight.adoption import adopted_results, fitting
+from overnight.cache import TaskCache
 from overnight.config import Settings
 from overnight.core.events import TaskRules
 from overnight.core.rulebook import demand_possible
@@ -35,8 +35,6 @@ from overnight.inspection import Decisions, decide
 from overnight.keyring import Keyring
 from overnight.messages import RunContext, StoredResult
 from overnight.naming import shown
-from overnight.pickling import dumps
-from overnight.results import FLAG
 from overnight.run_key import RunOptions, graph_key, place_of, same_command
 from overnight.state_dir import make_private, see_out_of_reach
 from overnight.store.ports import ReadingStore, SubmittingStore
@@ -164,7 +162,7 @@ def _holding(
         missing = [desc for desc in descs if desc.task not in submission.index]
         if not missing:
             return submission
-        submission.add(missing, adopted(), reasons())
+        submission.add(missing, fitting(store, run_id, submission.index, missing, adopted()), reasons())
 
 
 def _joined(
@@ -211,19 +209,6 @@ def _up_to_date(decisions: Decisions, descs: Sequence[TaskDesc], cache: TaskCach
     graph = TaskGraph()
     graph.add_tasks(descs)
     return decide(graph, cache)
-
-
-def adopted_results(decisions: Decisions, cache: TaskCache) -> dict[Task, StoredResult]:
-    """Return where the results of completed tasks lie: their flags, or the values that a foreign cache gave."""
-    if not isinstance(cache, FileTaskCache):
-        return {task: stored_inline(decisions.record(task).result) for task in decisions.completed}
-    adopted: dict[Task, StoredResult] = {}
-    for task in decisions.completed:
-        header = decisions.header(task)
-        if header is not None:
-            digest = bytes.fromhex(header.body_sha256)
-            adopted[task] = StoredResult(digest, header.body_bytes, locator=FLAG + cache.place(task))
-    return adopted
 
 
 def _prepare_directories(options: RunOptions, settings: Settings) -> None:
@@ -279,12 +264,6 @@ def _new_record(total: int, key: str, options: RunOptions) -> RunRecord:
         resource_limits=options.resource_limits,
         weight=options.weight,
     )
-
-
-def stored_inline(value: Any) -> StoredResult:
-    """Return the record of a result that travels inside it."""
-    body = dumps(value)
-    return StoredResult(hashlib.sha256(body).digest(), len(body), body=body)
 
 
 def _in_use(run: RunRecord, options: RunOptions, settings: Settings) -> Refused:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from overnight.adoption import adopted_results, stored_inline
 from overnight.cache import FileTaskCache, TaskCache
 from overnight.errors import OvernightError, TaskNotPicklable
 from overnight.graph import Task, TaskDesc, TaskGraph
 from overnight.inspection import decide
 from overnight.journal import Journal
-from overnight.launch import adopted_results, stored_inline
 from overnight.messages import StoredResult
 
 

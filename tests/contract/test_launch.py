@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from overnight.adoption import stored_inline
 from overnight.config import Settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.keyring import Keyring
@@ -14,7 +15,7 @@ from overnight.run_key import RunOptions
 from overnight.store.records import Request, Verdict
 from overnight.structure import Structure
 from overnight.submission import Submission
-from tests.support.graphs import noops
+from tests.support.graphs import chain, noops
 from tests.support.stores import Store, epoch_of, run_record
 
 
@@ -75,3 +76,24 @@ def test_a_submission_that_was_cut_off_is_completed_by_whoever_attaches(store: S
     attached = launched(store, settings)
     assert [task.task_id for task in attached.submission.tasks] == ids_of(store, "half-done")
     assert store.run("half-done").added == 3
+
+
+@pytest.mark.parametrize(
+    ("of_the_first", "states"),
+    [((0, 1), b"ccc"), ((0,), b"cpp"), ((), b"ppp"), ((0, "another result"), b"ccp")],
+    ids=["all", "not the second", "none", "another second"],
+)
+def test_whoever_adds_to_a_run_brings_no_result_that_was_computed_from_another_attempt(
+    store: Store, settings: Settings, of_the_first: tuple[int | str, ...], states: bytes
+) -> None:
+    """P2, I3: after the server has lost a run, two clients put it in place again, each with the results it has seen."""
+    graph = chain(n=3)
+    descs = [graph.get_task_desc(task) for task in graph.tasks]
+    first, second, third = (desc.task for desc in descs)
+    assert descs[2].deps == [second]
+    theirs = {task: stored_inline(value) for task, value in zip((first, second), of_the_first, strict=False)}
+    mine = {task: stored_inline(value) for task, value in zip((first, second, third), (0, 1, 2), strict=True)}
+    options = RunOptions()
+    put_in_place(store, descs[:2], lambda: theirs, "key", options, settings, Keyring())
+    run_id = put_in_place(store, descs, lambda: mine, "key", options, settings, Keyring()).run.run_id
+    assert store.states(run_id)[::2] == states
