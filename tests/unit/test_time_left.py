@@ -20,6 +20,7 @@ from overnight.commands.time_left import (
 )
 from overnight.core.events import TaskRules
 from overnight.core.states import RunPhase, TaskState
+from overnight.forecast import Pools
 from overnight.keyring import Keyring
 from overnight.messages import SpecChunk
 from overnight.store.memory import MemoryStore
@@ -33,7 +34,9 @@ Rows = list[tuple[str, Sequence[int]]]
 
 
 def left(rows: Rows, codes: list[TaskState], seconds: dict[str, float], workers: int = 2, **ages: float) -> TimeLeft:
-    found = time_left(rows, bytes(codes), seconds, {int(task[1:]): age for task, age in ages.items()}, workers)
+    found = time_left(
+        rows, bytes(codes), seconds, {int(task[1:]): age for task, age in ages.items()}, Pools.single(workers)
+    )
     assert found is not None
     return found
 
@@ -67,9 +70,20 @@ def test_a_function_of_which_nothing_is_known_leaves_the_end_open() -> None:
     assert TimeLeft(0.0, None).text() == "time left unknown"
 
 
-def test_nothing_is_said_without_tasks_or_workers() -> None:
-    assert time_left([("f", ())], bytes([DONE]), {"f": 1.0}, {}, 2) is None
-    assert time_left([("f", ())], bytes([PENDING]), {"f": 1.0}, {}, 0) is None
+def test_nothing_is_said_where_all_tasks_have_ended() -> None:
+    assert time_left([("f", ())], bytes([DONE]), {"f": 1.0}, {}, Pools.single(2)) is None
+
+
+def test_workers_of_one_queue_are_no_help_to_another() -> None:
+    pools = Pools(11, {"default": 10, "gpu": 1}, lambda task: "gpu" if task < 20 else "default")
+    found = time_left([("f", ())] * 120, bytes([PENDING] * 120), {"f": 1.0}, {}, pools)
+    assert found is not None
+    assert found.least == pytest.approx(20, abs=0.1)
+    assert found.most == pytest.approx(30.9, abs=0.1)
+    pools = Pools(2, {"default": 2, "gpu": 2}, pools.of)
+    shared = time_left([("f", ())] * 120, bytes([PENDING] * 120), {"f": 1.0}, {}, pools)
+    assert shared is not None
+    assert [shared.least, shared.most] == pytest.approx([60, 60.5], abs=0.1)
 
 
 def test_both_ends_that_read_the_same_are_said_once() -> None:
@@ -92,7 +106,10 @@ def test_nothing_is_said_of_a_run_that_cannot_go_on() -> None:
 
     assert read(worker) is None
     assert read(worker, replace(gpu, draining=True)) is None
-    assert read(worker, gpu) is not None
+    both = read(worker, gpu)
+    assert both is not None
+    assert [both.least, both.most] == pytest.approx([4, 8], abs=0.1)
+    assert read() is None
     assert read(worker, gpu, note="it lacks the key") is None
     assert read(worker, states=b"xd") is not None
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 
 from overnight.commands.screen import duration
 from overnight.core.states import TERMINAL, TaskState
-from overnight.forecast import Chains, bounds
+from overnight.forecast import Chains, Pools, bounds
 from overnight.store.ports import ReadingStore
 from overnight.store.records import RunRecord, WorkerRecord
 from overnight.structure import Structure
@@ -54,9 +55,9 @@ def time_left(
     codes: bytes,
     seconds_of: Mapping[str, float],
     ages: Mapping[int, float],
-    workers: int,
+    pools: Pools,
 ) -> TimeLeft | None:
-    """Return how long the tasks that are not terminal still take; None without tasks or workers.
+    """Return how long the tasks that are not terminal still take; None if all are.
 
     `rows` holds function and dependencies of each task by index, `codes` one state a task, `seconds_of` the expected
     seconds of a task by function, `ages` for how long running tasks have been running. A dependency that was added
@@ -64,17 +65,19 @@ def time_left(
     """
     table = list(rows)
     waiting = [task for task, code in enumerate(codes[: len(table)]) if code not in _TERMINAL]
-    if not waiting or workers < 1:
+    if not waiting:
         return None
     least, most = Chains(), Chains()
     for task in reversed(waiting):
         function, dependencies = table[task]
-        known, age = seconds_of.get(function, 0.0), ages.get(task)
+        known, age, pool = seconds_of.get(function, 0.0), ages.get(task), pools.of(task)
         rest = known + HANDLING_SECONDS - (age or 0.0)
-        least.add(task, max(HANDLING_SECONDS, rest), dependencies)
-        most.add(task, rest if age is None or rest > 0 else age, dependencies)
+        least.add(task, max(HANDLING_SECONDS, rest), dependencies, pool)
+        most.add(task, rest if age is None or rest > 0 else age, dependencies, pool)
     is_open = any(table[task][0] not in seconds_of for task in waiting)
-    return TimeLeft(bounds(least, workers)[0], None if is_open else bounds(most, workers)[1])
+    shortest, _ = bounds(least.works, least.longest, pools)
+    _, longest = bounds(most.works, most.longest, pools)
+    return TimeLeft(shortest, None if is_open else longest)
 
 
 def expected_seconds(
@@ -122,20 +125,29 @@ def read_time_left(
     if run.phase.is_over or run.paused or run.note:
         return None
     queues, present = structure.queues(run.queue, codes), [worker for worker in workers if not worker.draining]
-    if not all(is_served(present, run.run_id, queue, run.python) for queue in queues):
+    if not queues or not all(is_served(present, run.run_id, queue, run.python) for queue in queues):
         return None
     rows = list(structure.rows())
-    serving = sum(1 for worker in present if not queues.isdisjoint(worker.queues))
     ages = {
         worker.task: max(0.0, now - worker.task_since)
         for worker in workers
         if worker.run_id == run.run_id and worker.task is not None and worker.task_since is not None
     }
     seconds_of = expected_seconds(store, run.run_id, rows, codes)
-    left = time_left(rows, codes, seconds_of, ages, serving)
+    left = time_left(rows, codes, seconds_of, ages, _pools(present, queues, run.queue, structure))
     waiting = sum(code not in _TERMINAL for code in codes)
     is_short = bool(seconds_of) and max(seconds_of.values()) < SHORT_SECONDS
     return at_pace(left, waiting / pace) if left is not None and pace and is_short else left
+
+
+def _pools(workers: Sequence[WorkerRecord], queues: AbstractSet[str], default: str, structure: Structure) -> Pools:
+    """Return the workers by the queues that they serve; each has one."""
+    total = sum(not queues.isdisjoint(worker.queues) for worker in workers)
+    sizes = {queue: sum(queue in worker.queues for worker in workers) for queue in queues}
+    if len(queues) == 1:  # that of most runs, however many tasks they have
+        (only,) = queues
+        return Pools(total, sizes, lambda _: only)
+    return Pools(total, sizes, lambda task: structure.rules(task).queue or default)
 
 
 def at_pace(left: TimeLeft, seconds: float) -> TimeLeft:

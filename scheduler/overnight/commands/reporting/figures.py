@@ -9,6 +9,7 @@ from math import isfinite
 from overnight.commands.reporting.facts import RunFacts
 from overnight.commands.time_left import TimeLeft, time_left
 from overnight.core.states import SUCCEEDED, TaskState
+from overnight.forecast import Pools
 
 #: A result smaller than this, in bytes, is not among the largest.
 WORTH_TELLING = 1000
@@ -127,5 +128,5 @@ def next_run(facts: RunFacts, workers: int) -> NextRun:
         pending[task] = TaskState.PENDING
     known = {name: seconds for name, (seconds, _) in facts.learned.items()}
     known |= {one.function: one.total / one.tasks for one in by_function(facts) if one.function not in known}
-    left = time_left(facts.rows, bytes(pending), known, {}, workers)
+    left = time_left(facts.rows, bytes(pending), known, {}, Pools.single(workers))
     return NextRun(would_run, len(facts.codes) - len(waiting), left)
