@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from overnight.commands.progress import Pace, Running, Standing, summary_line
+from overnight.commands.progress import Pace, Running, Standing, pace_text, summary_line
 from overnight.commands.screen import duration
 from overnight.commands.time_left import TimeLeft
 from overnight.core.states import TaskState
@@ -36,6 +36,14 @@ def test_a_rate_is_that_of_the_last_half_minute() -> None:
     for second in range(101):
         pace.note(float(second), {DONE: 10 * min(second, 50) + max(0, second - 50)})
     assert pace.note(101.0, {DONE: 551}) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(13e3, "13000.0 tasks/s"), (0.5, "0.5 tasks/s"), (0.1, "6.0 tasks/min"), (1e-3, "3.6 tasks/h")],
+)
+def test_a_slow_pace_is_told_in_a_longer_unit(rate: float, text: str) -> None:
+    assert pace_text(rate) == text
 
 
 def test_a_line_names_the_task_that_has_run_longest_and_escapes_it() -> None:

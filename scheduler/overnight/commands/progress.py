@@ -22,6 +22,9 @@ PLAIN_SECONDS = 5.0
 LIVE_RUNNING = 8
 _WINDOW_SECONDS = 30.0
 _SHORTEST_WINDOW_SECONDS = 1.0
+_UNITS = (("s", 1), ("min", 60), ("h", 3600))
+#: Below so many tasks in a unit of time the next longer one tells more.
+_LEAST_PACE = 0.5
 _SHOWN_STATES = (
     TaskState.DONE,
     TaskState.CACHED,
@@ -180,13 +183,19 @@ def summary_line(standing: Standing) -> str:
     """Return counts, rate, time left and the task that has run longest on one line."""
     parts = [f"{standing.ended}/{standing.total} ended", counts_text(standing.counts)]
     if standing.rate:
-        parts.append(f"{standing.rate:.1f} tasks/s")
+        parts.append(pace_text(standing.rate))
     if standing.time_left is not None and standing.ended < standing.total:
         parts.append(standing.time_left.text())
     if standing.running:
         oldest = max(standing.running, key=lambda running: running.seconds)
         parts.append(f"oldest: {shown(oldest.task_id)}, {duration(oldest.seconds)}")
     return "; ".join(part for part in parts if part)
+
+
+def pace_text(rate: float) -> str:
+    """Return tasks a second in the unit in which it is a number to think in."""
+    unit, seconds = next(((unit, seconds) for unit, seconds in _UNITS if rate * seconds >= _LEAST_PACE), _UNITS[-1])
+    return f"{rate * seconds:.1f} tasks/{unit}"
 
 
 def counts_text(counts: Mapping[TaskState, int]) -> str:

@@ -69,7 +69,7 @@ def _show_run(client: Client, run: RunRecord, *, as_json: bool, verbose: bool, i
 
 
 def _heading(ending: Ending, left: TimeLeft | None) -> list[str]:
-    from overnight.commands.progress import counts_text
+    from overnight.commands.progress import counts_text, pace_text
     from overnight.commands.screen import duration, moment
     from overnight.core.states import TERMINAL, TaskState
     from overnight.naming import shown
@@ -78,7 +78,7 @@ def _heading(ending: Ending, left: TimeLeft | None) -> list[str]:
     ended = sum(number for state, number in counts.items() if state in TERMINAL)
     phase = f"{run.phase.value}, paused" if run.paused and not run.phase.is_over else run.phase.value
     rate = _rate(ending)
-    pace = f", {rate:.1f} tasks/s" if rate else ""
+    pace = f", {pace_text(rate)}" if rate else ""
     pace += f", {left.text()}" if left is not None else ""
     waiting = counts.get(TaskState.PENDING, 0)
     states = ", ".join(text for text in (counts_text(counts), f"{waiting} pending" if waiting else "") if text)
@@ -109,7 +109,7 @@ def _rate(ending: Ending) -> float | None:
     from overnight.commands.progress import worked
 
     done = worked(ending.counts)
-    return round(done / ending.seconds, 3) if done and ending.seconds > 0 else None
+    return round(done / ending.seconds, 6) if done and ending.seconds > 0 else None
 
 
 def _show_task(client: Client, run: RunRecord, task_id: str, *, as_json: bool) -> None:
