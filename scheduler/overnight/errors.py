@@ -129,6 +129,13 @@ class ServerUnfit(Refused):
     """The Redis server is configured so that a run could be lost on it."""
 
 
+class AddedMeanwhile(Refused):
+    """Another client adds tasks to the run too: what the run holds is to be read before more are added."""
+
+    def __init__(self, run_id: str, added: int, first: int) -> None:
+        super().__init__(f"Run {run_id} holds {added} tasks, some of another client; none can be added at {first} now.")
+
+
 class StillEnding(Refused):
     """Whoever waited for the end of an earlier run of the same command was told to stop."""
 

@@ -17,7 +17,7 @@ from overnight import failpoints
 from overnight.core.states import TERMINAL, RunPhase, TaskState
 from overnight.errors import DamagedRun, UnknownRun, Unreachable, remedy
 from overnight.store.ports import ReadingStore
-from overnight.store.records import Happening, Request, RunEvent
+from overnight.store.records import Happening, Request, RunEvent, RunRecord
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Changed:
 class Follower:
     """Follows one run from its beginning. `stop` ends any waiting.
 
-    `placed` says how many tasks its client has put in place: a server that knows fewer has lost some in a rollback.
+    `placed` tells whether the run holds what its client has put in place: a rollback may have lost it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Follower:
         run_id: str,
         stop: threading.Event | None = None,
         *,
-        placed: Callable[[], int] | None = None,
+        placed: Callable[[RunRecord], bool] | None = None,
     ) -> None:
         self._store = store
         self._placed = placed
@@ -63,7 +63,7 @@ class Follower:
         self._cursor = "0"
         self._states = bytearray()
         self._heard_at = float("-inf")
-        self._compared_at = time.monotonic()
+        self._compared_at = float("-inf")
         self._pause = 0.0
         #: What was noted and not yet yielded, should the server go away while it is being read.
         self._untold: list[tuple[int, TaskState]] = []
@@ -170,10 +170,10 @@ class Follower:
         return True
 
     def _phase_if_over(self) -> RunPhase | None:
-        """Read the run. Raises UnknownRun if it holds fewer tasks than were put in place."""
+        """Read the run. Raises UnknownRun if it does not hold what was put in place."""
         run = self._store.run(self._run_id)
         self._compared_at = time.monotonic()
-        if self._placed is not None and (run.phase is RunPhase.SUBMITTING or run.added < self._placed()):
+        if self._placed is not None and (run.phase is RunPhase.SUBMITTING or not self._placed(run)):
             raise UnknownRun(f"The server has lost tasks that had been added to run {self._run_id}.")
         return run.phase if run.phase.is_over else None
 

@@ -7,7 +7,6 @@ its run again; the place (the status directory) is used by one active run at a t
 
 from __future__ import annotations
 
-import contextlib
 import math
 import secrets
 import socket
@@ -15,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +27,7 @@ from overnight.core.events import TaskRules
 from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase, TaskState
 from overnight.earlier_run import wait_for_end
-from overnight.errors import Refused, UnknownRun, UsageError
+from overnight.errors import AddedMeanwhile, Refused, UnknownRun, UsageError
 from overnight.flag_files import remove_abandoned
 from overnight.graph import TaskGraph
 from overnight.hints import hint
@@ -155,14 +155,16 @@ def _holding(
     """
     if not attached:
         submission = Submission(store, run_id, keyring)
-        submission.add(descs, adopted(), reasons())
-        return submission
+        with suppress(AddedMeanwhile):
+            submission.add(descs, adopted(), reasons())
+            return submission
     while True:
         submission = submission_of(store, run_id, keyring)
         missing = [desc for desc in descs if desc.task not in submission.index]
         if not missing:
             return submission
-        submission.add(missing, fitting(store, run_id, submission.index, missing, adopted()), reasons())
+        with suppress(AddedMeanwhile):
+            submission.add(missing, fitting(store, run_id, submission.index, missing, adopted()), reasons())
 
 
 def _joined(
@@ -188,7 +190,8 @@ def _joined(
 def submission_of(store: LaunchStore, run_id: str, keyring: Keyring) -> Submission:
     """Return the submission of a run that is in place: it knows the tasks that the run holds."""
     submission = Submission(store, run_id, keyring)
-    submission.known([Task(task_id) for task_id in Structure(run_id, store.specs(run_id), keyring).ids()])
+    specs = store.specs(run_id)
+    submission.known([Task(task_id) for task_id in Structure(run_id, specs, keyring).ids()], specs)
     return submission
 
 
@@ -213,7 +216,7 @@ def _up_to_date(decisions: Decisions, descs: Sequence[TaskDesc], cache: TaskCach
 
 def _prepare_directories(options: RunOptions, settings: Settings) -> None:
     """Make the directories that workers write to: a worker takes one that is missing for one that it cannot see."""
-    with contextlib.suppress(OSError):  # without it large results go through Redis
+    with suppress(OSError):  # without it large results go through Redis
         (settings.state_dir / BLOBS).mkdir(mode=0o700, exist_ok=True)
     if options.status_dir is None or "://" in options.status_dir:
         return

@@ -20,7 +20,7 @@ from overnight.audit import Audit
 from overnight.cache import TaskCache
 from overnight.core.states import RunPhase, TaskState
 from overnight.deployment import Deployment
-from overnight.errors import RunCancelled, UnknownRun, Unreachable
+from overnight.errors import AddedMeanwhile, RunCancelled, UnknownRun, Unreachable
 from overnight.following import Follower, endured, lacking_words
 from overnight.garbage import uncollected
 from overnight.graph import Task, TaskDesc
@@ -147,7 +147,7 @@ class QueueRun:
         run_id = self._journal.run_id = launched.run.run_id
         self._own_runs.append(run_id)
         self._submission: Submission = launched.submission
-        self._follower = Follower(self._store, run_id, placed=lambda: len(self._submission.tasks))
+        self._follower = Follower(self._store, run_id, placed=lambda run: self._submission.is_in(run, self._store))
         queues = GraphQueues(self._journal.graph, self._options.queue)
         self._watch = WorkerWatch(self._store, run_id, queues, deployment.settings)
         self._outcomes = outcomes = QueueOutcomes(self._store, run_id, deployment.keyring)
@@ -208,16 +208,15 @@ class QueueRun:
         return replace(desc, args=args, kwargs=kwargs, deps=[dep for dep in desc.deps if dep not in held])
 
     def _send(self) -> None:
-        """Add what the run does not hold yet. After a failure the run itself tells what it holds."""
-        blame = self._journal.blame
+        """Add what the run does not hold yet. If that fails, or another client was faster, what it holds is read."""
+        has = {*self._submission.index, *self._journal.blame}
         try:
-            index = self._submission.index
-            self._submission.add(
-                [desc for task, desc in self._descs.items() if task not in index and task not in blame]
-            )
-        except Unreachable:
+            self._submission.add([desc for task, desc in self._descs.items() if task not in has])
+        except (AddedMeanwhile, Unreachable) as error:
             self._submission = submission_of(self._store, self._run_id, self._deployment.keyring)
-            raise
+            if isinstance(error, Unreachable):
+                raise
+            self._send()
 
     def _order(self, descs: Sequence[TaskDesc]) -> None:
         """Rank tasks so that each comes after its dependencies."""

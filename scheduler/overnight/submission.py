@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from functools import reduce
+from itertools import accumulate, count
 from types import FunctionType
 from typing import Any
 
@@ -22,8 +23,9 @@ from overnight.keyring import Keyring
 from overnight.messages import SpecChunk, StoredResult, TaskFacts, TaskMessage, sealed_blob
 from overnight.pickling import dump_arguments, dump_input
 from overnight.shared_arguments import SharedArguments
-from overnight.store.ports import SubmittingStore
-from overnight.store.records import Addition, Adopted
+from overnight.store.codec import next_made
+from overnight.store.ports import ReadingStore, SubmittingStore
+from overnight.store.records import Addition, Adopted, RunRecord
 from overnight.task import DEFAULT_OPTIONS, Task, TaskDesc
 
 CHUNK_TASKS = 1000
@@ -46,6 +48,9 @@ class Submission:
         self._sent: set[str] = set()
         self.tasks: list[Task] = []
         self.index: dict[Task, int] = {}
+        self._made = ""
+        #: What the run was when it was found last to begin with these tasks.
+        self._seen = ""
 
     def add(
         self,
@@ -65,10 +70,23 @@ class Submission:
             with uncollected():
                 self._add_chunk(first + offset, descs[offset : offset + CHUNK_TASKS], adopted or {}, reasons or {})
 
-    def known(self, tasks: Sequence[Task]) -> None:
-        """Take over tasks that the run holds already, in their order: an attached client adds nothing."""
+    def known(self, tasks: Sequence[Task], specs: Sequence[bytes]) -> None:
+        """Take over tasks that the run holds already, in their order, and the chunks that say so."""
         self.tasks = list(tasks)
         self.index = {task: number for number, task in enumerate(tasks)}
+        self._made = reduce(next_made, specs, "")
+
+    def is_in(self, run: RunRecord, store: ReadingStore) -> bool:
+        """Tell whether the run holds these tasks under their numbers: a server that fell back may have lost them, and
+        another client added its own. What came after them does not matter."""
+        if run.added < len(self.tasks):
+            return False
+        if run.made in ("", self._made, self._seen):
+            return True
+        if self._made not in accumulate(store.specs(self._run_id), next_made, initial=""):
+            return False
+        self._seen = run.made
+        return True
 
     def _add_chunk(
         self,
@@ -85,10 +103,11 @@ class Submission:
         }
         blobs = self._send_blobs()
         found = {self.index[desc.task]: adopted[desc.task] for desc in descs if desc.task in adopted}
+        spec = self._structure(first, descs, dependencies, reasons).sealed(self._run_id, self._keyring)
         addition = Addition(
             first,
             len(descs),
-            self._structure(first, descs, dependencies, reasons).sealed(self._run_id, self._keyring),
+            spec,
             messages,
             {
                 task: Adopted(result.digest, result.sealed(self._run_id, task, self._keyring))
@@ -98,6 +117,7 @@ class Submission:
         )
         failpoints.reach("client.mid_submit")
         self._store.add_tasks(self._run_id, addition)
+        self._made = next_made(self._made, spec)
 
     def _structure(
         self, first: int, descs: Sequence[TaskDesc], dependencies: list[list[int]], reasons: Mapping[Task, str]

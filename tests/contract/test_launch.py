@@ -11,10 +11,13 @@ from overnight.config import Settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.keyring import Keyring
 from overnight.launch import Launched, put_in_place
+from overnight.messages import StoredResult
 from overnight.run_key import RunOptions
+from overnight.store.memory import MemoryStore
 from overnight.store.records import Request, Verdict
 from overnight.structure import Structure
 from overnight.submission import Submission
+from overnight.task import Task
 from tests.support.graphs import chain, noops
 from tests.support.stores import Store, epoch_of, run_record
 
@@ -97,3 +100,39 @@ def test_whoever_adds_to_a_run_brings_no_result_that_was_computed_from_another_a
     put_in_place(store, descs[:2], lambda: theirs, "key", options, settings, Keyring())
     run_id = put_in_place(store, descs, lambda: mine, "key", options, settings, Keyring()).run.run_id
     assert store.states(run_id)[::2] == states
+
+
+@pytest.mark.parametrize("their_tasks", [(0, 1, 2), (2, 1, 0), (1,)])
+def test_whoever_makes_a_run_learns_the_numbers_that_a_faster_client_has_given_its_tasks(
+    store: Store, settings: Settings, their_tasks: tuple[int, ...]
+) -> None:
+    """P2, P9: both put a lost run in place again; the one that makes it wants less, as a task has failed."""
+
+    def meanwhile() -> dict[Task, StoredResult]:
+        if not store.specs(store.active_runs()[0]):
+            launched(store, settings, *their_tasks)
+        return {}
+
+    graph = noops(n=3)
+    descs = [graph.get_task_desc(task) for task in graph.tasks]
+    made = put_in_place(store, [descs[0], descs[2]], meanwhile, "key", RunOptions(), settings, Keyring())
+    names = [task.task_id for task in made.submission.tasks]
+    assert names == ids_of(store, made.run.run_id)
+    assert {descs[0].task.task_id, descs[2].task.task_id} <= set(names)
+    assert made.submission.is_in(store.run(made.run.run_id), store)
+
+
+def test_a_client_notices_that_other_tasks_have_its_numbers_since_the_server_fell_back(
+    store: Store, settings: Settings
+) -> None:
+    """P9: another client has put the run in place by then, with more tasks than this one."""
+    put = launched(store, settings, 0, 2)
+    run_id, mine = put.run.run_id, put.submission
+    launched(store, settings, 0, 1, 2)
+    assert mine.is_in(store.run(run_id), store), "what came after them changes nothing"
+    fallen_back = MemoryStore()
+    fallen_back.open_run(run_record(run_id, key="key", place="", total=3), b"context")
+    assert not mine.is_in(fallen_back.run(run_id), fallen_back)
+    launched(fallen_back, settings, 0, 1, 2)
+    assert fallen_back.run(run_id).added == 3
+    assert not mine.is_in(fallen_back.run(run_id), fallen_back)

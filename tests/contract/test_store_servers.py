@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from overnight.config import Settings
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
 from overnight.errors import (
+    AddedMeanwhile,
     DamagedRun,
     Fenced,
     MisusedKey,
@@ -26,7 +28,7 @@ from overnight.errors import (
     UsageError,
 )
 from overnight.state_dir import wait_until
-from overnight.store import scripts
+from overnight.store import redis_submitting, scripts
 from overnight.store.connection import connect, hidden
 from overnight.store.keys import RUN_KEYS, SHARED_KEYS, Key
 from overnight.store.memory import MemoryStore
@@ -61,6 +63,25 @@ def full(store: RedisStore) -> Iterator[None]:
         yield
     finally:
         store.server.client.config_set("maxmemory", 0)
+
+
+def test_no_client_adds_what_another_one_has_put_down_for_its_own_tasks(
+    server_store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: a task would be run as another one, of which the message lies under its number. P9: or as none, where a
+    server fell back between the pieces and the addition."""
+    monkeypatch.setattr(redis_submitting, "MOST_BYTES", 1)
+    server_store.open_run(run_record(), b"")
+    send, mine = server_store.server.send, addition(0, 2)
+    theirs = replace(mine, spec=b"another spec", messages={0: b"their 0", 1: b"their 1"})
+    my_pieces, their_pieces = (list(server_store._staging("r1", one, one.spec.decode())) for one in (mine, theirs))
+    assert [send(my_pieces[0]), *map(send, their_pieces), send(my_pieces[1])] == [b"ok", b"ok", b"ok", b"disordered"]
+    with monkeypatch.context() as nothing_more, pytest.raises(AddedMeanwhile):
+        nothing_more.setattr(server_store, "_staging", lambda *_: ())
+        server_store.add_tasks("r1", mine)
+    assert server_store.run("r1").added == 0
+    server_store.add_tasks("r1", mine)
+    assert send(("HMGET", server_store.server.keys.of_run("r1", "messages"), 0, 1)) == [b"message 0", b"message 1"]
 
 
 def test_a_full_server_refuses_what_would_grow(server_store: RedisStore) -> None:

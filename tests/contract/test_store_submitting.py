@@ -8,7 +8,8 @@ import pytest
 
 from overnight.core.events import Charge
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import Refused, UnknownRun
+from overnight.errors import AddedMeanwhile, Refused, UnknownRun
+from overnight.store.codec import next_made
 from overnight.store.records import Adopted, ClaimRefused, Happening, Opening, Request, Verdict
 from tests.support.stores import (
     ACCEPTED,
@@ -89,6 +90,23 @@ def test_an_addition_twice_counts_once(store: Store) -> None:
     store.add_tasks("r1", addition(0, 2))
     assert night.states() == "pppp"
     assert store.follow("r1", cursor, 0) == []
+
+
+def test_of_two_clients_that_add_at_the_same_place_one_is_told_that_the_other_was_faster(store: Store) -> None:
+    """P2, P9: it would take the other's tasks for its own, whose numbers they have."""
+    night = begin(store, 2)
+    store.add_tasks("r1", addition(2, 2))
+    with pytest.raises(AddedMeanwhile, match="holds 4 tasks"):
+        store.add_tasks("r1", replace(addition(2, 3), spec=b"another spec"))
+    assert (night.states(), store.specs("r1")) == ("pppp", [b"spec 0", b"spec 2"])
+
+
+def test_a_run_is_named_by_what_was_added_to_it_in_its_order(store: Store) -> None:
+    begin(store, 2)
+    assert store.run("r1").made == next_made("", b"spec 0")
+    store.add_tasks("r1", addition(2, 2))
+    store.add_tasks("r1", addition(2, 2))
+    assert store.run("r1").made == next_made(next_made("", b"spec 0"), b"spec 2")
 
 
 def test_a_run_of_which_tasks_were_lost_is_not_complete(store: Store) -> None:

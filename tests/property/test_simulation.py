@@ -166,9 +166,9 @@ def test_whoever_put_a_run_in_place_is_told_that_the_server_has_lost_tasks_of_it
     monkeypatch.setattr(following, "SILENCE_SECONDS", 0.0)
     store = MemoryStore()
     night = begin(store, 3)
-    list(islice(Follower(store, night.run_id, placed=lambda: 3).changes(0.0), 2))
+    list(islice(Follower(store, night.run_id, placed=lambda run: run.added == 3).changes(0.0), 2))
     with pytest.raises(UnknownRun):
-        list(islice(Follower(store, night.run_id, placed=lambda: 4).changes(0.0), 2))
+        list(islice(Follower(store, night.run_id, placed=lambda run: run.added == 4).changes(0.0), 2))
 
 
 def test_a_run_that_is_cancelled_before_it_holds_a_task_ends() -> None:

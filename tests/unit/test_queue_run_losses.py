@@ -14,6 +14,7 @@ from overnight.config import Settings
 from overnight.core.states import RunPhase, TaskState
 from overnight.graph import TaskGraph
 from overnight.keyring import Keyring
+from overnight.launch import submission_of
 from overnight.lineage import lineage_digest
 from overnight.messages import StoredResult
 from overnight.pickling import dumps
@@ -21,6 +22,7 @@ from overnight.queue_executor import QueueExecutor
 from overnight.results import FLAG
 from overnight.store.memory import MemoryStore
 from overnight.store.records import Addition, Batch, Report, Request, RunEvent, RunRecord, Verdict
+from overnight.structure import Structure
 from overnight.task import Task, TaskDesc, TaskOptions
 from tests.support.simulation.actors import URL, SimDeployment
 from tests.support.stores import Night, epoch_of
@@ -172,6 +174,34 @@ def test_a_task_that_is_added_at_the_end_is_yielded_though_its_run_has_ended_aga
         if len(seen) == 1:
             graph.add_task(task("t1"))
     assert seen == ["t0", "t1"]
+
+
+class AddsFaster(WorksAtOnce):
+    """Another client of the run adds a task of its own just before this one."""
+
+    def add_tasks(self, run_id: str, addition: Addition) -> None:
+        if addition.first == 1:
+            beside = MemoryStore()
+            beside.data = self.data
+            submission_of(beside, run_id, Keyring()).add([task("of another")])
+            self.succeed(1)
+        super().add_tasks(run_id, addition)
+
+
+def test_a_task_is_added_behind_those_that_another_client_has_added_meanwhile(tmp_path: Path) -> None:
+    """P2, Y1: its number is another one then, and what is told of the other's task is none of its own."""
+    graph = TaskGraph()
+    graph.add_task(task("t0"))
+    store = AddsFaster()
+    executor = executor_on(store, tmp_path)
+    seen = []
+    for done, _ in executor.execute(graph):
+        seen.append(done.task_id)
+        if len(seen) == 1:
+            graph.add_task(task("t1"))
+    assert seen == ["t0", "t1"]
+    (run,) = store.runs()
+    assert list(Structure(run.run_id, store.specs(run.run_id), Keyring()).ids()) == ["t0", "of another", "t1"]
 
 
 class Interrupted(WorkedOn):

@@ -140,8 +140,9 @@ class Carried:
                 self._own_runs.append(launched.run.run_id)
                 if launched.attached:
                     self._display.line("Stopping this command (Ctrl-C) stops the run.")
-                ids = [task.task_id for task in launched.submission.tasks]
-                watch = Watch(self._deployment, launched.run, ids, self._display, self._interrupts, steers=True)
+                own = launched.submission
+                ids = [task.task_id for task in own.tasks]
+                watch = Watch(self._deployment, launched.run, ids, self._display, self._interrupts, own=own)
                 return watch.until_proven()
             except StillEnding:
                 return Left.UNPLACED

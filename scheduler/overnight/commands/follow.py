@@ -81,7 +81,7 @@ def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json
     ids = client.task_ids(run.run_id)
     display = open_display(as_json=as_json)
     try:
-        ended = Watch(deployment, run, ids, display, interrupts, steers=False).until_proven()
+        ended = Watch(deployment, run, ids, display, interrupts, own=None).until_proven()
     finally:
         display.close()
     if isinstance(ended, Left):

@@ -23,6 +23,7 @@ from overnight.errors import Unreachable
 from overnight.following import Changed, Follower, lacking_words
 from overnight.naming import shown
 from overnight.store.records import Request, RunRecord
+from overnight.submission import Submission
 from overnight.worker_watch import StoredQueues, WorkerWatch
 
 PATIENCE_SECONDS = 0.25
@@ -43,7 +44,7 @@ class Left(Enum):
 
 
 class Watch:
-    """Watches one run. `steers`: signals stop the run itself, not only the watching of it."""
+    """Watches one run. `own`: what whoever watches it has put in place; signals then stop the run itself."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Watch:
         display: Display,
         interrupts: Interrupts,
         *,
-        steers: bool,
+        own: Submission | None,
     ) -> None:
         self.run = run
         self._deployment = deployment
@@ -61,8 +62,8 @@ class Watch:
         self._task_ids = task_ids
         self._display = display
         self._interrupts = interrupts
-        self._steers = steers
-        placed = (lambda: len(task_ids)) if steers else None
+        self._steers = own is not None
+        placed = None if own is None else lambda run: own.is_in(run, deployment.store)
         self._follower = Follower(self._store, run.run_id, interrupts.wake, placed=placed)
         tasks = KnownTasks(deployment, run.run_id)
         queues = StoredQueues(run.queue, lambda: self._store.states(run.run_id)[::2], tasks.structure)

@@ -7,6 +7,7 @@ in place of a value, so a text of any other form than is written here is a Damag
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import struct
@@ -20,7 +21,7 @@ from overnight.core.states import RunPhase
 from overnight.errors import DamagedRun, OvernightError
 from overnight.store.records import Batch, RunRecord, WorkerRecord
 
-_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at", "retried", "rested", "note"})
+_CHANGING = frozenset({"phase", "paused", "added", "created_at", "ended_at", "retried", "rested", "note", "made"})
 _STATIC = tuple(field.name for field in fields(RunRecord) if field.name not in _CHANGING)
 _MOST_DIGITS: Final = 18
 #: What JSON may hold of a field, by the field's annotation.
@@ -129,7 +130,13 @@ def unpacked_run(meta: Mapping[bytes, bytes]) -> RunRecord:
         retried=unpacked_index(meta.get(b"retried", b"0")),
         rested=_finite(float(meta.get(b"rested", b"0"))),
         note=meta.get(b"note", b"").decode("utf-8", "replace"),
+        made=meta.get(b"made", b"").decode("utf-8", "replace"),
     )
+
+
+def next_made(made: str, spec: bytes) -> str:
+    """Return the `made` of a run once a chunk is added to it."""
+    return hashlib.sha1(made.encode() + spec, usedforsecurity=False).hexdigest()
 
 
 def _finite(number: float) -> float:

@@ -62,7 +62,7 @@ RUN_KEYS: Final = (
         "meta",
         "hash",
         "record (JSON), keep, phase, paused, added, open, sequence, dispatched, invalidations, retried, note, times, "
-        "rested",
+        "rested, made, staging",
     ),
     Key("context", "string", "the sealed RunContext"),
     Key("specs", "hash", "first task -> sealed SpecChunk"),

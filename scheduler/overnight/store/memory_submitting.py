@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from overnight.core.states import SUCCEEDED, RunPhase, TaskState
-from overnight.errors import Refused, UnknownRun
-from overnight.store.codec import NO_DIGEST
+from overnight.errors import AddedMeanwhile, Refused, UnknownRun
+from overnight.store.codec import NO_DIGEST, next_made
 from overnight.store.keys import UNTOUCHED_SECONDS
 from overnight.store.memory_data import MemoryRun
 from overnight.store.memory_reading import MemoryReading
@@ -50,14 +50,14 @@ class MemorySubmitting(MemoryReading):
             return [digest for digest in digests if digest not in stored]
 
     def add_tasks(self, run_id: str, addition: Addition) -> None:
-        """Add tasks; idempotent by `first`. An addition to a run that had ended makes it active again."""
+        """Add tasks: see the port."""
         with self._step() as now:
             run = self._touched(run_id, now)
             added = run.record.added
-            if addition.first < added and addition.first in run.specs:
+            if addition.first < added and run.specs.get(addition.first) == addition.spec:
                 return
             if addition.first != added:
-                raise Refused(f"Run {run_id} holds {added} tasks; the next addition cannot begin at {addition.first}.")
+                raise AddedMeanwhile(run_id, added, addition.first)
             if any(digest not in run.blobs for digest in addition.blobs):
                 raise UnknownRun(f"The server knows no run {run_id} with all of its functions and arguments.")
             self._check_way(run)
@@ -75,7 +75,7 @@ class MemorySubmitting(MemoryReading):
             if adopted is not None:
                 run.results[task] = adopted.record
         added = run.record.added + addition.count
-        run.change(added=added, total=max(run.record.total, added))
+        run.change(added=added, total=max(run.record.total, added), made=next_made(run.record.made, addition.spec))
 
     def activate(self, run_id: str, tasks: int = 0) -> None:
         """Submission is complete; `wait` tells schedulers as of a change of the active runs."""

@@ -51,7 +51,9 @@ class SubmittingStore(Protocol):
         """Return those of `digests` that the run does not hold yet."""
 
     def add_tasks(self, run_id: str, addition: Addition) -> None:
-        """Add tasks; idempotent by `first`. An addition to a run that had ended makes it active again."""
+        """Add tasks; the same ones at `first` once more change nothing. A run that had ended becomes active again.
+
+        Raises AddedMeanwhile if the run holds others there, does not reach there, or another client adds to it now."""
 
     def activate(self, run_id: str, tasks: int = 0) -> None:
         """Submission is complete: P1 holds from here on. (Tasks are dispatched from their addition on.)

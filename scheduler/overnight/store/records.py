@@ -18,7 +18,8 @@ class RunRecord:
     `key` identifies the graph (the same command makes the same key), `place` the status directory or other resource
     that only one active run may use (empty: none). Of runs that share workers, one of twice the `weight` is given twice
     the time. `retried` differs after each RETRY: what runs again finds the code as it is then. `rested` are the seconds
-    for which it was over until something reopened it, all such times together.
+    for which it was over until something reopened it, all such times together. `made` names the tasks that it holds, in
+    their order: those of the same name have the same numbers (empty: a version that gave no such names made it).
     """
 
     run_id: str
@@ -45,6 +46,7 @@ class RunRecord:
     ended_at: float | None = None
     retried: int = 0
     rested: float = 0.0
+    made: str = ""
     note: str = ""
     """What a scheduler has to say of the run to people: why it leaves it alone."""
 

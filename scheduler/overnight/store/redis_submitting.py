@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from overnight.core.states import RunPhase, TaskState
-from overnight.errors import DamagedRun, Refused
+from overnight.errors import AddedMeanwhile, DamagedRun, Refused
 from overnight.json_text import decoded
 from overnight.store import scripts
 from overnight.store.codec import NO_DIGEST, chunks, packed_run, unpacked_index
@@ -55,13 +56,16 @@ class RedisSubmitting(RedisReading):
         return [digest for digest, is_there in zip(digests, present, strict=True) if not is_there]
 
     def add_tasks(self, run_id: str, addition: Addition) -> None:
-        """Add tasks; idempotent by `first`. An addition to a run that had ended makes it active again."""
-        for reply in self.server.send_all(self._staging(run_id, addition)):
-            check_known(reply, run_id)
+        """Add tasks: see the port."""
         cells = [_ADOPTABLE if task in addition.adopted else _NEW for task in _indices(addition)]
         digests = [
             addition.adopted[task].digest if task in addition.adopted else NO_DIGEST for task in _indices(addition)
         ]
+        name = _name_of_staged(addition)
+        for reply in self.server.send_all(self._staging(run_id, addition, name)):
+            check_known(reply, run_id)
+            if reply == b"disordered":
+                raise AddedMeanwhile(run_id, addition.first, addition.first)
         told = ",".join(str(task) for task in sorted(addition.adopted))
         open_tasks = addition.count - len(addition.adopted)
         reply = self.server.send(
@@ -75,20 +79,22 @@ class RedisSubmitting(RedisReading):
                 b"".join(digests),
                 told,
                 open_tasks,
+                name,
                 *addition.blobs,
             )
         )
         check_known(reply[0], run_id)
         check_not_busy(reply, run_id)
         if reply[0] == b"disordered":
-            raise Refused(f"Run {run_id} holds {reply[1]} tasks; the next addition cannot begin at {addition.first}.")
+            raise AddedMeanwhile(run_id, reply[1], addition.first)
 
-    def _staging(self, run_id: str, addition: Addition) -> Iterator[Command]:
-        for messages in _bounded(list(addition.messages.items())):
-            yield self.server.on_run(scripts.STAGE, run_id, addition.first, len(messages), *_flat(messages))
+    def _staging(self, run_id: str, addition: Addition, name: str) -> Iterator[Command]:
         adopted = [(task, one.record) for task, one in addition.adopted.items()]
-        for records in _bounded(adopted):
-            yield self.server.on_run(scripts.STAGE, run_id, addition.first, 0, *_flat(records))
+        pieces = [(len(piece), piece) for piece in _bounded(list(addition.messages.items()))]
+        pieces += [(0, piece) for piece in _bounded(adopted)]
+        for number, (messages, piece) in enumerate(pieces):
+            begins = "" if number else "1"
+            yield self.server.on_run(scripts.STAGE, run_id, addition.first, name, begins, messages, *_flat(piece))
 
     def activate(self, run_id: str, tasks: int = 0) -> None:
         """Submission is complete; `wait` tells schedulers as of a change of the active runs."""
@@ -175,6 +181,17 @@ def _bounded(pairs: Sequence[tuple[Any, bytes]]) -> Iterator[list[tuple[Any, byt
         size += len(value)
     if piece:
         yield piece
+
+
+def _name_of_staged(addition: Addition) -> str:
+    """Return what tells the staged messages and adopted results of this addition from those of another client's;
+    nothing if it has none."""
+    if not addition.messages and not addition.adopted:
+        return ""
+    made = hashlib.sha256(addition.spec)
+    for task, one in sorted(addition.adopted.items()):
+        made.update(b"%d " % task + one.record)
+    return made.hexdigest()
 
 
 def _is_rubbish(meta: Mapping[bytes, bytes]) -> bool:

@@ -26,7 +26,7 @@ PREFIX = "differential"
 CLOCK = f"{{{PREFIX}}}:clock"
 _CLOCKED = f"""
 local server = redis
-local redis = {{call = function(command, ...)
+local redis = {{sha1hex = server.sha1hex, call = function(command, ...)
   if command == 'TIME' then return {{string.match(server.call('GET', '{CLOCK}'), '(%d+) (%d+)')}} end
   return server.call(command, ...)
 end}}

@@ -1,15 +1,17 @@
 -- ADD: add tasks, whose messages and adopted results were staged. A run that had ended becomes active again.
 -- ARGV  run id, first, count, spec, states (two bytes a task), digests (32 bytes a task), adopted tasks with commas
---       between, number of tasks that are not adopted, digests of the blobs that were put for them
--- Reply {'ok'} | {'unknown'} (the run, or one of these blobs: the server has lost it) | {'disordered', tasks added so far} | {'busy', run in the way}
+--       between, number of tasks that are not adopted, name of what was staged for them (empty: nothing), digests of
+--       the blobs that were put for them
+-- Reply {'ok'} | {'unknown'} (the run, or one of these blobs: the server has lost it) | {'disordered', tasks added so far} (or
+--       another client has staged what it adds here, or the server has lost what was staged) | {'busy', run in the way}
 -- First write: HSET of the spec, which a full server refuses.
 local run_id, first, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local meta = redis.call('HMGET', META, 'phase', 'added')
+local meta = redis.call('HMGET', META, 'phase', 'added', 'made', 'staging')
 if not meta[1] then return {'unknown'} end
 local added = tonumber(meta[2])
-if first < added and redis.call('HEXISTS', SPECS, ARGV[2]) == 1 then return {'ok'} end
-if first ~= added then return {'disordered', added} end
-for i = 9, #ARGV do
+if first < added and redis.call('HGET', SPECS, ARGV[2]) == ARGV[4] then return {'ok'} end
+if first ~= added or (ARGV[9] ~= '' and meta[4] ~= ARGV[9]) then return {'disordered', added} end
+for i = 10, #ARGV do
   if redis.call('HEXISTS', BLOBS, ARGV[i]) == 0 then return {'unknown'} end
 end
 local other = IS_OVER[meta[1]] and in_the_way(run_id)
@@ -30,6 +32,8 @@ if redis.call('EXISTS', RESULTS) == 1 then
   end
 end
 redis.call('HSET', META, 'added', first + count)
+if meta[3] or first == 0 then redis.call('HSET', META, 'made', redis.sha1hex((meta[3] or '') .. ARGV[4])) end
+redis.call('HDEL', META, 'staging')
 redis.call('HINCRBY', META, 'open', ARGV[8])
 if IS_OVER[meta[1]] then reopen(run_id) end
 tell('added', 't', ARGV[7])
