@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from overnight.config import Settings
 from overnight.core.states import TaskState
@@ -13,7 +19,7 @@ from overnight.flag_publishing import publish_flags
 from overnight.flags import FlagHeader, encode_flag
 from overnight.keyring import Keyring
 from overnight.lineage import lineage_digest
-from overnight.messages import RunContext, TaskFacts
+from overnight.messages import RunContext, StoredResult, TaskFacts
 from overnight.naming import flag_name
 from overnight.store.memory import MemoryStore
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
@@ -27,6 +33,7 @@ from tests.support.stores import Night, begin
 
 KEYRING = Keyring()
 NO_LINEAGE = lineage_digest([])
+LARGEST_FILE = 8192
 
 
 def post_of(store: MemoryStore) -> Post:
@@ -45,29 +52,72 @@ def chain(night: Night) -> ClaimedBatch:
     return ClaimedBatch(claim, [first, second])
 
 
-def outcomes_beside_a_flag(directory: Path, night: Night, post: Post) -> Delivery:
-    """The outcomes of a chain, to be delivered, whose first one finds the flag of another attempt in its place."""
+def outcomes_beside_a_flag(directory: Path, night: Night, post: Post, size: int = 6) -> Delivery:
+    """The outcomes of a chain, to be delivered, whose first one finds the flag of another attempt in its place; the
+    second one has so many bytes."""
     batch = chain(night)
     header = FlagHeader("t0", run_id="r1", dependency_records=())
     publish_flags(directory, [(header, flag_name("t0"), encode_flag(header, b"stands", KEYRING))], KEYRING)
     context = RunContext("/", 0o077, {}, [], None, 0, str(directory), None)
     delivery = Delivery(post, batch, Reporter(post, "r1", context), Spool(directory / "spool", "w1", KEYRING))
-    for member, body in zip(batch.members, (b"own", b"of own"), strict=True):
+    for member, body in zip(batch.members, (b"own", b"x" * size), strict=True):
         member.stage, member.ended = Stage.ENDED, Ended(body, digest=digest(body))
         delivery.add(member)
     return delivery
 
 
-def test_what_was_computed_from_a_result_that_does_not_stand_goes_back(tmp_path: Path) -> None:
-    """P4: in one group with the member whose flag another attempt had written; the store compares no inner lineage."""
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Larger files cannot be written, as on a disk that is almost full."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+@pytest.mark.parametrize("size", [6, 4 * LARGEST_FILE], ids=["written", "not written"])
+def test_what_was_computed_from_a_result_that_does_not_stand_goes_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    """P4: in one group with the member whose flag another attempt had written; the store compares no inner lineage.
+    P13: also if its own flag cannot be written."""
     store = MemoryStore()
     night = begin(store, 2)
-    delivery = outcomes_beside_a_flag(tmp_path, night, post_of(store))
-    delivery.flush()
+    delivery = outcomes_beside_a_flag(tmp_path, night, post_of(store), size)
+    with files_of_at_most(LARGEST_FILE):
+        delivery.flush()
+    assert ("the flag of task t1 cannot be written" in caplog.text) == (size > LARGEST_FILE)
     assert store.read_digests("r1", [0]) == [digest(b"stands")]
     assert TaskState(store.states("r1")[2]) is TaskState.RUNNING
     delivery.give_back_rest()
     assert TaskState(store.states("r1")[2]) is TaskState.PENDING
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user: run it as root")
+def test_directories_of_another_user_keep_no_worker_from_its_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """C7: neither flags nor large results go where this worker may not look; all of it goes through Redis."""
+    private = tmp_path / "private"
+    (private / "flags").mkdir(parents=True, mode=0o700)
+    private.chmod(0o700)
+    store = MemoryStore()
+    night = begin(store, 2)
+    post = post_of(store)
+    batch = chain(night)
+    os.seteuid(65534)
+    try:
+        context = RunContext("/", 0o077, {}, [], None, 0, str(private / "flags"), str(private / "blobs"))
+        reporter = Reporter(post, "r1", context)
+        first = batch.members[0]
+        first.stage, first.ended = Stage.ENDED, Ended(b"x" * 100_000, digest=digest(b"x" * 100_000))
+        (report,) = reporter.reports(batch, [first])
+    finally:
+        os.seteuid(0)
+    assert StoredResult.opened(report.record, "r1", 0, KEYRING).locator == "redis:"
+    assert "this user may not look into it" in caplog.text
 
 
 def test_what_goes_back_of_a_batch_whose_last_commit_the_next_one_sends_is_not_held_until_its_lease_ends(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from overnight.error_text import error_text
 from overnight.errors import BadSeal, DamagedRun, ResultNotPicklable
-from overnight.files import is_url
+from overnight.files import is_directory, is_url
 from overnight.flag_files import open_flag
 from overnight.flag_publishing import publish_flags
 from overnight.flag_store import flag_store
@@ -51,8 +51,8 @@ class Reporter:
         self._flags_unusable = False
         self._warned = False
         self._place = json.dumps({"worker": post.name, "host": post.host}, separators=(",", ":"))[:-1]
-        if context.status_dir and not is_url(context.status_dir) and not Path(context.status_dir).is_dir():
-            self._give_up_flags("it is not there on this host")
+        if context.status_dir and not is_url(context.status_dir) and not is_directory(context.status_dir):
+            self._give_up_flags("it is not there on this host, or this user may not look into it")
 
     @property
     def local_flags(self) -> str | None:
@@ -106,7 +106,7 @@ class Reporter:
     def _blob_file(self, ended: Ended) -> str | None:
         """Put a result into the run's blob directory as ``<hex digest>``; None if there is none to write to."""
         directory = self._context.blob_dir
-        if directory is None or not Path(directory).is_dir():
+        if directory is None or not is_directory(directory):
             return None
         path = Path(directory) / ended.digest.hex()
         draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
@@ -175,6 +175,7 @@ class Reporter:
             _ended(flag.member).void = result.void
             if not result.void and (not result.kept or self._take_over(batch, flag.member, place)):
                 places[flag.member.position] = f"flag:{place}"
+        self._find_void(batch, members)  # those too whose own flags could not be written
         return places
 
     def _write_remote(self, directory: str, group: Sequence[_Flag]) -> list[Written]:
@@ -186,7 +187,7 @@ class Reporter:
         """Note which outcomes were computed from one of this batch in whose place another one was put on record."""
         for member in members:
             before = [_ended(inner) for inner in batch.inner(member) if inner.ended is not None]
-            _ended(member).void = any(one.void or one.handed_on for one in before)
+            _ended(member).void |= any(one.void or bool(one.handed_on) for one in before)
 
     def _take_over(self, batch: ClaimedBatch, member: Member, path: str) -> bool:
         """Report the flag that stands in place of this attempt's own result; False if it is gone again.

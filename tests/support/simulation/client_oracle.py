@@ -117,7 +117,10 @@ class ClientOracle(Evidence):
                     self._backed(results, run, task)
         faults = sum(self.world.struck.values())
         for task_id, number in self.executions.items():
-            allowed = 1 + self.failures[task_id] + faults
+            # A batch that the server forgot is run twice, and what one of the two computed in it from a result that
+            # the other was faster with is run once more.
+            forgotten = len(self.server.rollbacks) if self.dependencies[task_id] else 0
+            allowed = 1 + self.failures[task_id] + faults + forgotten
             if self.directory is None or self.world.struck["disk"]:
                 # Each command computes what no flag tells, and again what a batch computed after a member that failed.
                 allowed += commands + sum(self.failures.values())
