@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from overnight.errors import Unreachable
@@ -52,6 +53,11 @@ class Files(Protocol):
 def is_url(path: str) -> bool:
     """Tell whether a path is fsspec's to open. URLs of local files are not: see `local_path`."""
     return _URL.match(path) is not None and _LOCAL_URL.match(path) is None
+
+
+def is_directory(path: str | Path) -> bool:
+    """Tell whether a directory is there, as far as this process may look."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where it may not look
 
 
 def local_path(path: str) -> str:

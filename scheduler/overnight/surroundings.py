@@ -10,6 +10,8 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from overnight.files import is_directory
+
 #: The address of Redis, and overnight's own variables: no task sees them.
 HIDDEN = ("OVERNIGHT_*", "REDIS_URL", "RQ_*")
 #: Variables that describe the host or the terminal: a task has those of its worker.
@@ -45,7 +47,7 @@ def import_paths() -> list[str]:
     own = []
     for entry in sys.path:
         path = str(Path(entry or ".").absolute())
-        if path not in _interpreter_paths() and not path.endswith(".zip") and Path(path).is_dir() and path not in own:
+        if path not in _interpreter_paths() and not path.endswith(".zip") and is_directory(path) and path not in own:
             own.append(path)
     return own
 

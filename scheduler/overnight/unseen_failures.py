@@ -7,13 +7,14 @@ is there is left alone, whatever it says: somebody has seen to that task since.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
 from overnight.config import Settings
 from overnight.core.states import TaskState
 from overnight.errors import BadSeal, DamagedRun, UnknownRun
-from overnight.files import is_url
+from overnight.files import is_directory, is_url
 from overnight.keyring import Keyring, read_keyring
 from overnight.naming import flag_name
 from overnight.run_flags import RunFlags
@@ -47,10 +48,10 @@ def write_missing(store: ReadingStore, run: RunRecord, keyring: Keyring) -> list
     directory = Path(run.status_dir)
     codes = store.states(run.run_id)[::2]
     failed = [task for task, code in enumerate(codes) if code == TaskState.FAILED]
-    if not failed or not directory.is_dir():
+    if not failed or not is_directory(directory):
         return []
     structure = Structure(run.run_id, store.specs(run.run_id), keyring)
     ids = {task: structure.task_id(task) for task in failed}
-    missing = [task for task in failed if not (directory / flag_name(ids[task])).exists()]
+    missing = [task for task in failed if not os.path.lexists(directory / flag_name(ids[task]))]
     RunFlags(store, run.run_id, structure, keyring, directory).write_failures(missing)
     return [ids[task] for task in missing]
