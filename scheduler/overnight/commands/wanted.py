@@ -2,6 +2,8 @@
 
 Ready work is what could run now: tasks whose dependencies are there, and those on queues or in workers' hands. A task
 takes as long as its function's tasks have been seen to take; one of which nothing is known is counted as a minute.
+Tasks are not cut: a worker is counted for as many whole ones as it ends within the time, and at least for one. Small
+tasks, of whatever run, fill what longer ones leave.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import ceil, inf
+from math import inf
 from typing import Any
 
 from overnight.client import Client
@@ -91,15 +93,60 @@ def demand_of(
     queue: str, lanes: Iterable[Lane], within: float, learned: Mapping[str, float], present: int = 0
 ) -> Demand:
     """Return how many workers empty the lanes within so many seconds: no more than can work at once."""
-    wanted, tasks, work, unknown = 0, 0, 0.0, 0
+    bounded, tasks, work, unknown = 0, 0, 0.0, 0
+    others: Counter[float] = Counter()
     for lane in lanes:
-        number = lane.functions.total()
-        seconds = sum(learned.get(name, ASSUMED_SECONDS) * count for name, count in lane.functions.items())
-        at_once = number if lane.most is None else min(number, lane.most)
-        wanted += max(1, min(at_once, ceil(seconds / within)))
-        tasks, work = tasks + number, work + seconds
-        unknown += sum(count for name, count in lane.functions.items() if name not in learned)
-    return Demand(queue, wanted, present, tasks, work, unknown)
+        lengths: Counter[float] = Counter()
+        for name, number in lane.functions.items():
+            lengths[learned.get(name, ASSUMED_SECONDS)] += number
+            unknown += number if name not in learned else 0
+        tasks, work = tasks + lengths.total(), work + sum(seconds * number for seconds, number in lengths.items())
+        if lane.most is not None and lane.most < workers_for(lengths, within):
+            bounded += lane.most  # these are busy with it for the whole time
+        else:
+            others.update(lengths)
+    return Demand(queue, bounded + workers_for(others, within), present, tasks, work, unknown)
+
+
+def workers_for(lengths: Mapping[float, int], within: float) -> int:
+    """Return how many workers end tasks within a time: `lengths` gives by seconds how many take so long.
+
+    The longest are given out first, each to the fullest worker that still ends it in time. One that takes longer than
+    the time has a worker to itself.
+    """
+    time, workers = _microseconds(within), 0
+    room: Counter[int] = Counter()
+    for seconds, number in sorted(lengths.items(), reverse=True):
+        length = _microseconds(seconds)
+        left = _fill(room, length, number)
+        each = max(1, time // length)
+        full, rest = divmod(left, each)
+        room[max(0, time - each * length)] += full
+        if rest:
+            room[time - rest * length] += 1
+        workers += full + (rest > 0)
+    return workers
+
+
+def _fill(room: Counter[int], length: int, number: int) -> int:
+    """Give tasks of a length to workers, which `room` counts by the time they have left; return how many remain."""
+    for free in sorted(room):
+        each = free // length
+        if each == 0 or number == 0:
+            continue
+        full = min(room[free], number // each)
+        room[free] -= full
+        room[free - each * length] += full
+        number -= full * each
+        if number and room[free]:  # fewer than one worker takes
+            room[free] -= 1
+            room[free - number * length] += 1
+            number = 0
+    return number
+
+
+def _microseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1e6))
 
 
 def read_demands(client: Client, within: float, queues: Iterable[str]) -> list[Demand]:
