@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from overnight.commands.wanted import ASSUMED_SECONDS, Lane, demand_of, ready_lanes, seconds_of, workers_for
+from overnight.commands.wanted import ASSUMED_SECONDS, Lane, demand_of, joined, ready_lanes, seconds_of, workers_for
 from overnight.core.events import TaskRules
 from overnight.core.states import RunPhase
 from overnight.errors import UsageError
@@ -24,7 +24,7 @@ def lanes_of(states: str, needs: list[list[int]], rules: dict[int, TaskRules] | 
     number = len(states)
     ids = [f"t{task}" for task in range(number)]
     chunk = SpecChunk(0, ids, ["f"], [0] * number, needs, rules or {}).sealed("r1", Keyring())
-    return ready_lanes(Structure("r1", [chunk], Keyring()), states.encode(), RUN, frozenset({0}))
+    return ready_lanes(Structure("r1", [chunk], Keyring()), states.encode(), RUN, frozenset({0}), {"db": 3.0})
 
 
 def test_ready_work_is_what_could_run_now_and_what_is_being_run() -> None:
@@ -40,6 +40,18 @@ def test_tasks_of_another_queue_or_with_a_limit_are_lanes_of_their_own() -> None
         "big": [Lane(None, Counter({"f": 1}))],
         "default": [Lane(2, Counter({"f": 1})), Lane(None, Counter({"f": 1}))],
     }
+
+
+def test_a_limit_over_all_runs_holds_for_the_lanes_of_all_runs_together() -> None:
+    rules = {1: TaskRules(resources=(("db", 1.0),)), 2: TaskRules(resources=(("db", 1.0), ("gpu", 1.0)))}
+    [free, one, two] = lanes_of("qpp", [[], [], []], rules)["default"]
+    assert (free.shared, one.shared, two.shared) == ((), (("db", 1.0),), (("db", 1.0),))
+    assert (one.most, two.most) == (None, 2)
+    one.functions = two.functions = Counter({"f": 9})
+    [alone, both] = joined([one, free, two], {"db": 3.0})
+    assert (alone, both.most, both.functions) == (free, 3, Counter({"f": 18}))
+    assert joined([two], {"db": 3.0})[0].most == 2
+    assert demand_of("q", joined([one, two], {"db": 3.0}), 1.0, {"f": 6.0}).wanted == 3
 
 
 def test_workers_are_as_many_as_the_work_needs_and_no_more_than_can_work() -> None:

@@ -18,10 +18,10 @@ from typing import Any
 
 from overnight.client import Client
 from overnight.commands.screen import duration, say
-from overnight.core.limits import Limits
 from overnight.core.states import IN_FLIGHT, SUCCEEDED, RunPhase, TaskState
 from overnight.errors import UnknownRun, UnreadableRun, UsageError
 from overnight.naming import shown
+from overnight.shared_limits import told_limits
 from overnight.store.records import RunRecord
 from overnight.structure import Structure
 
@@ -45,10 +45,14 @@ def seconds_of(text: str) -> float:
 
 @dataclass(slots=True)
 class Lane:
-    """Ready tasks of one queue that need the same of what is limited; at most `most` of them run at once."""
+    """Ready tasks of one queue that need the same of what is limited; at most `most` of them run at once.
+
+    `shared` is what each needs of that which the scheduler limits over all runs.
+    """
 
     most: int | None
     functions: Counter[str] = field(default_factory=Counter)
+    shared: Resources = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,12 @@ class Demand:
     unknown: int
 
 
-def ready_lanes(structure: Structure, codes: bytes, run: RunRecord, waiting: frozenset[int]) -> dict[str, list[Lane]]:
-    """Return the ready work of a run by queue; `waiting` are pending tasks that must not start yet."""
-    lanes: dict[tuple[str, Resources], Lane] = {}
-    limits = Limits(run.resource_limits)
+def ready_lanes(
+    structure: Structure, codes: bytes, run: RunRecord, waiting: frozenset[int], over_all: Mapping[str, float]
+) -> dict[str, list[Lane]]:
+    """Return the ready work of a run by queue; `waiting` are pending tasks that must not start yet, `over_all` the
+    scheduler's limits over all runs."""
+    lanes: dict[tuple[str, Resources, Resources], Lane] = {}
     for task, code in enumerate(codes):
         if code == TaskState.PENDING:
             if task in waiting or not all(codes[one] in _HAS_RESULT for one in structure.dependencies(task)):
@@ -74,19 +80,34 @@ def ready_lanes(structure: Structure, codes: bytes, run: RunRecord, waiting: fro
         elif code not in _GOING:
             continue
         rules = structure.rules(task)
-        limited = tuple((name, amount) for name, amount in rules.resources if name in limits.limits)
-        key = (rules.queue or run.queue, limited)
+        shared = tuple((name, amount) for name, amount in rules.resources if name in over_all)
+        own = tuple((name, amount) for name, amount in rules.resources if name in run.resource_limits)
+        key = (rules.queue or run.queue, own, shared)
         if key not in lanes:
-            lanes[key] = Lane(_most(limited, limits.limits))
+            lanes[key] = Lane(_most(own, run.resource_limits), shared=shared)
         lanes[key].functions[structure.function(task)] += 1
     found: dict[str, list[Lane]] = {}
-    for (queue, _), lane in lanes.items():
+    for (queue, *_), lane in lanes.items():
         found.setdefault(queue, []).append(lane)
     return found
 
 
 def _most(limited: Resources, limits: Mapping[str, float]) -> int | None:
     return min((int(limits[name] * (1 + 1e-9) / amount) for name, amount in limited), default=None)
+
+
+def joined(lanes: Iterable[Lane], over_all: Mapping[str, float]) -> list[Lane]:
+    """Return lanes with those as one, of whatever run, that need the same of what is limited over all runs."""
+    alone: list[Lane] = []
+    together: dict[Resources, list[Lane]] = {}
+    for lane in lanes:
+        (together.setdefault(lane.shared, []) if lane.shared else alone).append(lane)
+    for shared, several in together.items():
+        most = _most(shared, over_all) or 0
+        own = [one.functions.total() if one.most is None else one.most for one in several]
+        functions = sum((one.functions for one in several), Counter[str]())
+        alone.append(Lane(min(most, sum(own)), functions, shared))
+    return alone
 
 
 def demand_of(
@@ -155,20 +176,24 @@ def read_demands(client: Client, within: float, queues: Iterable[str]) -> list[D
     asked = list(queues)
     by_queue: dict[str, list[Lane]] = {queue: [] for queue in asked}
     learned = {name: seconds for name, (seconds, _) in store.read_durations().items()}
+    scheduler = store.scheduler()
+    over_all = (told_limits(scheduler.description) if scheduler is not None else None) or {}
     for run in client.runs():
         if run.phase not in (RunPhase.ACTIVE, RunPhase.SUBMITTING) or run.paused:
             continue
-        for queue, lanes in _lanes_of(client, run, learned).items():
+        for queue, lanes in _lanes_of(client, run, learned, over_all).items():
             if not asked or queue in asked:
                 by_queue.setdefault(queue, []).extend(lanes)
     workers = [worker for worker in store.workers() if not worker.draining]
     return [
-        demand_of(queue, lanes, within, learned, sum(queue in worker.queues for worker in workers))
+        demand_of(queue, joined(lanes, over_all), within, learned, sum(queue in worker.queues for worker in workers))
         for queue, lanes in sorted(by_queue.items())
     ]
 
 
-def _lanes_of(client: Client, run: RunRecord, learned: dict[str, float]) -> Mapping[str, list[Lane]]:
+def _lanes_of(
+    client: Client, run: RunRecord, learned: dict[str, float], over_all: Mapping[str, float]
+) -> Mapping[str, list[Lane]]:
     """Return the ready work of a run; none of one that ended meanwhile or cannot be read here.
 
     `learned` is completed from what the run's own tasks took: schedulers keep what they learn only now and then.
@@ -181,7 +206,7 @@ def _lanes_of(client: Client, run: RunRecord, learned: dict[str, float]) -> Mapp
         tried = [task for task, code in enumerate(codes) if code == TaskState.PENDING and attempts[task]]
         now = store.now()
         waiting = frozenset(view.task for view in store.tasks(run.run_id, tried) if view.charge.not_before > now)
-        lanes = ready_lanes(structure, codes, run, waiting)
+        lanes = ready_lanes(structure, codes, run, waiting, over_all)
         names = {name for some in lanes.values() for lane in some for name in lane.functions}
         learned |= _measured(client, run, structure, codes, names - learned.keys())
     except (UnknownRun, UnreadableRun):
