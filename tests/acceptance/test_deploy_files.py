@@ -93,6 +93,11 @@ def test_a_worker_service_stops_after_its_tasks_had_their_time() -> None:
     assert (unit_lines(name, "KillMode"), unit_lines(name, "OOMPolicy")) == (["mixed"], ["continue"])
 
 
+def test_the_nightly_service_lets_its_run_be_told_of() -> None:
+    """Whoever tells of a run does so after the command has ended; with it systemd ends all that it may."""
+    assert unit_lines("overnight-nightly.service", "KillMode") == ["process"]
+
+
 def compose_errors(document: Any) -> list[str]:
     vendor = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = json.loads(vendor.read_text(encoding="utf-8"))
