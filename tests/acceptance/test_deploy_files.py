@@ -21,7 +21,7 @@ import pytest
 
 from overnight.config import VARIABLES
 from overnight.keyring import KEY_FILE_VARIABLE, KEY_VARIABLE
-from overnight.notices import NOTIFY_VARIABLE
+from overnight.notices import NOTIFY_VARIABLE, Occasion, variables
 from tests.support.command import ROOT
 from tests.support.deploy import DEPLOY, documents, manifests, unit_lines
 
@@ -232,8 +232,18 @@ def test_shells_take_the_scripts(tmp_path: Path) -> None:
 
 
 def test_every_variable_that_is_named_is_one_that_is_read() -> None:
-    known = {*VARIABLES.values(), KEY_VARIABLE, KEY_FILE_VARIABLE, NOTIFY_VARIABLE}
-    said_to_commands = re.compile(r"OVERNIGHT_(?:RUN|RUN_PHASE|TASKS_FAILED|ENV)$")
+    known = {*VARIABLES.values(), KEY_VARIABLE, KEY_FILE_VARIABLE, NOTIFY_VARIABLE, *said_to_commands()}
     for path in [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".pyc"]:
         named = set(re.findall(r"OVERNIGHT_[A-Z_]+", path.read_text(encoding="utf-8")))
-        assert {name for name in named - known if not said_to_commands.match(name)} == set(), path
+        assert named - known - {"OVERNIGHT_ENV"} == set(), path
+
+
+def said_to_commands() -> set[str]:
+    """The variables of every notice."""
+    facts = {"run": "", "name": "", "phase": "", "seconds": 0.0, "total": 0, "counts": {}}
+    return {*variables(Occasion.FINISH, facts)}
+
+
+def test_the_readme_tells_what_a_command_of_a_notice_finds() -> None:
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    assert {name for name in said_to_commands() if f"`{name}`" not in text} == set()
