@@ -194,6 +194,16 @@ def test_whoever_must_reach_the_server_may_and_every_name_is_made_by_the_readme(
     assert {*listed, "kustomization.yaml"} == {path.name for path in (DEPLOY / "kubernetes").iterdir()}
 
 
+def test_the_readme_finds_the_manifests_from_where_it_makes_the_files() -> None:
+    """Its commands are typed in /etc/overnight, where certificate and passwords lie."""
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    [*paths] = re.findall(r"^kubectl apply -[fk] (\S+)$", text, re.MULTILINE)
+    assert len(paths) == 2
+    for path in paths:
+        assert path.startswith('"$DEPLOY"/')
+        assert (DEPLOY / path.removeprefix('"$DEPLOY"/')).exists()
+
+
 def test_the_image_is_small_and_runs_as_nobody() -> None:
     lines = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").splitlines()
     steps = [line for line in lines if re.match(r"[A-Z]+ ", line)]
