@@ -219,6 +219,15 @@ def test_the_image_is_small_and_runs_as_nobody() -> None:
             assert (ROOT / source).exists(), line
 
 
+def test_the_user_of_crons_line_may_read_what_it_reads() -> None:
+    """The files of settings are root's alone; other than systemd, cron reads them as the user whom its line names."""
+    line = (DEPLOY / "cron" / "overnight").read_text(encoding="utf-8").splitlines()[-1]
+    found = re.fullmatch(r"(?:\S+ ){5}(\S+) .* \. (/etc/\S+\.env); .*", line)
+    assert found is not None
+    given = f"chgrp {found[1]} {found[2]} && chmod 640 {found[2]}"
+    assert given in (DEPLOY / "README.md").read_text(encoding="utf-8")
+
+
 def test_shells_take_the_scripts(tmp_path: Path) -> None:
     (tmp_path / "readme.sh").write_text(
         "#!/bin/sh\n"
