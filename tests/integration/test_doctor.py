@@ -128,7 +128,19 @@ def test_a_server_without_persistence_or_room_is_told(tmp_path: Path, short_dire
     assert "warning  server: The server keeps no append-only file" in told.out
     assert "warning  memory: " in told.out
     assert "raise maxmemory" in told.out
+    assert "memory is" not in told.out  # it is told once
     assert "persistence" not in told.out
+
+
+def test_a_server_that_is_full_is_a_fault(place: Desk, url: str) -> None:
+    with connect(url) as client:
+        [was] = client.config_get("maxmemory").values()
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 0.9))
+        told = place.run("doctor", "--json")
+        client.config_set("maxmemory", was)
+    assert told.status == 5
+    assert findings(told, "fault")["memory"].endswith("refuses changes, so no run can start or go on. Raise maxmemory")
+    assert "memory" not in findings(told, "warning").get("server", "")
 
 
 def test_what_is_asked_for_is_looked_at_before_there_is_a_server(tmp_path: Path) -> None:

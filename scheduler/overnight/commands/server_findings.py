@@ -30,7 +30,7 @@ def server(client: redis.Redis, url: str) -> Iterator[Finding]:
     from overnight.store.connection import hidden
 
     facts = read_facts(client, url)
-    report = judge(facts, client, url)
+    report = judge({**facts, "maxmemory": 0}, client, url)  # what there is of memory is a finding of its own
     yield Finding("server", OK, f"{report.version} answers at {hidden(url)}")
     for refusal in report.refusals:
         yield Finding("server", FAULT, refusal, 5)
@@ -51,6 +51,9 @@ def memory(facts: Mapping[str, Any]) -> Finding:
     used, limit, total = (int(facts.get(name) or 0) for name in ("used_memory", "maxmemory", "total_system_memory"))
     room = limit or total
     text = f"{used / 1e6:.0f} MB used of {room / 1e6:.0f} MB" + (" (maxmemory)" if limit else " on its machine")
+    if limit and used > limit:
+        text += ": it is full and refuses changes, so no run can start or go on. Raise maxmemory"
+        return Finding("memory", FAULT, text, 5)
     if room and used > (1 - LEAST_FREE) * room:
         remedy = "raise maxmemory" if limit else "give it a machine with more memory"
         return Finding("memory", WARNING, f"{text}: {remedy}, or let runs expire sooner (OVERNIGHT_KEEP_SECONDS)")
