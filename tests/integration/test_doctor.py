@@ -93,6 +93,15 @@ def test_the_workers_try_a_directory_themselves(at_work: Desk) -> None:
     assert list((at_work.directory / "records").iterdir()) == []
 
 
+def test_the_last_run_is_never_one_of_doctor(at_work: Desk) -> None:
+    assert at_work.run("doctor", "-d", str(at_work.directory)).status == 0
+    assert "There is no run yet" in at_work.run("status", "last").err
+    assert at_work.run("run", "tests.support.graphs:layers", "-p", "n=2").status == 0
+    mine = at_work.run("status", "last", "--json").facts["run"]
+    assert at_work.run("doctor", "-d", str(at_work.directory)).status == 0
+    assert at_work.run("status", "last", "--json").facts["run"] == mine
+
+
 def test_a_queue_without_a_worker_is_named_with_the_command_that_starts_one(at_work: Desk) -> None:
     told = at_work.run("doctor", "-q", "default", "-q", "gpu", "--json")
     said = findings(told, "warning")["queue"]
