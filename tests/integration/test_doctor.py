@@ -183,3 +183,17 @@ def test_an_age_is_told_by_the_workers_own_clock(place: Desk, url: str) -> None:
     announce(url, ahead=7200.0)
     [row] = place.run("workers").out.splitlines()[1:]
     assert " 3:0" in row
+
+
+def test_workers_of_a_host_in_quarantine_are_not_counted_on(place: Desk, url: str) -> None:
+    """They take what nobody else serves."""
+    announce(url)
+    announce(url, instance="v" * 32, host="node8", queues=("default", "big"))
+    with connect(url) as client:
+        for task in range(3):
+            RedisStore(client, "overnight").accuse("node8", "r1", task, 3600.0)
+    told = place.run("workers", "--wanted", "1h", "-q", "default", "-q", "big", "--json").facts["queues"]
+    assert {one["queue"]: one["present"] for one in told} == {"big": 1, "default": 1}
+    said = findings(place.run("doctor", "--json"), "warning")["host in quarantine"]
+    assert said.startswith("node8 takes no work for ")
+    assert said.endswith("overnight workers --release node8")

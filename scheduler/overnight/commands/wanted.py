@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -22,7 +22,7 @@ from overnight.core.states import IN_FLIGHT, SUCCEEDED, RunPhase, TaskState
 from overnight.errors import UnknownRun, UnreadableRun, UsageError
 from overnight.naming import shown
 from overnight.shared_limits import told_limits
-from overnight.store.records import RunRecord
+from overnight.store.records import RunRecord, WorkerRecord
 from overnight.structure import Structure
 
 ASSUMED_SECONDS = 60.0
@@ -185,10 +185,17 @@ def read_demands(client: Client, within: float, queues: Iterable[str]) -> list[D
             if not asked or queue in asked:
                 by_queue.setdefault(queue, []).extend(lanes)
     workers = [worker for worker in store.workers() if not worker.draining]
+    apart = {quarantine.host for quarantine in store.quarantines()}
     return [
-        demand_of(queue, joined(lanes, over_all), within, learned, sum(queue in worker.queues for worker in workers))
+        demand_of(queue, joined(lanes, over_all), within, learned, _present(queue, workers, apart))
         for queue, lanes in sorted(by_queue.items())
     ]
+
+
+def _present(queue: str, workers: Iterable[WorkerRecord], apart: Collection[str]) -> int:
+    """Return how many workers take work of a queue; those of hosts in quarantine do while they alone serve it."""
+    serving = [worker for worker in workers if queue in worker.queues]
+    return len([worker for worker in serving if worker.host not in apart] or serving)
 
 
 def _lanes_of(
