@@ -127,6 +127,7 @@ def test_doctor_finds_nothing_wrong(walk: Walk) -> None:
     assert any(line.startswith("ok       eviction: none") for line in told)
     assert any(line.startswith("ok       scheduler: ") for line in told)
     assert [line for line in told if line.startswith("fault")] == []
+    assert [line for line in told if "unknown" in line] == []
     warnings = [line for line in told if line.startswith("warning")]
     assert all("may not ask the server" in line or "unless its vendor patched it" in line for line in warnings), (
         warnings

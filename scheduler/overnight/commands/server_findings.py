@@ -31,7 +31,8 @@ def server(client: redis.Redis, url: str) -> Iterator[Finding]:
 
     facts = read_facts(client, url)
     report = judge({**facts, "maxmemory": 0}, client, url)  # what there is of memory is a finding of its own
-    yield Finding("server", OK, f"{report.version} answers at {hidden(url)}")
+    name = report.version if facts else "one that does not tell its version"
+    yield Finding("server", OK, f"{name} answers at {hidden(url)}")
     for refusal in report.refusals:
         yield Finding("server", FAULT, refusal, 5)
     for warning in report.warnings:
