@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from overnight.commands.findings import FAULT, OK, WARNING, Finding
+from overnight.commands.findings import FAULT, NOTE, OK, WARNING, Finding
 from overnight.store.server_check import LEAST_FREE, judge, read_facts
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ MOST_SKEW_SECONDS = 1.0
 SLOW_ANSWER_SECONDS = 0.05
 _ANSWERS = 5
 _NOT_TOLD = (
-    "this user may not ask the server (INFO): let an administrator type 'overnight doctor' once, with an address of "
-    "theirs in OVERNIGHT_REDIS_URL"
+    "not looked at, as this user may not ask the server (INFO): let an administrator type 'overnight doctor' once, "
+    "with an address of theirs in OVERNIGHT_REDIS_URL"
 )
 
 
@@ -38,7 +38,7 @@ def server(client: redis.Redis, url: str) -> Iterator[Finding]:
     for warning in report.warnings:
         yield Finding("server", WARNING, warning)
     if "maxmemory_policy" not in facts:
-        yield Finding("persistence, eviction, memory", WARNING, _NOT_TOLD)
+        yield Finding("persistence, eviction, memory", NOTE, _NOT_TOLD)
         return
     if facts.get("aof_enabled") == 1 and facts.get("appendfsync", "everysec") != "no":
         yield Finding("persistence", OK, f"append-only file, synced {facts.get('appendfsync', '(not told how often)')}")
