@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from overnight.errors import UsageError
@@ -77,6 +78,8 @@ def words_of(command: str, option: str) -> list[str]:
         raise UsageError(f"{option}: the quotes of {command!r} do not match ({error}).") from error
     if not words:
         raise UsageError(f"{option}: expected a program and its arguments, found nothing.")
+    if shutil.which(words[0]) is None and Path(words[0]).is_file():
+        raise UsageError(f"{option}: {words[0]!r} is not executable: chmod +x {shlex.quote(words[0])}")
     if shutil.which(words[0]) is None:
         raise UsageError(
             f"{option}: there is no program {words[0]!r}. No shell reads the command: for more than one program "

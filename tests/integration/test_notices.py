@@ -162,6 +162,7 @@ def test_a_notice_that_fails_is_logged_and_the_other_is_given(place: Desk) -> No
     ("words", "sentence"),
     [
         (("--on-finish", "no-such-program -x"), "--on-finish: there is no program 'no-such-program'."),
+        (("--on-finish", "/etc/passwd x"), "--on-finish: '/etc/passwd' is not executable: chmod +x /etc/passwd"),
         (("--on-failure", "echo 'one"), "--on-failure: the quotes of"),
         (("--on-finish", " "), "--on-finish: expected a program and its arguments, found nothing."),
         (("--notify", "carrier-pigeon://coop"), "--notify: apprise knows no address like carrier-pigeon://..."),
