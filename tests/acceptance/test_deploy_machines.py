@@ -161,6 +161,12 @@ def test_secrets_are_readable_by_their_owner_alone(walk: Walk) -> None:
     assert not walk.file("node", "/etc/overnight/scheduler.env").exists()
 
 
+def test_what_is_no_secret_is_readable_by_the_users_of_services_and_containers(walk: Walk) -> None:
+    """A server that systemd or a container runs as its own user is given the secrets, and reads the rest as anybody."""
+    for name in ("redis.conf", "redis.crt", "ca.crt"):
+        assert walk.file("server", f"/etc/overnight/{name}").stat().st_mode & 0o004, name
+
+
 def test_the_certificate_is_one_that_strict_clients_take(walk: Walk) -> None:
     log = walk.directory / "verify.out"
     words = "openssl verify -x509_strict -verify_hostname db.example -CAfile ca.crt redis.crt"
