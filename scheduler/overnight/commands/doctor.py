@@ -45,6 +45,9 @@ def command(
     from overnight.commands.findings import FAULT
     from overnight.commands.screen import say
 
+    for option, names in (("-q", queues), ("-d", directories)):
+        if not all(name.strip() for name in names):
+            raise click.UsageError(f"{option}: expected a name, found an empty one.")
     findings = list(examine_all(settings, queues or ("default",), directories))
     if as_json:
         tell("doctor", {"findings": [asdict(finding) for finding in findings]})
