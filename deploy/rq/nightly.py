@@ -20,9 +20,12 @@ NIGHTLY = os.environ.get("NIGHTLY", "0 22 * * *")
 
 
 def submit() -> str:
-    """Submit the pipeline and return what the command said; a run that still goes on is attached to."""
+    """Submit the pipeline and return the id of its run; a run that still goes on is attached to.
+
+    What else the command has to say, above all why it failed, is in the log of the RQ worker.
+    """
     words = ["overnight", "submit", PIPELINE, "--keep-going", "-d", "records", "--task-log-dir", "logs"]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 cron.register(submit, queue_name="nightly", cron=NIGHTLY)

@@ -21,6 +21,7 @@ from overnight.inspection import decide
 from overnight.launch import launch
 from overnight.naming import shown
 from overnight.preparation import all_descs, check_is_graph
+from overnight.probe import is_probe
 from overnight.run_key import RunOptions
 from overnight.store.connection import hidden
 from overnight.store.records import Request, RunRecord
@@ -47,8 +48,8 @@ class Client:
     """Submits, watches and steers runs, on the server of `redis_url` or the embedded one of `state_dir`.
 
     Without a URL the environment's (`OVERNIGHT_REDIS_URL`) is taken, else the embedded server. A run is named by its
-    id, a unique beginning of it, or ``last``. Every method raises Unreachable if the server cannot be used, UnknownRun
-    if there is no such run.
+    id, a unique beginning of it, or ``last``, which is never one by which `doctor` has tried a directory. Every method
+    raises Unreachable if the server cannot be used, UnknownRun if there is no such run.
     """
 
     def __init__(self, redis_url: str | None = None, *, state_dir: str | Path | None = None, workers: int = 0) -> None:
@@ -100,12 +101,14 @@ class Client:
         is left of a variable that is not set. Raises UnknownRunName."""
         if not name.strip():
             raise UnknownRunName(f"A run is named by its id, a beginning of it, or {LAST!r}; an empty name was given.")
-        known = [run.run_id for run in self._store.runs()]
+        runs = self._store.runs()
+        known = [run.run_id for run in runs]
         settings, where = self.deployment.settings, f"the server {hidden(self.deployment.url)}"
         if name == LAST:
-            if not known:
+            of_people = [run.run_id for run in runs if not is_probe(run)]
+            if not of_people:
                 raise UnknownRun(f"There is no run yet on {where}. Start one: {hint(settings, 'run', 'TARGET')}")
-            return known[0]
+            return of_people[0]
         found = [run_id for run_id in known if run_id == name] or [run for run in known if run.startswith(name)]
         if not found:
             about = f"There is no run {name!r} on {where}{nearest(name, known)}"

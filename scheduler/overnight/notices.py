@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from overnight.errors import UsageError
@@ -24,6 +25,8 @@ NOTIFY_VARIABLE = "OVERNIGHT_NOTIFY"
 #: The shape of the facts; it grows when a fact changes its meaning or goes.
 FACTS_VERSION = 1
 COMMAND_SECONDS = 600.0
+#: What apprise calls a notice, by the phase in which a run ended; services show it by sign or colour.
+_KINDS = {"succeeded": "success", "failed": "failure"}
 _logger = logging.getLogger("overnight.notices")
 
 
@@ -75,6 +78,8 @@ def words_of(command: str, option: str) -> list[str]:
         raise UsageError(f"{option}: the quotes of {command!r} do not match ({error}).") from error
     if not words:
         raise UsageError(f"{option}: expected a program and its arguments, found nothing.")
+    if shutil.which(words[0]) is None and Path(words[0]).is_file():
+        raise UsageError(f"{option}: {words[0]!r} is not executable: chmod +x {shlex.quote(words[0])}")
     if shutil.which(words[0]) is None:
         raise UsageError(
             f"{option}: there is no program {words[0]!r}. No shell reads the command: for more than one program "
@@ -88,8 +93,9 @@ def tell(notices: Notices, occasion: Occasion, title: str, text: str, facts: Map
     command = notices.command(occasion)
     if command is not None:
         _attempt(command, lambda: _run(command, occasion, facts))
+    kind = "failure" if occasion is Occasion.FAILURE else _KINDS.get(facts["phase"], "warning")
     for address in notices.addresses:
-        _attempt(_kind(address), lambda address=address: _send(address, title, text))  # type: ignore[misc]
+        _attempt(_scheme(address), lambda address=address: _send(address, title, text, kind))  # type: ignore[misc]
 
 
 def _attempt(what: str, step: Callable[[], None]) -> None:
@@ -128,8 +134,8 @@ def variables(occasion: Occasion, facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _send(address: str, title: str, text: str) -> None:
-    if not _opened(address, "--notify").notify(title=title, body=text):
+def _send(address: str, title: str, text: str, kind: str) -> None:
+    if not _opened(address, "--notify").notify(title=title, body=text, notify_type=kind):
         raise RuntimeError("the service did not take it")
 
 
@@ -142,11 +148,11 @@ def _opened(address: str, source: str) -> Any:
     found = apprise.Apprise()
     if not found.add(address):
         raise UsageError(
-            f"{source}: apprise knows no address like {_kind(address)}; expected one such as "
+            f"{source}: apprise knows no address like {_scheme(address)}; expected one such as "
             "mailtos://user:password@example.org or ntfys://topic."
         )
     return found
 
 
-def _kind(address: str) -> str:
+def _scheme(address: str) -> str:
     return f"{shown(address.partition('://')[0])}://..." if "://" in address else "one without '://'"

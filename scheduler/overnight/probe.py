@@ -1,4 +1,7 @@
-"""What a worker finds in a directory that a run is to use: the task of `overnight doctor --directory`."""
+"""What a worker finds in a directory that a run is to use: the task of `overnight doctor --directory`.
+
+Its runs are nobody's: ``last`` never means one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,19 @@ import secrets
 import time
 
 from overnight.files import file_system, is_url, local_path, see_writable
+from overnight.store.records import RunRecord
+
+NAME = "doctor"
+
+
+def command_of_its_own() -> str:
+    """Return what stands for the command of such a run, so that it finds none that is active."""
+    return f"{NAME} {secrets.token_hex(8)}"
+
+
+def is_probe(run: RunRecord) -> bool:
+    """Tell whether a run is one of these."""
+    return run.name == NAME and run.command.startswith(f"{NAME} ")
 
 
 def look(directory: str, seconds: float) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from overnight.config import VARIABLES
 from overnight.keyring import KEY_FILE_VARIABLE, KEY_VARIABLE
-from overnight.notices import NOTIFY_VARIABLE
+from overnight.notices import NOTIFY_VARIABLE, Occasion, variables
 from tests.support.command import ROOT
 from tests.support.deploy import DEPLOY, documents, manifests, unit_lines
 
@@ -91,6 +91,11 @@ def test_a_worker_service_stops_after_its_tasks_had_their_time() -> None:
     [drain] = [line for line in unit_lines(name, "Environment") if line.startswith("OVERNIGHT_DRAIN_SECONDS=")]
     assert int(drain.partition("=")[2]) < int(unit_lines(name, "TimeoutStopSec")[0])
     assert (unit_lines(name, "KillMode"), unit_lines(name, "OOMPolicy")) == (["mixed"], ["continue"])
+
+
+def test_the_nightly_service_lets_its_run_be_told_of() -> None:
+    """Whoever tells of a run does so after the command has ended; with it systemd ends all that it may."""
+    assert unit_lines("overnight-nightly.service", "KillMode") == ["process"]
 
 
 def compose_errors(document: Any) -> list[str]:
@@ -189,6 +194,16 @@ def test_whoever_must_reach_the_server_may_and_every_name_is_made_by_the_readme(
     assert {*listed, "kustomization.yaml"} == {path.name for path in (DEPLOY / "kubernetes").iterdir()}
 
 
+def test_the_readme_finds_the_manifests_from_where_it_makes_the_files() -> None:
+    """Its commands are typed in /etc/overnight, where certificate and passwords lie."""
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    [*paths] = re.findall(r"^kubectl apply -[fk] (\S+)$", text, re.MULTILINE)
+    assert len(paths) == 2
+    for path in paths:
+        assert path.startswith('"$DEPLOY"/')
+        assert (DEPLOY / path.removeprefix('"$DEPLOY"/')).exists()
+
+
 def test_the_image_is_small_and_runs_as_nobody() -> None:
     lines = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").splitlines()
     steps = [line for line in lines if re.match(r"[A-Z]+ ", line)]
@@ -202,6 +217,15 @@ def test_the_image_is_small_and_runs_as_nobody() -> None:
     for line in [line for line in steps if line.startswith("COPY ") and "--from" not in line]:
         for source in line.split()[1:-1]:
             assert (ROOT / source).exists(), line
+
+
+def test_the_user_of_crons_line_may_read_what_it_reads() -> None:
+    """The files of settings are root's alone; other than systemd, cron reads them as the user whom its line names."""
+    line = (DEPLOY / "cron" / "overnight").read_text(encoding="utf-8").splitlines()[-1]
+    found = re.fullmatch(r"(?:\S+ ){5}(\S+) .* \. (/etc/\S+\.env); .*", line)
+    assert found is not None
+    given = f"chgrp {found[1]} {found[2]} && chmod 640 {found[2]}"
+    assert given in (DEPLOY / "README.md").read_text(encoding="utf-8")
 
 
 def test_shells_take_the_scripts(tmp_path: Path) -> None:
@@ -227,8 +251,18 @@ def test_shells_take_the_scripts(tmp_path: Path) -> None:
 
 
 def test_every_variable_that_is_named_is_one_that_is_read() -> None:
-    known = {*VARIABLES.values(), KEY_VARIABLE, KEY_FILE_VARIABLE, NOTIFY_VARIABLE}
-    said_to_commands = re.compile(r"OVERNIGHT_(?:RUN|RUN_PHASE|TASKS_FAILED|ENV)$")
+    known = {*VARIABLES.values(), KEY_VARIABLE, KEY_FILE_VARIABLE, NOTIFY_VARIABLE, *said_to_commands()}
     for path in [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".pyc"]:
         named = set(re.findall(r"OVERNIGHT_[A-Z_]+", path.read_text(encoding="utf-8")))
-        assert {name for name in named - known if not said_to_commands.match(name)} == set(), path
+        assert named - known - {"OVERNIGHT_ENV"} == set(), path
+
+
+def said_to_commands() -> set[str]:
+    """The variables of every notice."""
+    facts = {"run": "", "name": "", "phase": "", "seconds": 0.0, "total": 0, "counts": {}}
+    return {*variables(Occasion.FINISH, facts)}
+
+
+def test_the_readme_tells_what_a_command_of_a_notice_finds() -> None:
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    assert {name for name in said_to_commands() if f"`{name}`" not in text} == set()

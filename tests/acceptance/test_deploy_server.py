@@ -338,6 +338,15 @@ def test_rqs_own_cron_submits_the_pipeline(secured: Secured, pipeline: Desk, sho
         assert wait_until(lambda: is_done(pipeline), SECONDS)
 
 
+def test_the_log_of_rqs_worker_says_why_nothing_was_submitted(tmp_path: Path) -> None:
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PIPELINE": "missing.py:build"}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(DEPLOY / "rq")}
+    words = [sys.executable, "-c", "import nightly; nightly.submit()"]
+    told = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert told.returncode != 0
+    assert "overnight: There is no file 'missing.py'." in told.stderr, told.stderr
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("cron") or not shutil.which("unshare"),
     reason="cron is started with a /etc/cron.d of its own, which takes root, unshare and cron (apt-get install cron)",

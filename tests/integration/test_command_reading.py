@@ -321,6 +321,21 @@ def test_options_of_workers_that_do_not_go_together_are_refused(place: Desk, wor
     assert "--wanted" in found.sentence
 
 
+@pytest.mark.parametrize("words", [("doctor", "default"), ("scheduler", "--limit", "db"), ("status", "--jsn")])
+def test_what_is_wrong_and_where_help_is_are_two_sentences(place: Desk, words: tuple[str, ...]) -> None:
+    found = place.run(*words)
+    assert found.status == 2
+    assert re.search(rf"[.?] 'overnight {words[0]} --help' shows what can be given\.$", found.sentence)
+
+
+@pytest.mark.parametrize("words", [("-q", ""), ("-d", " ")])
+def test_doctor_takes_no_empty_name_for_a_queue_or_a_directory(place: Desk, words: tuple[str, ...]) -> None:
+    """It is what is left of a variable that is not set."""
+    found = place.run("doctor", *words)
+    assert (found.status, found.out) == (2, "")
+    assert f"{words[0]}: expected a name, found an empty one." in found.sentence
+
+
 def test_what_was_typed_steers_no_terminal_in_a_sentence_about_it(place: Desk) -> None:
     found = place.run("status", "-u", "redis://\x01\x1b[2J\u009b/")
     assert found.status in (2, 4)

@@ -93,6 +93,15 @@ def test_the_workers_try_a_directory_themselves(at_work: Desk) -> None:
     assert list((at_work.directory / "records").iterdir()) == []
 
 
+def test_the_last_run_is_never_one_of_doctor(at_work: Desk) -> None:
+    assert at_work.run("doctor", "-d", str(at_work.directory)).status == 0
+    assert "There is no run yet" in at_work.run("status", "last").err
+    assert at_work.run("run", "tests.support.graphs:layers", "-p", "n=2").status == 0
+    mine = at_work.run("status", "last", "--json").facts["run"]
+    assert at_work.run("doctor", "-d", str(at_work.directory)).status == 0
+    assert at_work.run("status", "last", "--json").facts["run"] == mine
+
+
 def test_a_queue_without_a_worker_is_named_with_the_command_that_starts_one(at_work: Desk) -> None:
     told = at_work.run("doctor", "-q", "default", "-q", "gpu", "--json")
     said = findings(told, "warning")["queue"]
@@ -128,7 +137,19 @@ def test_a_server_without_persistence_or_room_is_told(tmp_path: Path, short_dire
     assert "warning  server: The server keeps no append-only file" in told.out
     assert "warning  memory: " in told.out
     assert "raise maxmemory" in told.out
+    assert "memory is" not in told.out  # it is told once
     assert "persistence" not in told.out
+
+
+def test_a_server_that_is_full_is_a_fault(place: Desk, url: str) -> None:
+    with connect(url) as client:
+        [was] = client.config_get("maxmemory").values()
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 0.9))
+        told = place.run("doctor", "--json")
+        client.config_set("maxmemory", was)
+    assert told.status == 5
+    assert findings(told, "fault")["memory"].endswith("refuses changes, so no run can start or go on. Raise maxmemory")
+    assert "memory" not in findings(told, "warning").get("server", "")
 
 
 def test_what_is_asked_for_is_looked_at_before_there_is_a_server(tmp_path: Path) -> None:
@@ -162,3 +183,17 @@ def test_an_age_is_told_by_the_workers_own_clock(place: Desk, url: str) -> None:
     announce(url, ahead=7200.0)
     [row] = place.run("workers").out.splitlines()[1:]
     assert " 3:0" in row
+
+
+def test_workers_of_a_host_in_quarantine_are_not_counted_on(place: Desk, url: str) -> None:
+    """They take what nobody else serves."""
+    announce(url)
+    announce(url, instance="v" * 32, host="node8", queues=("default", "big"))
+    with connect(url) as client:
+        for task in range(3):
+            RedisStore(client, "overnight").accuse("node8", "r1", task, 3600.0)
+    told = place.run("workers", "--wanted", "1h", "-q", "default", "-q", "big", "--json").facts["queues"]
+    assert {one["queue"]: one["present"] for one in told} == {"big": 1, "default": 1}
+    said = findings(place.run("doctor", "--json"), "warning")["host in quarantine"]
+    assert said.startswith("node8 takes no work for ")
+    assert said.endswith("overnight workers --release node8")

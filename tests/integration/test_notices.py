@@ -138,6 +138,7 @@ def test_apprise_tells_of_both(place: Desk) -> None:
         assert place.run("run", f"{GRAPHS}:raises", "-k", "-j", "1").status == 1
         assert wait_until(lambda: len(taken) == 2, SECONDS)
     failure, end = taken
+    assert (failure["type"], end["type"]) == ("failure", "failure")
     assert failure["title"] == f"overnight: a task of {GRAPHS}:raises failed"
     assert failure["message"].startswith("culprit: ValueError: on purpose\novernight status ")
     assert end["title"] == f"overnight: {GRAPHS}:raises failed"
@@ -151,6 +152,7 @@ def test_a_notice_that_fails_is_logged_and_the_other_is_given(place: Desk) -> No
     with listening() as (address, taken):
         assert place.run("run", f"{GRAPHS}:diamond", "-j", "1", "--on-finish", "false", "--notify", address).status == 0
         assert wait_until(lambda: len(taken) == 1, SECONDS)
+    assert taken[0]["type"] == "success"
     assert "notice by false failed: Command '['false']' returned non-zero" in (
         place.state_dir / "notices" / "notices.log"
     ).read_text("utf-8")
@@ -160,6 +162,7 @@ def test_a_notice_that_fails_is_logged_and_the_other_is_given(place: Desk) -> No
     ("words", "sentence"),
     [
         (("--on-finish", "no-such-program -x"), "--on-finish: there is no program 'no-such-program'."),
+        (("--on-finish", "/etc/passwd x"), "--on-finish: '/etc/passwd' is not executable: chmod +x /etc/passwd"),
         (("--on-failure", "echo 'one"), "--on-failure: the quotes of"),
         (("--on-finish", " "), "--on-finish: expected a program and its arguments, found nothing."),
         (("--notify", "carrier-pigeon://coop"), "--notify: apprise knows no address like carrier-pigeon://..."),

@@ -31,6 +31,11 @@ def test_the_line_of_each_verb_is_whole_on_80_columns() -> None:
     assert [verb for verb, line in VERBS.items() if f"  {verb:<9}  {line}\n" not in shown] == []
 
 
+def test_the_help_of_doctor_says_what_makes_its_exit_status() -> None:
+    words = " ".join(CliRunner().invoke(overnight, ["doctor", "--help"]).output.split())
+    assert "A fault keeps runs from starting or going on, and makes the exit status" in words
+
+
 def test_the_help_of_worker_says_how_to_list_the_options_that_it_passes_on() -> None:
     shown = CliRunner().invoke(overnight, ["worker", "--help"], terminal_width=80).output
     assert "overnight worker -- --help" in shown

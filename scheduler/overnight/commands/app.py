@@ -141,9 +141,11 @@ def _with_help(error: click.ClickException) -> str:
     if not isinstance(error, click.UsageError):
         return error.format_message()
     path = error.ctx.command_path if error.ctx else "overnight"
-    is_left_over = "unexpected extra argument" in error.format_message()
+    message = error.format_message()
+    sentence = message if message.endswith((".", "?", "!")) else f"{message}."
+    is_left_over = "unexpected extra argument" in message
     repeat = " Repeat -t for each task." if is_left_over and error.ctx and error.ctx.params.get("task_ids") else ""
-    return f"{error.format_message()}{repeat} '{path} --help' shows what can be given."
+    return f"{sentence}{repeat} '{path} --help' shows what can be given."
 
 
 def _told(sentence: str, status: int) -> int:

@@ -7,7 +7,6 @@ of which stays for a moment, so that every worker that is free takes one. Its re
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -49,13 +48,12 @@ def _tried(client: Client, directory: str, queue: str) -> Iterator[Finding]:
 
 def _submitted(client: Client, directory: str, queue: str, number: int) -> str:
     from overnight.graph import TaskGraph
-    from overnight.probe import look
+    from overnight.probe import NAME, command_of_its_own, look
 
     graph = TaskGraph()
     for task in range(number):
         graph.create_task(f"look {task}", look, args=[directory, STAY_SECONDS])
-    once = f"doctor {secrets.token_hex(8)}"  # one of its own, which finds none that is active
-    return client.submit(graph, "doctor", command=once, queue=queue, keep_seconds=_KEEP_SECONDS)
+    return client.submit(graph, NAME, command=command_of_its_own(), queue=queue, keep_seconds=_KEEP_SECONDS)
 
 
 def _await(client: Client, run_id: str) -> None:

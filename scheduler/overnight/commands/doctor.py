@@ -37,11 +37,17 @@ def command(
     queues: Sequence[str],
     directories: Sequence[str],
 ) -> int:
-    """Look at settings, server, keys, clocks, directories and workers; say what to do where something is wrong."""
+    """Look at settings, server, keys, clocks, directories and workers; say what to do where something is wrong.
+
+    A fault keeps runs from starting or going on, and makes the exit status; with warnings and notes alone it is 0.
+    """
     from overnight.commands.facts import tell
     from overnight.commands.findings import FAULT
     from overnight.commands.screen import say
 
+    for option, names in (("-q", queues), ("-d", directories)):
+        if not all(name.strip() for name in names):
+            raise click.UsageError(f"{option}: expected a name, found an empty one.")
     findings = list(examine_all(settings, queues or ("default",), directories))
     if as_json:
         tell("doctor", {"findings": [asdict(finding) for finding in findings]})

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from overnight.commands.findings import FAULT, OK, WARNING, Finding
+from overnight.commands.findings import FAULT, NOTE, OK, WARNING, Finding
 from overnight.store.server_check import LEAST_FREE, judge, read_facts
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ MOST_SKEW_SECONDS = 1.0
 SLOW_ANSWER_SECONDS = 0.05
 _ANSWERS = 5
 _NOT_TOLD = (
-    "this user may not ask the server (INFO): let an administrator type 'overnight doctor' once, with an address of "
-    "theirs in OVERNIGHT_REDIS_URL"
+    "not looked at, as this user may not ask the server (INFO): let an administrator type 'overnight doctor' once, "
+    "with an address of theirs in OVERNIGHT_REDIS_URL"
 )
 
 
@@ -30,14 +30,15 @@ def server(client: redis.Redis, url: str) -> Iterator[Finding]:
     from overnight.store.connection import hidden
 
     facts = read_facts(client, url)
-    report = judge(facts, client, url)
-    yield Finding("server", OK, f"{report.version} answers at {hidden(url)}")
+    report = judge({**facts, "maxmemory": 0}, client, url)  # what there is of memory is a finding of its own
+    name = report.version if facts else "one that does not tell its version"
+    yield Finding("server", OK, f"{name} answers at {hidden(url)}")
     for refusal in report.refusals:
         yield Finding("server", FAULT, refusal, 5)
     for warning in report.warnings:
         yield Finding("server", WARNING, warning)
     if "maxmemory_policy" not in facts:
-        yield Finding("persistence, eviction, memory", WARNING, _NOT_TOLD)
+        yield Finding("persistence, eviction, memory", NOTE, _NOT_TOLD)
         return
     if facts.get("aof_enabled") == 1 and facts.get("appendfsync", "everysec") != "no":
         yield Finding("persistence", OK, f"append-only file, synced {facts.get('appendfsync', '(not told how often)')}")
@@ -51,6 +52,9 @@ def memory(facts: Mapping[str, Any]) -> Finding:
     used, limit, total = (int(facts.get(name) or 0) for name in ("used_memory", "maxmemory", "total_system_memory"))
     room = limit or total
     text = f"{used / 1e6:.0f} MB used of {room / 1e6:.0f} MB" + (" (maxmemory)" if limit else " on its machine")
+    if limit and used > limit:
+        text += ": it is full and refuses changes, so no run can start or go on. Raise maxmemory"
+        return Finding("memory", FAULT, text, 5)
     if room and used > (1 - LEAST_FREE) * room:
         remedy = "raise maxmemory" if limit else "give it a machine with more memory"
         return Finding("memory", WARNING, f"{text}: {remedy}, or let runs expire sooner (OVERNIGHT_KEEP_SECONDS)")
