@@ -82,6 +82,9 @@ class Metrics(Observer):
         lost = "Batches whose worker vanished"
         self._lost = Counter("lost_batches", lost, namespace="overnight", registry=self.registry)
         self._ended = Counter("ended_runs", "Runs that ended", ["phase"], namespace="overnight", registry=self.registry)
+        for phase in RunPhase:  # of what is not there yet no increase is seen when it comes
+            if phase.is_over:
+                self._ended.labels(phase.value)
         self.registry.register(_Standings(self))
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
