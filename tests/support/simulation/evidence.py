@@ -52,6 +52,8 @@ class Evidence:
     is_partly_retried: bool = False
     #: Somebody asked for a run to be cancelled.
     was_cancelled: bool = False
+    #: The run that ended last: people may have an earlier one tried again when a later one has ended.
+    last_ended: str = ""
     #: Batches that a server still held which fell back: they carry no mark to look for flags first.
     _fallen_back: set[str] = field(default_factory=set)
     _batch_of: dict[str, str] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class Evidence:
     _dead: set[str] = field(default_factory=set)
     _claimed_at: dict[str, float] = field(default_factory=dict)
     _values: dict[bytes, dict[str, Any]] = field(default_factory=dict)
-    _names: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    _names: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _rejected_core: Counter[str] = field(default_factory=Counter)
     _flags: dict[str, str] = field(default_factory=lambda: defaultdict(str))
 
@@ -75,7 +77,7 @@ class Evidence:
         return self.server.data.runs
 
     def _ids(self, run: MemoryRun) -> list[str]:
-        key = (run.record.run_id, run.record.added)
+        key = (run.record.run_id, run.record.made)
         if key not in self._names:
             specs = [run.specs[first] for first in sorted(run.specs)]
             self._names[key] = list(Structure(run.record.run_id, specs, KEYRING).ids())

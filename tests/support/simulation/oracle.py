@@ -51,8 +51,10 @@ class Oracle(ClientOracle):
         before = {run_id: (run, bytes(run.states), bytes(run.digests)) for run_id, run in self._runs().items()}
         holders = self._holders() if name in ("reap", "commit") else {}
         inner = self._inner(arguments[0]) if name == "commit" else frozenset[int]()
+        active = {run_id for run_id, run in self._runs().items() if not run.phase.is_over}
         told = Told()
         yield told
+        self.last_ended = next((run_id for run_id in active if self._is_over(run_id)), self.last_ended)
         for run_id, run in self._runs().items():
             former = before.get(run_id)
             if former is not None and former[0] is run and (former[1] != run.states or former[2] != run.digests):
@@ -77,6 +79,10 @@ class Oracle(ClientOracle):
             self._owners[arguments[2]] = owner
         if name in _OF_THE_LEADER:
             self._check_leader(name, arguments[0])
+
+    def _is_over(self, run_id: str) -> bool:
+        run = self._runs().get(run_id)
+        return run is not None and run.phase.is_over
 
     def _inner(self, run_id: str) -> frozenset[int]:
         """Return the tasks in flight that depend on their own batch."""
