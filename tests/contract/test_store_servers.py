@@ -294,8 +294,14 @@ def test_what_is_wrong_with_a_connection_is_named(short_directory: Path) -> None
             reader = connect(f"redis://reader:x@{address}", settings=impatient)
             with reader, pytest.raises(Unreachable, match=r"access rules forbid .*evalsha"):
                 RedisStore(reader, "test").take_epoch("one", "", 1)
-    with pytest.raises(UsageError, match="redis://host"):
-        connect("http://:secret@host", settings=impatient)
+    unfit = {
+        "http://:secret@host": "redis://host",
+        "rediss://host:6380?ssl_ca=/ca.crt": "connections have no option 'ssl_ca'",
+        "rediss://host:6380?ssl_ca_certs=/no/ca.crt": r"'/no/ca.crt' \(ssl_ca_certs\), which cannot be read: No",
+    }
+    for case, words in unfit.items():
+        with pytest.raises(UsageError, match=words):
+            connect(case, settings=impatient)
 
 
 @pytest.mark.parametrize("kind", KINDS)

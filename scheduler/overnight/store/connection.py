@@ -10,7 +10,9 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import redis
@@ -34,6 +36,9 @@ _MOST_HANG_UPS = 2
 _CLOSED, _CROWDED = "Connection closed by server", "max number of clients"
 #: The beginning of what follows ``://`` in a URL of good form: user, host, port.
 _SPLIT = re.compile(r"^(?:[^/?#@]*@)?(?:\[[^\]]*\]|[^/?#:\[]*)(?::\d*)?(?:[/?#]|$)")
+#: What Python says of an option of the URL that the connection does not have.
+_NO_OPTION = re.compile(r"unexpected keyword argument '(\w+)'")
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _HOST_END = re.compile(r"[:\[]")
 
 
@@ -52,7 +57,8 @@ def connect(url: str, *, settings: Settings) -> redis.Redis:
                 probe.ping()
             break
         except (TypeError, UnicodeError) as error:  # an option that no connection has, a host that no name can have
-            raise _no_url(url) from error
+            option = _NO_OPTION.search(str(error))
+            raise _no_url(url, f": connections have no option {option[1]!r}" if option else "") from error
         except (RedisError, OSError) as error:
             hang_ups += _CLOSED in str(error)
             passes = _may_pass(error) and hang_ups <= _MOST_HANG_UPS
@@ -77,6 +83,7 @@ def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
     except ValueError as error:
         raise _no_url(url) from error
     given = client.connection_pool.connection_kwargs
+    _see_files(url, given)
     if "decode_responses" in given:
         raise _no_url(url, ": replies are bytes here, so leave decode_responses out")
     place = urlsplit(url)
@@ -87,6 +94,17 @@ def _client(url: str, retry: Retry, seconds: float) -> redis.Redis:
     except (ValueError, redis.RedisError) as error:
         raise _no_url(url, f": {str(error).rstrip('.')}") from error
     return client
+
+
+def _see_files(url: str, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for a file of TLS that cannot be read."""
+    for option in _FILES:
+        if given.get(option):
+            try:
+                Path(given[option]).open("rb").close()
+            except OSError as error:
+                why = f"{given[option]!r} ({option}), which cannot be read: {error.strerror}"
+                raise UsageError(f"{hidden(url)!r} names the file {why}.") from error
 
 
 def _no_url(url: str, why: str = "") -> UsageError:
@@ -146,6 +164,8 @@ def translated(error: Exception, url: str) -> Unreachable:
     reason = _reason(error, text)
     if reason == _SILENT and url.startswith("rediss:"):
         reason += "; perhaps it does not speak TLS"
+    if reason == _HUNG_UP and not url.startswith("rediss:"):
+        reason += "; perhaps it speaks TLS alone (rediss://)"
     return Unreachable(f"The server {url} cannot be used: {reason}.")
 
 
@@ -160,8 +180,11 @@ def _reason(error: Exception, text: str) -> str:
     for known, sentence in _SENTENCES:
         if known in text:
             return sentence
-    found = [sentence for cause in _causes(error) for kind, sentence in _KINDS if isinstance(cause, kind)]
-    return found[0].format(text=text.rstrip(".")) if found else text.rstrip(".") or type(error).__name__
+    found = [(sentence, cause) for cause in _causes(error) for kind, sentence in _KINDS if isinstance(cause, kind)]
+    if not found:
+        return text.rstrip(".") or type(error).__name__
+    sentence, cause = found[0]
+    return sentence.format(text=text.rstrip("."), cause=cause)
 
 
 #: What a script says of records of another type or form than it wrote; not what the server says through a script.
@@ -170,6 +193,7 @@ _FAULTS_OF_A_SCRIPT = (
     "not an integer", "not a valid float", "would overflow", "is out of range", "exceeds maximum allowed size",
     "command arguments must be strings or integers", "invalid order function",
 )  # fmt: skip
+_HUNG_UP = "it closed the connection"
 _SILENT = "it does not answer in time"
 _NO_DATABASE = "DB index is out of range"
 _SENTENCES = (
@@ -178,8 +202,13 @@ _SENTENCES = (
     ("Authentication required", "it demands a password and none was given"),
     ("without any password configured", "a password was given and it has none"),
     ("invalid username-password", "the user name or password is wrong"),
-    (_CLOSED, "it closed the connection; perhaps it speaks TLS alone (rediss://)"),
-    ("Connection refused", "nothing listens there (connection refused)"),
+    (_CLOSED, _HUNG_UP),
+    ("Connection reset", _HUNG_UP),
+    (
+        "executing the script can't",
+        "its access rules forbid this user what is needed: take another role's address",
+    ),
+    ("Connection refused", "nothing listens there (connection refused): start it, or give another address"),
     ("Name or service not known", "its host name is not known"),
     ("name resolution", "its host name cannot be looked up"),
     ("nodename nor servname", "its host name is not known"),
@@ -189,6 +218,7 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (BusyLoadingError, "it is still loading its data"),
     (ReadOnlyError, "it is a replica and refuses changes; name the primary"),
     (AuthenticationError, "the user name or password is wrong"),
+    (ssl.SSLCertVerificationError, "TLS does not fit: its certificate is not trusted ({cause.verify_message})"),
     (ssl.SSLError, "TLS does not fit: one side is plain, or the certificate is not trusted"),
     (socket.gaierror, "its host name is not known"),
     (FileNotFoundError, "its socket does not exist"),
