@@ -108,12 +108,14 @@ class ClientOracle(Evidence):
 
     def at_the_end(self, commands: int) -> None:
         """I6, I8 for what the server holds, after so many commands."""
+        # What a run records is the flags', until another one is active.
+        last = self.last_ended if all(run.phase.is_over for run in self._runs().values()) else ""
         for run_id, run in self._runs().items():
             store = MemoryStore(now=self.world.server_clock)
             store.data = self.server.data
             results = Results(store, run_id, KEYRING)
             for task in range(len(run.states) // 2):
-                if run.code(task) in SUCCEEDED and run.phase.is_over and run_id == self.last_ended:
+                if run.code(task) in SUCCEEDED and run_id == last:
                     self._backed(results, run, task)
         faults = sum(self.world.struck.values())
         for task_id, number in self.executions.items():
