@@ -148,9 +148,7 @@ def test_nothing_is_said_in_the_clear_or_without_a_password(walk: Walk) -> None:
     assert "PONG" not in told("redis-cli -h db.example -p 6380 ping")
     assert "Connection refused" in told("redis-cli -h db.example -p 6379 ping")
     url = "OVERNIGHT_CONNECT_SECONDS=1 OVERNIGHT_REDIS_URL=rediss://client:wrong@db.example:6380/0"
-    assert "not trusted (self-signed certificate in certificate chain)" in told(
-        url, "overnight runs"
-    )
+    assert "not trusted (self-signed certificate in certificate chain)" in told(url, "overnight runs")
     plain = url.replace("rediss://", "redis://")
     assert "it closed the connection; perhaps it speaks TLS alone (rediss://)" in told(plain, "overnight runs")
     assert "user name or password is wrong" in told(f"{url}?ssl_ca_certs=/etc/overnight/ca.crt", "overnight runs")

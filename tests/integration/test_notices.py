@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from overnight.commands import notice_options
 from overnight.commands.notice_options import start_notifier
 from overnight.config import Settings
 from overnight.notices import Notices
-from overnight.state_dir import wait_until
+from overnight.state_dir import is_locked, try_lock, unlock, wait_until
 from tests.support.command import ROOT, Desk, desk, finished
 
 GRAPHS = "tests.support.graphs"
@@ -61,6 +62,7 @@ def test_a_failed_run_is_told_at_its_first_failure_and_at_its_end(place: Desk) -
     at_end, at_failure = told_by(place, "end", "'two words'", "$HOME"), told_by(place, "failure")
     ran = place.run("run", f"{GRAPHS}:raises", "-k", "-j", "1", "--on-finish", at_end, "--on-failure", at_failure)
     assert (ran.status, ran.err) == (1, "")
+    assert notes_left(place) == [], "a unit or a container ends what the command leaves behind"
     end, failure = read(place, "end"), read(place, "failure")
     assert end["words"] == ["two words", "$HOME"]  # no shell has read them
     variables, facts = end["variables"], end["json"]
@@ -73,7 +75,24 @@ def test_a_failed_run_is_told_at_its_first_failure_and_at_its_end(place: Desk) -
     assert (told["event"], told["task"], told["type"], told["message"]) == (
         "failure", "culprit", "ValueError", "on purpose"
     )  # fmt: skip
-    assert wait_until(lambda: notes_left(place) == [], SECONDS)
+
+
+def test_what_takes_too_long_to_tell_is_said_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(notice_options, "LONGEST_WAIT_SECONDS", 0.05)
+    (tmp_path / "notices").mkdir()
+    lock = try_lock(tmp_path / "notices" / "run 1-abc.lock")
+    assert lock is not None
+    notice_options.await_notices(Notices(on_finish="true"), Settings(state_dir=tmp_path), "run 1")
+    assert capsys.readouterr().err.startswith(
+        "What tells of the run is still at work, and is not waited for any longer"
+    )
+    notice_options.await_notices(Notices(on_finish="true"), Settings(state_dir=tmp_path), "run 2")
+    assert is_locked(tmp_path / "notices" / "run 1-abc.lock")
+    unlock(lock)
+    notice_options.await_notices(Notices(on_finish="true"), Settings(state_dir=tmp_path), "run 1")
+    assert capsys.readouterr().err == ""
 
 
 def test_the_end_is_told_though_the_client_was_killed(place: Desk) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from overnight.commands.ending import Ending, exit_status, read_ending
 from overnight.commands.facts import tell
 from overnight.commands.interrupts import Interrupts
-from overnight.commands.notice_options import start_notifier
+from overnight.commands.notice_options import await_notices, start_notifier
 from overnight.commands.progress import Display, open_display
 from overnight.commands.screen import say, say_to_people
 from overnight.commands.unwritten import unwritten_line, unwritten_outputs
@@ -130,7 +130,9 @@ class Carried:
             look = hint(self._deployment.settings, "status", run_id)
             self._say(f"The run may still be going on: {look}. This continues it: {typed_command()}")
             return self._interrupts.exit_status
-        return self._tell(run_id, ended)
+        status = self._tell(run_id, ended)
+        await_notices(self._work.request.notices, self._work.settings, run_id)
+        return status
 
     def _ended(self) -> RunPhase | Left | None:
         """Return how the run ended; None if there is nothing left to run after all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from overnight.commands.notice_options import notice_options, start_notifier
+from overnight.commands.notice_options import await_notices, notice_options, start_notifier
 from overnight.commands.opening import found_run, local_workers, open_to_read
 from overnight.commands.options import json_option, run_argument, server_options, verb, verbose_option
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from overnight.commands.interrupts import Interrupts
     from overnight.config import Settings
     from overnight.deployment import Deployment
+    from overnight.notices import Notices
 
 
 @verb("follow", "overnight follow last", "overnight follow last --on-finish 'mail -s done me@example.org'")
@@ -45,7 +46,7 @@ def command(
             try:
                 if notices:
                     start_notifier(notices, settings, found_run(Client.of(deployment), run).run_id)
-                return _watch(deployment, run, interrupts, as_json=as_json, verbose=verbosity > 0)
+                return _watch(deployment, run, interrupts, notices, as_json=as_json, verbose=verbosity > 0)
             finally:
                 deployment.close(stop=interrupts.count == 0 and not interrupts.hung_up)
 
@@ -67,7 +68,9 @@ def _opened(settings: Settings, name: str) -> Deployment:
     return Deployment(settings, workers=workers, queue=run.queue)
 
 
-def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json: bool, verbose: bool) -> int:
+def _watch(
+    deployment: Deployment, name: str, interrupts: Interrupts, notices: Notices, *, as_json: bool, verbose: bool
+) -> int:
     from overnight.client import Client
     from overnight.commands.ending import exit_status, read_ending
     from overnight.commands.facts import tell
@@ -94,4 +97,5 @@ def _watch(deployment: Deployment, name: str, interrupts: Interrupts, *, as_json
     else:
         for line in [*ending.lines(verbose=verbose), *ending.next_steps()]:
             say(line)
+    await_notices(notices, deployment.settings, run.run_id)
     return exit_status(ended)

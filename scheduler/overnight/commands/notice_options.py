@@ -1,7 +1,8 @@
 """The options by which people ask to be told of a run, and the start of the process that tells them.
 
 That process belongs to nobody: it tells of the end of the night though the command that was typed in the evening, and
-its terminal, are long gone.
+its terminal, are long gone. Where all processes end with the command, as in a container or a unit of systemd, the
+command waits for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from overnight.config import Settings
     from overnight.notices import Notices
 
+#: Long beside a notice that is sent; a command may take longer than people's scripts are to wait.
+LONGEST_WAIT_SECONDS = 60.0
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -73,3 +76,20 @@ def start_notifier(notices: Notices, settings: Settings, run_id: str) -> None:
     finally:
         os.close(log)
         os.close(lock)  # without releasing it: the process that was started holds it too
+
+
+def await_notices(notices: Notices, settings: Settings, run_id: str) -> None:
+    """Wait until a run that is over has been told of; not where a person sits at a terminal, which stays."""
+    from overnight.commands.screen import say_to_people
+    from overnight.state_dir import is_locked, wait_until
+
+    if not notices or sys.stdout.isatty():
+        return
+    directory = settings.state_dir.absolute() / "notices"
+
+    def is_told() -> bool:
+        return not any(is_locked(lock) for lock in directory.glob(f"{run_id}-*.lock"))
+
+    if not wait_until(is_told, LONGEST_WAIT_SECONDS):
+        log = directory / "notices.log"
+        say_to_people(f"What tells of the run is still at work, and is not waited for any longer: {log}", as_json=True)
