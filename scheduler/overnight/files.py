@@ -60,6 +60,13 @@ def is_directory(path: str | Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where it may not look
 
 
+def may_write_into(directory: str | Path) -> bool:
+    """Tell whether this process may make files in a local directory, or the directory itself where it is missing."""
+    place = Path(directory).absolute()
+    nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
+    return os.access(nearest, os.W_OK | os.X_OK, effective_ids=True)
+
+
 def local_path(path: str) -> str:
     """Return a local path without the scheme that it may have."""
     return _LOCAL_URL.sub("", path, count=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import resource
 import time
@@ -109,7 +110,8 @@ def test_directories_of_another_user_keep_no_worker_from_its_work(
     batch = chain(night)
     os.seteuid(65534)
     try:
-        context = RunContext("/", 0o077, {}, [], None, 0, str(private / "flags"), str(private / "blobs"))
+        places = [str(private / name) for name in ("logs", "flags", "blobs")]
+        context = RunContext("/", 0o077, {}, [], places[0], 0, places[1], places[2])
         reporter = Reporter(post, "r1", context)
         first = batch.members[0]
         first.stage, first.ended = Stage.ENDED, Ended(b"x" * 100_000, digest=digest(b"x" * 100_000))
@@ -118,6 +120,8 @@ def test_directories_of_another_user_keep_no_worker_from_its_work(
         os.seteuid(0)
     assert StoredResult.opened(report.record, "r1", 0, KEYRING).locator == "redis:"
     assert "this user may not look into it" in caplog.text
+    assert f"this user may not write to log directory {places[0]}" in caplog.text
+    assert json.loads(report.facts)["unlogged"] is True
 
 
 def test_what_goes_back_of_a_batch_whose_last_commit_the_next_one_sends_is_not_held_until_its_lease_ends(

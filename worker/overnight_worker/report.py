@@ -22,7 +22,7 @@ from pathlib import Path
 
 from overnight.error_text import error_text
 from overnight.errors import BadSeal, DamagedRun, ResultNotPicklable
-from overnight.files import is_directory, is_url
+from overnight.files import is_directory, is_url, may_write_into
 from overnight.flag_files import open_flag
 from overnight.flag_publishing import publish_flags
 from overnight.flag_store import flag_store
@@ -53,6 +53,10 @@ class Reporter:
         self._place = json.dumps({"worker": post.name, "host": post.host}, separators=(",", ":"))[:-1]
         if context.status_dir and not is_url(context.status_dir) and not is_directory(context.status_dir):
             self._give_up_flags("it is not there on this host, or this user may not look into it")
+        if context.log_dir and not is_url(context.log_dir) and not may_write_into(context.log_dir):
+            self._place += ',"unlogged":true'
+            text = "this user may not write to log directory %s; of what tasks print the end of failed attempts is kept"
+            _logger.warning(text, shown(context.log_dir))
 
     @property
     def local_flags(self) -> str | None:
@@ -135,7 +139,8 @@ class Reporter:
     def _facts(self, member: Member, ended: Ended) -> bytes:
         """Return the attempt's facts for people as JSON. Only numbers vary, so it is written without an encoder.
 
-        `found`: a flag stood already, so the times are those of an attempt that ran elsewhere or before.
+        `found`: a flag stood already, so the times are those of an attempt that ran elsewhere or before. `unlogged`:
+        the worker may not write to the log directory.
         """
         seconds = "null" if ended.seconds is None else f"{ended.seconds:.6f}"
         found = ',"found":true' if ended.kept is not None else ""

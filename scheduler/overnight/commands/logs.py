@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from overnight.store.records import RunRecord, TaskView
 
 LOOK_SECONDS = 0.25
+_SHARE = "Let workers run as this user, or share the log directory with a group of both: chgrp GROUP, chmod 2770."
 _LEVELS = "Of what tasks log, records below WARNING are kept with run -v."
 
 
@@ -227,6 +228,9 @@ def _tell_of_no_log(run: RunRecord, view: TaskView, task_id: str, file: LogFile 
     about = f"Task {task_id!r}"
     if file.is_forbidden:
         raise Refused(f"{about} may have a log, which this user may not read: {shown(file.place)}")
+    if facts.get("unlogged"):
+        where = f"the worker on {shown(str(host))}, which may not write to {shown(str(run.log_dir))}"
+        raise Refused(f"{about} was run by {where}: what it printed was not kept. {_SHARE}")
     if host == socket.gethostname():
         _see_that_it_could_log(run, about)
         click.echo(f"{about} wrote nothing to its log. {_LEVELS}", err=True)
