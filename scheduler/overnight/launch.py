@@ -27,7 +27,7 @@ from overnight.core.events import TaskRules
 from overnight.core.rulebook import demand_possible
 from overnight.core.states import RunPhase, TaskState
 from overnight.earlier_run import wait_for_end
-from overnight.errors import AddedMeanwhile, Refused, UnknownRun, UsageError
+from overnight.errors import AddedMeanwhile, Refused, UnknownRun, UnreadableRun, UsageError
 from overnight.flag_files import remove_abandoned
 from overnight.graph import TaskGraph
 from overnight.hints import hint
@@ -188,10 +188,17 @@ def _joined(
 
 
 def submission_of(store: LaunchStore, run_id: str, keyring: Keyring) -> Submission:
-    """Return the submission of a run that is in place: it knows the tasks that the run holds."""
+    """Return the submission of a run that is in place: it knows the tasks that the run holds.
+
+    Raises UnreadableRun where the server has lost some of their names: nothing fits behind them.
+    """
+    added, specs = store.run(run_id).added, store.specs(run_id)
+    structure = Structure(run_id, specs, keyring)
+    if not structure.holds(added):
+        found = f"the server names {len(list(structure.ids()))} of its {added} tasks"
+        raise UnreadableRun(f"Run {run_id} cannot be read: {found}. Cancel it, and give the command again.")
     submission = Submission(store, run_id, keyring)
-    specs = store.specs(run_id)
-    submission.known([Task(task_id) for task_id in Structure(run_id, specs, keyring).ids()], specs)
+    submission.known([Task(task_id) for task_id in structure.ids()], specs)
     return submission
 
 

@@ -9,6 +9,7 @@ import pytest
 from overnight.adoption import stored_inline
 from overnight.config import Settings
 from overnight.core.states import RunPhase, TaskState
+from overnight.errors import UnreadableRun
 from overnight.keyring import Keyring
 from overnight.launch import Launched, put_in_place
 from overnight.messages import StoredResult
@@ -136,3 +137,12 @@ def test_a_client_notices_that_other_tasks_have_its_numbers_since_the_server_fel
     launched(fallen_back, settings, 0, 1, 2)
     assert fallen_back.run(run_id).added == 3
     assert not mine.is_in(fallen_back.run(run_id), fallen_back)
+
+
+def test_a_run_of_which_the_server_has_lost_names_is_refused_to_whoever_attaches(settings: Settings) -> None:
+    """P17: what it lacks would be added behind them without end."""
+    store = MemoryStore()
+    run_id = launched(store, settings, 0, 1).run.run_id
+    store.data.runs[run_id].specs.clear()
+    with pytest.raises(UnreadableRun, match="the server names 0 of its 2 tasks"):
+        launched(store, settings)
