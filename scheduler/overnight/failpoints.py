@@ -63,6 +63,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "child.mid_task": _TASK,
     "child.between_batch_members": _STEP,
     "child.during_serialise": _STEP,
+    "child.before_outcome": _STEP,
     "flags.mid_temp_write": _FILE,
     "flags.after_fsync": _FILE,
     "flags.after_rename": _FILE,

@@ -49,7 +49,7 @@ CLOCK_NS = 20_000_000
 #: Where a worker or its child freezes while a task has begun whose flag does not stand yet.
 _IN_A_TASK = (
     "worker.in_heartbeat", "worker.after_child_exit", "child.mid_task", "child.during_serialise",
-    "flags.mid_temp_write", "flags.after_fsync", "flags.after_rename",
+    "child.before_outcome", "flags.mid_temp_write", "flags.after_fsync", "flags.after_rename",
 )  # fmt: skip
 COMPRESSED = {
     "OVERNIGHT_LEASE_SECONDS": "1.5",
@@ -76,7 +76,7 @@ _OFTEN = (
     "client.while_following", "scheduler.before_dispatch", "scheduler.after_dispatch", "scheduler.after_enqueue",
     "worker.after_pop", "worker.after_claim", "worker.before_commit", "worker.after_commit", "worker.in_heartbeat",
     "child.mid_task", "child.between_batch_members", "child.during_serialise",
-    "flags.mid_temp_write", "flags.after_fsync", "flags.after_rename",
+    "child.before_outcome", "flags.mid_temp_write", "flags.after_fsync", "flags.after_rename",
 )  # fmt: skip
 #: In the midst of batches whose tasks depend on each other; where exactly is a matter of speed.
 _IN_A_ROW = (

@@ -211,6 +211,23 @@ def test_sigterm_drains_running_tasks_end_and_the_rest_goes_back_at_once(
     assert run.store.workers() == []
 
 
+def test_a_draining_worker_takes_back_no_task_whose_outcome_is_on_its_way(
+    run: SmallScheduler, tmp_path: Path, redis_url: str
+) -> None:
+    """P2, P11: the child runs nothing any more, and its supervisor has not heard of the outcome yet."""
+    gate = tmp_path / "gate"
+    run.submit([Plan(tasks.wait_for_file, (str(gate),)), Plan(tasks.answer)], tmp_path)
+    failpoint = {"OVERNIGHT_FAILPOINT": "child.before_outcome:stop1", "OVERNIGHT_TESTING": "1"}
+    with worker(redis_url, tmp_path, **failpoint) as running:
+        run.dispatch(0, 1)
+        has_begun(gate)
+        running.process.send_signal(signal.SIGTERM)
+        run.wait_for(lambda: run.state(1) is TaskState.PENDING)
+        gate.touch()
+        assert running.process.wait(30) == 0
+    assert (run.state(0), run.state(1)) == (TaskState.DONE, TaskState.PENDING)
+
+
 def test_what_does_not_end_within_the_drain_time_is_stopped_and_given_back(
     run: SmallScheduler, tmp_path: Path, redis_url: str
 ) -> None:

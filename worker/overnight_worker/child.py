@@ -116,9 +116,11 @@ class Child:
             if self._progress.is_stopped or not failed.isdisjoint(order.after):
                 failed.add(order.position)
                 continue
+            self._progress.begin(order.position)
             run += 1
             message, ok = self._perform(order)
             self._progress.clear()
+            failpoints.reach("child.before_outcome")
             self._send(message)
             if not ok:
                 failed.add(order.position)

@@ -1,8 +1,9 @@
 """The shared page through which supervisor and child see each other without a message.
 
 The child writes which task of the batch it runs and since when, so that its death charges exactly that task and the
-supervisor knows how long it has run, whatever the child is doing; and that it is up. The supervisor writes that nothing
-more is to be started. The page is an unnamed file that both map.
+supervisor knows how long it has run, whatever the child is doing; how far in the batch it has come, so that nobody
+takes a task back of which the outcome is on its way; and that it is up. The supervisor writes that nothing more is to
+be started. The page is an unnamed file that both map.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Self
 _PAGE_BYTES = 4096
 _RUNNING = struct.Struct("=QQ")
 _STOP_AT, _UP_AT = 16, 17
+_BEGUN = struct.Struct("=Q")
+_BEGUN_AT = 24
 
 
 class Progress:
@@ -36,6 +39,15 @@ class Progress:
     def start(self, position: int) -> None:
         """The child starts the task at `position` of its batch."""
         _RUNNING.pack_into(self._page, 0, position + 1, time.monotonic_ns())
+
+    def begin(self, position: int) -> None:
+        """The child runs the task at `position`, which was not stopped: it has an outcome, or dies with the child."""
+        _BEGUN.pack_into(self._page, _BEGUN_AT, position + 1)
+
+    @property
+    def begun(self) -> int:
+        """How many positions of the batch, from the first on, the child has come past or runs."""
+        return int(_BEGUN.unpack_from(self._page, _BEGUN_AT)[0])
 
     def clear(self) -> None:
         """The child runs no task."""
@@ -67,8 +79,9 @@ class Progress:
         self._page[_STOP_AT] = 1
 
     def go_on(self) -> None:
-        """The supervisor takes `stop` back, before the next batch."""
+        """The supervisor takes `stop` back, before the next batch, of which nothing has begun."""
         self._page[_STOP_AT] = 0
+        _BEGUN.pack_into(self._page, _BEGUN_AT, 0)
 
     def close(self) -> None:
         """Unmap the page."""

@@ -267,9 +267,12 @@ class Session:
             self._kill_child()
 
     def _returnable(self) -> list[Member]:
-        """Return the open members that the child does not run."""
-        running = self._child.progress.running() if self._child is not None and self._in_child else None
-        return [m for m in self._batch.open_members() if running is None or m.position != running[0]]
+        """Return the open members that the child neither runs nor has run: an outcome may be on its way."""
+        if self._child is None or not self._in_child:
+            return self._batch.open_members()
+        running, begun = self._child.progress.running(), self._child.progress.begun
+        at = running[0] if running is not None else None
+        return [member for member in self._batch.open_members() if member.position >= begun and member.position != at]
 
     def _return_open(self) -> None:
         for member in self._batch.open_members():

@@ -49,7 +49,7 @@ class Tail:
         if self._stopped_at is None or now < self._stopped_at + STOP_SEEN_SECONDS:
             return []
         self._stopped_at = None
-        tail = [member for member in self._batch.open_members() if member.position != position]
+        tail = [member for member in self._batch.open_members() if member.position > position]
         for member in tail:
             member.stage = Stage.RETURNED
         return tail

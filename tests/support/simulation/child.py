@@ -129,6 +129,7 @@ class SimChild:
             if self.progress.is_stopped or not failed.isdisjoint(order.after):
                 failed.add(order.position)
                 continue
+            self.progress.begin(order.position)
             message, ok = self._perform(order)
             self.progress.clear()
             self._say(message)
