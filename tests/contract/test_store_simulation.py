@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 import redis
@@ -13,6 +14,7 @@ from tests.support.differential.clocked import other_script
 from tests.support.differential.play import SEEDS, compared, seeds, server_of
 from tests.support.differential.server import Difference
 from tests.support.servers import KINDS
+from tests.support.simulation.hunt import promising
 from tests.support.simulation.planted import planted
 from tests.support.simulation.play import played
 
@@ -34,6 +36,8 @@ OTHER_SCRIPTS = {
 }  # fmt: skip
 #: What the memory store would do if it were wrong.
 OTHER_MEMORY = ("claim-not-repeatable", "reap-of-a-snapshot")
+#: The planted bug of the simulation that is the like of one of these: it shows where the same faults strike often.
+LIKE = {"failure of any batch": "any-failure"}
 #: Within so many seeds each of these shows.
 MOST_SEEDS = 100
 
@@ -66,9 +70,9 @@ def test_runs_without_faults_are_the_same_too(client: redis.Redis) -> None:
         assert calm.executions > 1
 
 
-def first_difference(client: redis.Redis) -> Difference:
-    """The first difference that seeds show."""
-    for seed in range(1, MOST_SEEDS + 1):
+def first_difference(client: redis.Redis, like: str = "") -> Difference:
+    """The first difference that seeds show in which faults strike often that show a planted bug."""
+    for seed in islice(promising(like), MOST_SEEDS):
         found = compared(seed, client).error
         if isinstance(found, Difference):
             assert str(found).startswith(f"seed {seed}, step ")
@@ -80,7 +84,7 @@ def first_difference(client: redis.Redis) -> Difference:
 def test_a_script_that_does_something_else_is_found(client: redis.Redis, name: str) -> None:
     script, right, wrong = OTHER_SCRIPTS[name]
     with other_script(client, script, right, wrong):
-        found = str(first_difference(client))
+        found = str(first_difference(client, LIKE.get(name, "")))
     assert "\n  memory: " in found
     assert "\n  server: " in found
 
