@@ -66,6 +66,7 @@ class Gremlin:
             self._place(other).write_bytes(data)
             path.write_bytes(former)
             oracle.damage(other)
+            self._world.struck["damage"] += 1  # two results are lost, at different times if these are found then
         elif oracle.former.get(name):
             path.write_bytes(draw.choice(oracle.former[name]))
         oracle.damage(name)
