@@ -180,7 +180,8 @@ class Reporter:
             _ended(flag.member).void = result.void
             if not result.void and (not result.kept or self._take_over(batch, flag.member, place)):
                 places[flag.member.position] = f"flag:{place}"
-        self._find_void(batch, members)  # those too whose own flags could not be written
+        if any(result.error is not None for result in written):
+            self._find_void(batch, members)  # of these nothing was said of what they were computed from
         return places
 
     def _write_remote(self, directory: str, group: Sequence[_Flag]) -> list[Written]:
