@@ -41,6 +41,8 @@ _logger = logging.getLogger(__name__)
 #: The time with which the ids of runs on a queue begin (`launch.new_run_id`).
 _BEGAN = re.compile(r"[0-9]{8}-[0-9]{6}-")
 _BEGAN_FORM = "%Y%m%d-%H%M%S-"
+#: By how much a file server's clock may go after those of clients.
+CLOCKS_APART_SECONDS = 60.0
 #: A temporary file is in place within moments, or its writer is gone, or frozen and will find that it is too late.
 ABANDONED_SECONDS = 24 * 3600.0
 _TEMPORARY = re.compile(r".+\.flag\.[0-9a-f]{16}\.tmp")
@@ -141,16 +143,18 @@ def began_later(other: str | None, run_id: str | None) -> bool:
     return began[0] is not None and began[1] is not None and began[0][0] > began[1][0]
 
 
-def ended_since(header: FlagHeader, run_id: str) -> bool:
-    """Tell whether a flag's header is of a success of another run that ended after `run_id` began."""
+def came_since(header: FlagHeader, placed: float, run_id: str) -> bool:
+    """Tell whether a flag is of a success of another run that ended, or was put there, after `run_id` began: a worker
+    may be frozen in between. `placed` is the file's modification time, by a clock that may be a minute apart."""
     began = _BEGAN.match(run_id)
     if began is None or header.state != DONE or header.run_id == run_id:
         return False
     try:
-        ended = datetime.fromisoformat(header.finished or "").astimezone(UTC)
+        ended = datetime.fromisoformat(header.finished or "").timestamp()
     except (ValueError, OverflowError):
-        return False
-    return ended.strftime(_BEGAN_FORM) >= began[0]
+        ended = 0.0
+    latest = datetime.fromtimestamp(max(ended, placed + CLOCKS_APART_SECONDS), UTC)
+    return latest.strftime(_BEGAN_FORM) >= began[0]
 
 
 def read_headers(

@@ -2,20 +2,22 @@
 
 A worker's flag never takes the place of a success of the same run and lineage, nor of a later attempt's or run's: if
 its result counts, it is in Redis. A worker of a run that is over, or that the server has lost, takes no success away
-that ended after its run began: a later run may have adopted it. The record of a failure, which clients write, never
-takes the place of a later run's; nor does a result that they write again, if what stands there was computed from what
-stands of its dependencies: after a clock was put back, ids of runs do not tell which came later, but then it was not.
+that ended, or came there, after its run began: a later run may have adopted it. The record of a failure, which clients
+write, never takes the place of a later run's; nor does a result that they write again, if what stands there was
+computed from what stands of its dependencies: after a clock was put back, ids of runs do not tell which came later,
+but then it was not.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from overnight.errors import BadSeal
 from overnight.flag_files import (
     began_later,
-    ended_since,
+    came_since,
     is_later_than,
     open_flag,
     read_header,
@@ -50,7 +52,8 @@ def publish_flags(
             return Written(kept=True)
         if is_later_than(standing.header, run_id, header.attempt):
             return Written(error=BadSeal("the flag of a later attempt or run stands there"))
-        if ended_since(standing.header, run_id) and not is_active():
+        placed = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mtime
+        if came_since(standing.header, placed, run_id) and not is_active():
             return Written(error=BadSeal(f"run {run_id} is over, and another run's flag came there meanwhile"))
         return None
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -243,14 +244,18 @@ def test_a_later_flag_of_which_the_body_is_damaged_keeps_nobody_out(tmp_path: Pa
 
 
 @pytest.mark.parametrize("is_active", [True, False])
+@pytest.mark.parametrize("is_placed_late", [True, False])
 @pytest.mark.parametrize("finished", ["2026-03-01T21:59:59+00:00", "2026-03-01T22:00:01.5+00:00", "rubbish", None])
 def test_a_worker_of_a_lost_run_replaces_no_flag_that_came_while_its_run_went_on(
-    tmp_path: Path, finished: str | None, is_active: bool
+    tmp_path: Path, finished: str | None, is_active: bool, is_placed_late: bool
 ) -> None:
-    """P4: a run that came after may have adopted it, as it began when this one had been lost."""
+    """P4: a run that came after may have adopted it, as it began when this one had been lost. A worker that is frozen
+    between the end of a task and its flag puts it there later than its header tells."""
     earlier, own = "20260301-215950-0123456789ab", "20260301-220000-0123456789ab"
     late = header(run_id=earlier, finished=finished)
     publish_flags(tmp_path, [(late, "a.flag", encode_flag(late, b"late", NO_KEY))], NO_KEY)
+    began = datetime(2026, 3, 1, 22, 0, 0, tzinfo=UTC).timestamp()
+    os.utime(tmp_path / "a.flag", times=2 * (began + (1.0 if is_placed_late else -90.0),))
     asked: list[bool] = []
 
     def told() -> bool:
@@ -259,7 +264,7 @@ def test_a_worker_of_a_lost_run_replaces_no_flag_that_came_while_its_run_went_on
 
     group = [(header(run_id=own), "a.flag", flag(b"own", run_id=own))]
     (written,) = publish_flags(tmp_path, group, NO_KEY, is_active=told)
-    came_meanwhile = finished is not None and ":01.5" in finished
+    came_meanwhile = is_placed_late or (finished is not None and ":01.5" in finished)
     stays = came_meanwhile and not is_active
     assert (written.error is not None, body_at(tmp_path / "a.flag")) == (stays, b"late" if stays else b"own")
     assert len(asked) == came_meanwhile, "the server is asked where it matters alone"
