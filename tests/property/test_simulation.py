@@ -47,7 +47,7 @@ KEPT = {
 FOUND_BY = {
     "any-failure": 24,
     "any-lineage": 153,
-    "any-member": 14228,
+    "any-member": 13689,
     "claim-not-repeatable": 117,
     "claim-of-anything": 152,
     "continue-ignores-lineage": 398,
