@@ -64,7 +64,7 @@ def may_write_into(directory: str | Path) -> bool:
     """Tell whether this process may make files in a local directory, or the directory itself where it is missing."""
     place = Path(directory).absolute()
     nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
-    return os.access(nearest, os.W_OK | os.X_OK, effective_ids=True)
+    return os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def local_path(path: str) -> str:

@@ -146,15 +146,18 @@ def began_later(other: str | None, run_id: str | None) -> bool:
 def came_since(header: FlagHeader, placed: float, run_id: str) -> bool:
     """Tell whether a flag is of a success of another run that ended, or was put there, after `run_id` began: a worker
     may be frozen in between. `placed` is the file's modification time, by a clock that may be a minute apart."""
-    began = _BEGAN.match(run_id)
-    if began is None or header.state != DONE or header.run_id == run_id:
+    found = _BEGAN.match(run_id)
+    if found is None or header.state != DONE or header.run_id == run_id:
+        return False
+    try:
+        began = datetime.strptime(found[0], _BEGAN_FORM).replace(tzinfo=UTC).timestamp()
+    except ValueError:
         return False
     try:
         ended = datetime.fromisoformat(header.finished or "").timestamp()
     except (ValueError, OverflowError):
-        ended = 0.0
-    latest = datetime.fromtimestamp(max(ended, placed + CLOCKS_APART_SECONDS), UTC)
-    return latest.strftime(_BEGAN_FORM) >= began[0]
+        ended = placed
+    return max(ended, placed + CLOCKS_APART_SECONDS) >= began
 
 
 def read_headers(

@@ -52,7 +52,10 @@ def publish_flags(
             return Written(kept=True)
         if is_later_than(standing.header, run_id, header.attempt):
             return Written(error=BadSeal("the flag of a later attempt or run stands there"))
-        placed = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mtime
+        try:
+            placed = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mtime
+        except FileNotFoundError:  # somebody has removed it just now
+            return None
         if came_since(standing.header, placed, run_id) and not is_active():
             return Written(error=BadSeal(f"run {run_id} is over, and another run's flag came there meanwhile"))
         return None

@@ -209,9 +209,9 @@ class QueueRun:
 
     def _send(self) -> None:
         """Add what the run does not hold yet. If that fails, or another client was faster, what it holds is read."""
-        has = {*self._submission.index, *self._journal.blame}
+        index, blame = self._submission.index, self._journal.blame
         try:
-            self._submission.add([desc for task, desc in self._descs.items() if task not in has])
+            self._submission.add([d for task, d in self._descs.items() if task not in index and task not in blame])
         except (AddedMeanwhile, Unreachable) as error:
             self._submission = submission_of(self._store, self._run_id, self._deployment.keyring)
             if isinstance(error, Unreachable):

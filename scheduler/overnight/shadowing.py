@@ -53,7 +53,7 @@ def _file_of(module: ModuleType | None) -> str:
 def _files(name: str) -> list[str]:
     """Return the files on the path that could be the module `name`."""
     files = [Path(place or ".").absolute() / f"{name}.py" for place in sys.path if isinstance(place, str)]
-    return [str(file) for file in files if file.is_file()]
+    return [str(file) for file in files if os.path.isfile(file)]  # noqa: PTH113 - Path.is_file raises where it may not look
 
 
 class _LibraryFirst(MetaPathFinder):

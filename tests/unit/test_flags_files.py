@@ -270,6 +270,17 @@ def test_a_worker_of_a_lost_run_replaces_no_flag_that_came_while_its_run_went_on
     assert len(asked) == came_meanwhile, "the server is asked where it matters alone"
 
 
+def test_a_flag_with_an_absurd_time_is_left_to_whoever_may_have_adopted_it(tmp_path: Path) -> None:
+    """P17: what a file system, or somebody, says of a file's time ends no worker."""
+    late = header(run_id="20260301-215950-0123456789ab", finished="9999-12-31T23:59:59-23:59")
+    publish_flags(tmp_path, [(late, "a.flag", encode_flag(late, b"late", NO_KEY))], NO_KEY)
+    os.utime(tmp_path / "a.flag", times=(0.0, 4e11))
+    own = "20260301-220000-0123456789ab"
+    group = [(header(run_id=own), "a.flag", flag(b"own", run_id=own))]
+    (written,) = publish_flags(tmp_path, group, NO_KEY, is_active=lambda: False)
+    assert "came there meanwhile" in str(written.error)
+
+
 def test_a_worker_frozen_through_its_lease_replaces_no_flag_of_a_later_attempt(tmp_path: Path) -> None:
     """P2, P4: the later attempt was computed from other results, as those before it had been lost."""
     run_id = "20260301-220000-0123456789ab"

@@ -163,17 +163,21 @@ class WorksAtOnce(WorkedOn):
             self.succeed(addition.first)
 
 
-def test_a_task_that_is_added_at_the_end_is_yielded_though_its_run_has_ended_again_by_then(tmp_path: Path) -> None:
-    """Y1, P11: it is added while the last pair is looked at; the run was over before, and is when its client asks."""
+def yielded_with_an_addition(store: MemoryStore, directory: Path) -> list[str]:
+    """Execute a graph of one task, to which another one is added when that is yielded; return what is yielded."""
     graph = TaskGraph()
     graph.add_task(task("t0"))
-    executor = executor_on(WorksAtOnce(), tmp_path)
     seen = []
-    for done, _ in executor.execute(graph):
+    for done, _ in executor_on(store, directory).execute(graph):
         seen.append(done.task_id)
         if len(seen) == 1:
             graph.add_task(task("t1"))
-    assert seen == ["t0", "t1"]
+    return seen
+
+
+def test_a_task_that_is_added_at_the_end_is_yielded_though_its_run_has_ended_again_by_then(tmp_path: Path) -> None:
+    """Y1, P11: it is added while the last pair is looked at; the run was over before, and is when its client asks."""
+    assert yielded_with_an_addition(WorksAtOnce(), tmp_path) == ["t0", "t1"]
 
 
 class AddsFaster(WorksAtOnce):
@@ -190,16 +194,8 @@ class AddsFaster(WorksAtOnce):
 
 def test_a_task_is_added_behind_those_that_another_client_has_added_meanwhile(tmp_path: Path) -> None:
     """P2, Y1: its number is another one then, and what is told of the other's task is none of its own."""
-    graph = TaskGraph()
-    graph.add_task(task("t0"))
     store = AddsFaster()
-    executor = executor_on(store, tmp_path)
-    seen = []
-    for done, _ in executor.execute(graph):
-        seen.append(done.task_id)
-        if len(seen) == 1:
-            graph.add_task(task("t1"))
-    assert seen == ["t0", "t1"]
+    assert yielded_with_an_addition(store, tmp_path) == ["t0", "t1"]
     (run,) = store.runs()
     assert list(Structure(run.run_id, store.specs(run.run_id), Keyring()).ids()) == ["t0", "of another", "t1"]
 

@@ -11,14 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from overnight.error_text import error_text
 from overnight.errors import BadSeal, DamagedRun, ResultNotPicklable
@@ -34,6 +30,7 @@ from overnight.pickling import dump_exception
 from overnight.recording import TaskIdentity, record_header
 from overnight.store.records import Report
 from overnight_worker.batch import ClaimedBatch, Ended, Member, Stage
+from overnight_worker.blob_files import put_blob_file
 from overnight_worker.certifying import certified
 from overnight_worker.post import Post
 
@@ -104,25 +101,8 @@ class Reporter:
         size = len(ended.body)
         if size <= self._post.settings.inline_bytes:
             return StoredResult(ended.digest, size, body=ended.body)
-        locator = place or self._blob_file(ended) or self._redis_blob(ended)
+        locator = place or put_blob_file(self._context.blob_dir, ended.digest, ended.body) or self._redis_blob(ended)
         return None if locator is None else StoredResult(ended.digest, size, locator=locator)
-
-    def _blob_file(self, ended: Ended) -> str | None:
-        """Put a result into the run's blob directory as ``<hex digest>``; None if there is none to write to."""
-        directory = self._context.blob_dir
-        if directory is None or not is_directory(directory):
-            return None
-        path = Path(directory) / ended.digest.hex()
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-        try:
-            _write_new(draft, ended.body)
-            draft.rename(path)
-        except OSError as error:
-            _logger.warning("results cannot be written to %s: %s", shown(directory), error.strerror)
-            with suppress(OSError):
-                draft.unlink()
-            return None
-        return f"file:{path}"
 
     def _redis_blob(self, ended: Ended) -> str | None:
         if len(ended.body) > LARGEST_REDIS_RESULT_BYTES:
@@ -290,11 +270,3 @@ def _ended(member: Member) -> Ended:
     if member.ended is None:
         raise ValueError(f"Member {member.position} has no outcome yet.")
     return member.ended
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
